@@ -1,0 +1,44 @@
+# Everything a user runs. CORPUS: auto text8 fil9 wikipedia sample planted or a file. PROFILE: auto smoke laptop paper.
+CORPUS ?= auto
+PROFILE ?= auto
+ARGS ?=
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export MPLBACKEND := Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce figures sweep test check bench
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.done  ## make .venv with pinned dependencies
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version): make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+reproduce: setup  ## the main job: corpus, every model, figures, report
+	$(BIN)/python scripts/reproduce.py reproduce.corpus='$(CORPUS)' reproduce.profile=$(PROFILE) $(ARGS)
+
+figures: setup  ## draw all figures again from the finished runs
+	$(BIN)/python scripts/plot.py 'plot.runs=[runs]' $(ARGS)
+
+sweep: setup  ## a small width sweep through Hydra's multirun
+	$(BIN)/python scripts/train.py -m model.width=16,64,256 corpus.max_vocab=2000 train.epochs=1 $(ARGS)
+
+test: setup  ## all tests that need no network and no GPU
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup  ## lint, types and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+bench: setup  ## every benchmark; tables on stdout
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,0 +1,227 @@
+import bz2
+import gzip
+import hashlib
+import itertools
+import lzma
+import os
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import zstandard
+from local_server import serving
+
+from w2v_inf.config import Config, CorpusConfig, Fil9, Planted, Sample, Text8, TextFile
+from w2v_inf.corpus import CorpusUnavailable, open_corpus, prepare, prepare_stage, sources
+from w2v_inf.corpus.sources import Archive
+from w2v_inf.errors import UserError
+
+TEXT = b"the cat sat\non the mat\n" * 2000
+LINES = ["the cat sat", "on the mat"] * 2000
+DUMP = b'<text xml:space="preserve">One [[two|three]]</text><text xml:space="preserve">four 5</text>'
+
+COMPRESSORS = {
+    "x.txt": bytes,
+    "x.gz": gzip.compress,
+    "x.bz2": bz2.compress,
+    "x.xz": lzma.compress,
+    "x.zst": zstandard.ZstdCompressor().compress,
+}
+
+
+def lines(corpus: CorpusConfig, data_dir: Path) -> list[str]:
+    encoded = open_corpus(prepare(corpus, data_dir))
+    words = [encoded.vocab.words[i] for i in encoded.tokens]
+    return [" ".join(words[a:b]) for a, b in itertools.pairwise(encoded.documents)]
+
+
+def expect_error(corpus: CorpusConfig, data_dir: Path, message: str) -> UserError:
+    """The error is one line, and nothing is left in data_dir."""
+    before = os.listdir(data_dir) if data_dir.exists() else []
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(corpus, data_dir)
+    assert "\n" not in str(caught.value)
+    assert (os.listdir(data_dir) if data_dir.exists() else []) == before
+    return caught.value
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_files_plain_and_compressed(tmp_path, name):
+    (tmp_path / name).write_bytes(COMPRESSORS[name](TEXT))
+    assert lines(TextFile(path=str(tmp_path / name)), tmp_path / "data") == LINES
+
+
+@pytest.mark.parametrize("name", [name for name in COMPRESSORS if name != "x.txt"])
+@pytest.mark.parametrize("kept", [0.0, 0.6, 0.98])
+def test_a_truncated_archive_is_a_user_error(tmp_path, name, kept):
+    whole = COMPRESSORS[name](os.urandom(3000).hex().encode() + b" " + TEXT)
+    (tmp_path / name).write_bytes(whole[: int(kept * len(whole))])
+    # gzip, bz2 and xz take an empty file for an empty text.
+    expect_error(
+        TextFile(path=str(tmp_path / name)),
+        tmp_path / "data",
+        f"{name} is cut short|{name}: a corpus needs at least 2" if not kept else f"{name} is cut short",
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in COMPRESSORS if name != "x.txt"])
+def test_a_file_that_is_no_such_archive_is_a_user_error(tmp_path, name):
+    (tmp_path / name).write_bytes(TEXT)
+    expect_error(TextFile(path=str(tmp_path / name)), tmp_path / "data", f"{name} (is damaged|cannot be read)")
+
+
+def test_zstd_frames_follow_each_other(tmp_path):
+    compress = zstandard.ZstdCompressor().compress
+    (tmp_path / "x.zst").write_bytes(compress(TEXT) + compress(b"") + compress(b"last words"))
+    assert lines(TextFile(path=str(tmp_path / "x.zst")), tmp_path / "data") == [*LINES, "last words"]
+
+
+def test_zst_without_zstandard_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "x.zst").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    expect_error(TextFile(path=str(tmp_path / "x.zst")), tmp_path / "data", r"pip install w2v_inf\[zstd\]")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "corpus.path: .*x.txt not found"),
+        (b"", "x.txt: a corpus needs at least 2 distinct words, found no words"),
+        (b"same same\nsame", "found only 'same'"),
+        (b"good \xfe bad", "x.txt must be UTF-8 text, is not at byte 5"),
+    ],
+)
+def test_bad_files(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "x.txt").write_bytes(content)
+    expect_error(TextFile(path=str(tmp_path / "x.txt")), tmp_path / "data", message)
+
+
+def test_a_folder_is_no_text_file(tmp_path):
+    expect_error(TextFile(path=str(tmp_path)), tmp_path / "data", "corpus.path must be a text file, got the folder")
+
+
+def test_the_cache_goes_by_content(tmp_path, monkeypatch):
+    path, data_dir = tmp_path / "x.txt", tmp_path / "data"
+    path.write_bytes(TEXT)
+    first = prepare(TextFile(path=str(path)), data_dir)
+    with monkeypatch.context() as patch:
+        patch.setattr("w2v_inf.corpus.encode_text", lambda *_: pytest.fail("encoded again"))
+        assert prepare(TextFile(path=str(path), min_count=1, max_vocab=2), data_dir) == first
+    path.write_bytes(TEXT + b"more words")
+    second = prepare(TextFile(path=str(path)), data_dir)
+    assert sorted(os.listdir(data_dir)) == sorted([first.name, second.name])
+    assert open_corpus(first).info["source_sha256"] == hashlib.sha256(TEXT).hexdigest()
+
+
+def test_a_damaged_cache_is_found_by_prepare(tmp_path):
+    (tmp_path / "x.txt").write_bytes(TEXT)
+    corpus = TextFile(path=str(tmp_path / "x.txt"))
+    tokens = prepare(corpus, tmp_path / "data") / "tokens.bin"
+    tokens.write_bytes(tokens.read_bytes()[:-1])
+    expect_error(corpus, tmp_path / "data", "tokens.bin must have 48,000 bytes, has 47,999: delete the folder")
+
+
+def zipped(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture
+def small_text8(monkeypatch):
+    monkeypatch.setattr(sources, "TEXT8", Archive("http://127.0.0.1:9/text8.zip", "text8", hashlib.md5(TEXT).hexdigest()))
+
+
+def test_a_local_zip_of_text8(tmp_path, small_text8):
+    zipped(tmp_path / "z.zip", text8=TEXT, other=b"never read")
+    corpus = Text8(path=str(tmp_path / "z.zip"))
+    assert lines(corpus, tmp_path / "data") == LINES
+    assert [name.partition("-")[0] for name in os.listdir(tmp_path / "data")] == ["text8"]
+    assert open_corpus(prepare(corpus, tmp_path / "data")).info["licence"].startswith("CC BY-SA")
+
+
+def test_bad_local_zips_are_refused(tmp_path, small_text8):
+    data_dir = tmp_path / "data"
+    other = zipped(tmp_path / "other.zip", text8=TEXT + b"x")
+    expect_error(Text8(path=str(other)), data_dir, f"other.zip: text8 must have md5 {hashlib.md5(TEXT).hexdigest()}, has ")
+    wrong = zipped(tmp_path / "wrong.zip", fil9=TEXT)
+    expect_error(Text8(path=str(wrong)), data_dir, "wrong.zip must contain a file 'text8', has fil9")
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(other.read_bytes()[:-30])
+    expect_error(Text8(path=str(cut)), data_dir, "cut.zip is damaged or no such archive")
+    expect_error(Text8(path=str(tmp_path / "none.zip")), data_dir, "corpus.path: .*none.zip not found")
+
+
+def test_members_cannot_choose_where_they_are_written(tmp_path, small_text8):
+    path = tmp_path / "z.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../escaped", b"x")
+        archive.writestr("text8", TEXT)
+    prepare(Text8(path=str(path)), tmp_path / "a" / "b")
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_text8_from_a_mirror_is_downloaded_once_and_the_cache_needs_no_zip(tmp_path, small_text8):
+    content = zipped(tmp_path / "served.zip", text8=TEXT).read_bytes()
+    with serving(content) as server:
+        assert lines(Text8(url=server.url), tmp_path / "data") == LINES
+    (tmp_path / "data" / "text8.zip").unlink()
+    assert lines(Text8(), tmp_path / "data") == LINES
+    assert len(server.requests) == 1
+
+
+def test_a_mirror_with_another_text_is_refused(tmp_path, small_text8):
+    with serving(zipped(tmp_path / "served.zip", text8=b"other words").read_bytes()) as server:
+        error = expect_error(Text8(url=server.url), tmp_path / "data", f"{server.url}: what came is not the expected file .*md5")
+    assert isinstance(error, CorpusUnavailable)
+
+
+def test_text8_that_cannot_be_had_says_so(tmp_path, small_text8, monkeypatch):
+    monkeypatch.setattr("w2v_inf.corpus.download.time.sleep", lambda _: None)
+    error = expect_error(Text8(), tmp_path / "data", "http://127.0.0.1:9/text8.zip cannot be had")
+    assert isinstance(error, CorpusUnavailable)
+
+
+def test_fil9_goes_through_wikifil(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "ENWIK9", Archive("http://127.0.0.1:9/x.zip", "enwik9", hashlib.md5(DUMP).hexdigest()))
+    path = zipped(tmp_path / "z.zip", enwik9=DUMP)
+    assert lines(Fil9(path=str(path)), tmp_path / "data") == ["one three", "four five"]
+
+
+def test_the_published_checksums():
+    assert sources.TEXT8.md5 == "3bea1919949baf155f99411df5fada7e"
+    assert sources.ENWIK9.md5 == "e206c3450ac99950df65bf70ef61a12d"
+
+
+def test_sample_is_there_offline(tmp_path, capsys):
+    prepare_stage(Config(corpus=Sample(), data_dir=str(tmp_path)))
+    corpus = open_corpus(prepare(Sample(), tmp_path))
+    assert (len(corpus.tokens), len(corpus.documents) - 1, len(corpus.vocab)) == (512_934, 106, 33_166)
+    assert corpus.vocab.words[:3] == ["the", "of", "and"]
+    assert all(set(word) <= set("abcdefghijklmnopqrstuvwxyz") for word in corpus.vocab.words)
+    table = capsys.readouterr().out
+    assert "tokens                512,934\n" in table and "vocabulary            8,925 (min_count 5)\n" in table
+
+
+def test_planted_is_marked_as_synthetic(tmp_path, monkeypatch):
+    fake = SimpleNamespace(PLANTED_VERSION="7", planted_documents=lambda: iter(["paris france", "rome italy"]))
+    monkeypatch.setitem(sys.modules, "w2v_inf.corpus.planted", fake)
+    assert lines(Planted(), tmp_path) == ["paris france", "rome italy"]
+    assert open_corpus(prepare(Planted(), tmp_path)).info["synthetic"] is True
+
+
+def test_the_stage_refuses_a_vocabulary_of_one_word(tmp_path, capsys):
+    (tmp_path / "x.txt").write_bytes(b"a a a b c")
+    with pytest.raises(UserError, match="corpus.min_count=2 leaves 1 word of 3"):
+        prepare_stage(Config(corpus=TextFile(path=str(tmp_path / "x.txt"), min_count=2), data_dir=str(tmp_path / "data")))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_name_of_the_folder_cannot_be_chosen(tmp_path):
+    (tmp_path / "x.txt").write_bytes(TEXT)
+    folder = prepare(TextFile(name="../../up", path=str(tmp_path / "x.txt")), tmp_path / "data")
+    assert folder.parent == tmp_path / "data" and folder.name.startswith("file-")

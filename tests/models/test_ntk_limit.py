@@ -1,0 +1,113 @@
+"""The NTK limit against its twin, against the dense limit with u frozen, and as the limit of wide ntp nets."""
+
+import numpy as np
+import pytest
+import torch
+from toy import SHAPES, arrays, toy_batch
+
+from w2v_inf import reference
+from w2v_inf.config import Embedding, Parametrization
+from w2v_inf.models import ntk_limit
+from w2v_inf.models.linear import ABC, init_finite, init_mup_limit
+from w2v_inf.models.ntk_limit import NtkLimit, init_ntk_limit
+
+
+def make(vocab_size: int, scale: float, weight_decay: float = 0.2) -> NtkLimit:
+    model = init_ntk_limit(vocab_size, scale, torch.Generator().manual_seed(0), torch.float64)
+    model.weight_decay = weight_decay
+    return model
+
+
+def z_table(model: NtkLimit) -> torch.Tensor:
+    return model.z.full(torch.arange(len(model.s))).T
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scale", [0.0, 0.7])
+def test_step_equals_twin(shape: tuple[int, ...], scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A high floor makes the scales be multiplied through within the test.
+    monkeypatch.setattr(ntk_limit, "SMALLEST_SCALE", 0.9)
+    model = make(shape[0], scale)
+    z, s = np.zeros((shape[0], shape[0])), np.ones(shape[0])
+    start = None
+    if model.start is not None:
+        start = (model.start.e.numpy().copy(), np.ones(shape[0]), np.zeros_like(z), scale)
+    for seed in range(4):
+        batch = toy_batch(seed, *shape)
+        z, s, start, loss = reference.ntk_update(z, s, **arrays(batch), weight_decay=0.2, start=start)
+        assert model.update(batch) == pytest.approx(loss, rel=1e-12)
+        np.testing.assert_allclose(z_table(model), z, rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(model.s, s, rtol=1e-12)
+        if model.start is not None and start is not None:
+            np.testing.assert_allclose(model.start.t, start[1], rtol=1e-12)
+            np.testing.assert_allclose(model.start.p.full(torch.arange(shape[0])), start[2], rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_dense_limit_with_frozen_u(shape: tuple[int, ...]) -> None:
+    """Switching off u's gradient (not its decay) turns the muP limit into the NTK limit."""
+    dense, ntk = init_mup_limit(shape[0], 0.0, torch.float64), make(shape[0], 0.0)
+    dense.lr_factors, dense.weight_decay = (0.0, 1.0), 0.2
+    for seed in range(5):
+        batch = toy_batch(seed, *shape)
+        assert ntk.update(batch) == pytest.approx(dense.update(batch), rel=1e-12)
+    torch.testing.assert_close(z_table(ntk), dense.w.T, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(ntk.s, dense.u.diagonal(), rtol=1e-12, atol=0)
+
+
+def logits(model: NtkLimit) -> torch.Tensor:
+    table = model.s[:, None] * z_table(model)
+    if model.start is not None:
+        p = model.start.p.full(torch.arange(len(model.s)))
+        table = table + model.start.t * (p + model.s[:, None] * model.start.e)
+    return table
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_wide_ntp_nets_approach_it(scale: float) -> None:
+    """Slope about -1/2 in the width, when the limit takes its random initial logits from the net it is compared with."""
+    widths, distances = [64, 512, 4096], []
+    for width in widths:
+        errors = []
+        for seed in range(8):
+            generator = torch.Generator().manual_seed(seed)
+            net = init_finite(7, width, ABC[Parametrization.ntp], scale, generator, torch.float64)
+            limit = make(7, scale, 0.05)
+            net.weight_decay = 0.05
+            if limit.start is not None:
+                limit.start.e.copy_(net.u @ net.w.T)
+            for step in range(6):
+                batch = toy_batch(step, 7, 5, 4, 3, 2)
+                net.update(batch)
+                limit.update(batch)
+            errors.append(float((net.u @ net.w.T - logits(limit)).norm()))
+        distances.append(np.mean(errors))
+    slope = np.polyfit(np.log(widths), np.log(distances), 1)[0]
+    assert -0.6 < slope < -0.4
+
+
+def test_grams() -> None:
+    model = make(7, 0.0)
+    for seed in range(5):
+        model.update(toy_batch(seed, 7, 5, 4, 3, 2))
+    rows, everything = torch.tensor([4, 0]), torch.arange(7)
+    assert torch.equal(model.gram(rows), torch.eye(7, dtype=torch.float64)[rows])
+    w = z_table(model).T
+    torch.testing.assert_close(model.gram(rows, None, Embedding.output), w[rows] @ w.T)
+    total = w + torch.diag(model.s)
+    torch.testing.assert_close(model.gram(everything, rows, Embedding.sum), total @ total[rows].T)
+    torch.testing.assert_close(model.squared_norms(Embedding.sum), total.square().sum(1))
+
+
+def test_decay_leaves_directions_but_not_lengths() -> None:
+    model = make(7, 0.0)
+    model.update(toy_batch(0, 7, 5, 4, 3, 2))
+    assert float(model.s.min()) < 1
+    assert torch.equal(model.squared_norms(), torch.ones(7, dtype=torch.float64))
+
+
+def test_state_round_trip() -> None:
+    one, other = make(7, 1.0), make(7, 1.0)
+    one.update(toy_batch(0, 7, 5, 4, 3, 2))
+    other.load({name: tensor.clone() for name, tensor in one.state().items()})
+    assert torch.equal(logits(one), logits(other)) and not torch.equal(logits(one), logits(make(7, 1.0)))

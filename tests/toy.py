@@ -1,0 +1,43 @@
+"""Awkward little batches shared by the model tests."""
+
+import numpy as np
+import torch
+
+from w2v_inf.stream import Batch
+
+
+def toy_batch(seed: int, vocab_size: int, num_examples: int, slots: int, num_noise: int, group: int, lr: float = 0.1) -> Batch:
+    """Random ids with repeats, padding, id 0, negatives that equal the target; groups of `group` share their noise."""
+    rng = np.random.default_rng(seed)
+    context = rng.integers(0, vocab_size, (num_examples, slots))
+    context[:, 1:][rng.random((num_examples, slots - 1)) < 0.4] = -1
+    context = np.take_along_axis(context, rng.permuted(np.tile(np.arange(slots), (num_examples, 1)), axis=1), axis=1)
+    target = rng.integers(0, vocab_size, num_examples)
+    noise_row = np.arange(num_examples) // group
+    noise = rng.integers(0, vocab_size, (noise_row[-1] + 1, num_noise))
+    noise[0, 0] = target[0]
+    weight = 1.0 if group == 1 else 25 / num_noise
+    return Batch(*(torch.from_numpy(a) for a in (context, target, noise, noise_row)), noise_weight=weight, lr=lr, words_seen=0)
+
+
+def arrays(batch: Batch) -> dict:
+    """The batch as the reference takes it."""
+    return {
+        "context": batch.context.numpy(),
+        "target": batch.target.numpy(),
+        "noise": batch.noise.numpy(),
+        "noise_row": batch.noise_row.numpy(),
+        "noise_weight": batch.noise_weight,
+        "lr": batch.lr,
+    }
+
+
+SHAPES = [
+    # vocab_size, num_examples, slots, num_noise, group
+    (7, 5, 4, 3, 1),
+    (7, 5, 4, 3, 2),
+    (13, 9, 6, 1, 9),
+    (3, 8, 1, 4, 1),
+    (11, 17, 1, 6, 5),
+    (2, 1, 2, 1, 1),
+]

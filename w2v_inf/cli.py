@@ -1,0 +1,71 @@
+"""How every script starts and ends: Hydra composes, the library works, a user's mistake is one line and exit code 2."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from w2v_inf.config import PROJECT_ROOT, Config, load, register
+from w2v_inf.errors import UserError
+
+
+def run(stage: Callable[[Config], object]) -> None:
+    """Run one stage under Hydra; tables go to stdout, logs to stderr.
+
+    Exit codes: 0 done, 2 a mistake the user can mend, 130 interrupted, 1 our own bug (with its traceback).
+    """
+    # Without this Hydra prints its own account of an exception and exits with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    register()
+
+    @hydra.main(version_base="1.3", config_path=str(PROJECT_ROOT / "conf"), config_name="config")
+    def main(cfg: DictConfig) -> None:
+        try:
+            stage(load(cfg))
+        except UserError as error:
+            # Left to Hydra, it would first print an account of its own.
+            _fail(str(error))
+
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(_one_line(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+    """What Hydra or OmegaConf refuses, with its reason, less their tables of internals."""
+    messages = []
+    cause: BaseException | None = error
+    while cause is not None:
+        lines = str(cause).splitlines() or [""]
+        until = next((i for i, line in enumerate(lines) if line.strip().startswith(_INTERNALS)), len(lines))
+        messages.append(" ".join(line.strip() for line in lines[:until] if line.strip()))
+        cause = cause.__cause__
+    text = ": ".join(dict.fromkeys(message.rstrip(".") for message in messages if message))
+    return f"{text} (options: w2v_inf/config.py, or --help)"
+
+
+_INTERNALS = (
+    "full_key:",
+    "object_type=",
+    "reference_type=",
+    "Set the environment",
+    "To append to your config",
+    "Config search path",
+    "See https:",
+)

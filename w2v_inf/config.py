@@ -1,0 +1,381 @@
+"""Every option: its name, default, unit and range. The only place that knows them.
+
+Decisions:
+- Groups `corpus` and `model` are one dataclass a member, so that `model=ntk_limit model.width=64` is an error.
+- Members are registered with Hydra from here (`register`); YAML in conf/ holds named experiments only.
+- Each member has a `name`: the saved config would not say which one was chosen otherwise.
+- `load` refuses keys that no dataclass declares: Hydra accepts `+model.widht=9` and would ignore it in silence.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from w2v_inf.errors import UserError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Architecture(Enum):
+    cbow = "cbow"
+    skipgram = "skipgram"
+
+
+class Parametrization(Enum):
+    mup = "mup"
+    ntp = "ntp"
+    sp = "sp"
+    mfp = "mfp"
+    custom = "custom"
+
+
+class Engine(Enum):
+    dense = "dense"
+
+
+class Sigmoid(Enum):
+    exact = "exact"
+    tp4 = "tp4"
+
+
+class Cleaning(Enum):
+    text8 = "text8"
+    unicode = "unicode"
+
+
+class Device(Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Embedding(Enum):
+    input = "input"
+    output = "output"
+    sum = "sum"
+
+
+def _check(option: str, value: Any, ok: bool, allowed: str) -> None:
+    if not ok:
+        raise UserError(f"{option} must be {allowed}, got {value}")
+
+
+def _check_finite_floats(prefix: str, options: Any) -> None:
+    for f in dataclasses.fields(options):
+        value = getattr(options, f.name)
+        if isinstance(value, float):
+            _check(f"{prefix}.{f.name}", value, math.isfinite(value), "a finite number")
+
+
+@dataclass
+class CorpusConfig:
+    name: str = MISSING
+    min_count: int = 5
+    """Words rarer than this in the corpus are dropped; occurrences."""
+    max_vocab: int = 0
+    """Keep only this many of the commonest words; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        _check("corpus.min_count", self.min_count, self.min_count >= 1, "at least 1")
+        _check("corpus.max_vocab", self.max_vocab, self.max_vocab == 0 or self.max_vocab >= 2, "0 (all) or at least 2")
+
+
+@dataclass
+class Sample(CorpusConfig):
+    """The English Wikipedia extract that gensim ships: real text, always there."""
+
+    name: str = "sample"
+
+
+@dataclass
+class Planted(CorpusConfig):
+    """Synthetic text from a known relation table."""
+
+    name: str = "planted"
+
+
+@dataclass
+class Downloaded(CorpusConfig):
+    path: str = ""
+    """A local copy of the zip; empty downloads it into data_dir."""
+    url: str = ""
+    """A mirror to download the zip from; empty takes the original site."""
+
+
+@dataclass
+class Text8(Downloaded):
+    name: str = "text8"
+
+
+@dataclass
+class Fil9(Downloaded):
+    name: str = "fil9"
+    min_count: int = 10
+
+
+@dataclass
+class Wikipedia(CorpusConfig):
+    """`wikimedia/wikipedia` through Hugging Face datasets, or local parquet / arrow files of it."""
+
+    name: str = "wikipedia"
+    min_count: int = 10
+    path: str = ""
+    """Local .parquet / .arrow file or a folder of them, with a column `text`; empty streams it from the hub."""
+    snapshot: str = "20231101.en"
+    """Date and language of the dump."""
+    cleaning: Cleaning = Cleaning.text8
+    """text8: a-z and spelled-out digits; unicode: lower-cased words of any script."""
+    max_documents: int = 0
+    """Take only the first so many articles; 0 takes all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("corpus.max_documents", self.max_documents, self.max_documents >= 0, "0 (all) or more")
+
+
+@dataclass
+class TextFile(CorpusConfig):
+    """A file of words between blanks: .txt, .gz, .bz2, .xz or .zst; one document a line, or one long line."""
+
+    name: str = "file"
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("corpus.path", "nothing", bool(self.path), "the path of a text file (with corpus=file)")
+
+
+@dataclass
+class StreamConfig:
+    architecture: Architecture = Architecture.cbow
+    window: int = 8
+    """Largest distance of a context word, in kept words; each position draws its own from 1 to this."""
+    num_negatives: int = 25
+    """K: negatives a positive, drawn from count^0.75."""
+    subsample_threshold: float = 1e-4
+    """t: a word of frequency f is kept with probability min(1, sqrt(t/f) + t/f); 0 keeps all."""
+    batch_size: int = 0
+    """B: positions a step; all gradients of a step are taken before it. 0 takes 64 for CBOW, 16 for skip-gram
+    (whose positions have about 9 examples each: at 64 the step overshoots, see records/LOG.md)."""
+    group_size: int = 0
+    """Positions that share one draw of negatives; 0 takes batch_size; 1: every example (in skip-gram every pair) draws its own."""
+    shared_negatives: int = 64
+    """S: negatives drawn for a group, each weighted K/S; not used with group_size=1."""
+
+    def __post_init__(self) -> None:
+        skipgram = self.architecture is Architecture.skipgram
+        self.batch_size = self.batch_size or (16 if skipgram else 64)
+        self.group_size = self.group_size or self.batch_size
+        _check("stream.window", self.window, 1 <= self.window <= 100, "from 1 to 100")
+        _check("stream.num_negatives", self.num_negatives, 1 <= self.num_negatives <= 1000, "from 1 to 1,000")
+        _check("stream.batch_size", self.batch_size, 1 <= self.batch_size <= 65536, "from 1 to 65,536")
+        _check("stream.group_size", self.group_size, 1 <= self.group_size <= 65536, "from 1 to 65,536")
+        _check("stream.shared_negatives", self.shared_negatives, 1 <= self.shared_negatives <= 65536, "from 1 to 65,536")
+        _check_finite_floats("stream", self)
+        t = self.subsample_threshold
+        _check("stream.subsample_threshold", t, t >= 0, "0 (keep all) or more")
+
+
+@dataclass
+class ModelConfig:
+    name: str = MISSING
+    output_init_scale: float = 0.0
+    """Start of the output embedding, in units of the parametrization's own deviation; 0 starts it at zero."""
+
+    def __post_init__(self) -> None:
+        _check_finite_floats("model", self)
+        _check("model.output_init_scale", self.output_init_scale, self.output_init_scale >= 0, "0 or more")
+
+
+@dataclass
+class Finite(ModelConfig):
+    name: str = "finite"
+    width: int = 256
+    """n: columns of the embeddings."""
+    parametrization: Parametrization = Parametrization.mup
+    exponents: list[float] = field(default_factory=list)
+    """With parametrization=custom: a1, b1, a2, b2, c (TP4 Definition 3.1)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("model.width", self.width, 1 <= self.width <= 1_000_000, "from 1 to 1,000,000")
+        custom = self.parametrization is Parametrization.custom
+        want = 5 if custom else 0
+        rule = "five numbers [a1,b1,a2,b2,c] with model.parametrization=custom, and absent otherwise"
+        ok = len(self.exponents) == want and all(math.isfinite(e) and abs(e) <= 4 for e in self.exponents)
+        _check("model.exponents", self.exponents, ok, rule + " (each within +-4)")
+
+
+@dataclass
+class NtkLimit(ModelConfig):
+    name: str = "ntk_limit"
+
+
+@dataclass
+class MupLimit(ModelConfig):
+    name: str = "mup_limit"
+    engine: Engine = Engine.dense
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 5
+    """Passes over the corpus."""
+    lr: float = 0.0
+    """Step size of the first example, dimensionless; falls linearly with the words seen. 0 takes 0.05 for CBOW and 0.025
+    for skip-gram, as word2vec.c."""
+    weight_decay: float = 0.001
+    """A row touched m times in a step is first multiplied by (1 - lr weight_decay)^m."""
+    sigmoid: Sigmoid = Sigmoid.exact
+    """exact, or the look-up table of the authors' program with its off-by-0.19 slip (tp4)."""
+
+    def __post_init__(self) -> None:
+        _check("train.epochs", self.epochs, 1 <= self.epochs <= 10_000, "from 1 to 10,000")
+        _check_finite_floats("train", self)
+        _check("train.lr", self.lr, self.lr >= 0, "above 0, or 0 for the architecture's default")
+        _check("train.weight_decay", self.weight_decay, 0 <= self.weight_decay * self.lr < 1, "0 or more, and lr x weight_decay below 1")
+
+
+@dataclass
+class EvaluateConfig:
+    embedding: Embedding = Embedding.input
+    """Which vectors answer the questions: input (u), output (w) or their sum."""
+    limit_run: str = ""
+    """Folder of the infinite-width limit's run; evaluate.py then adds the distance to it to the run's summary."""
+
+
+class Figure(Enum):
+    all = "all"
+    accuracy = "accuracy"
+    sections = "sections"
+    loss = "loss"
+    pca = "pca"
+    width = "width"
+
+
+@dataclass
+class PlotConfig:
+    figure: Figure = Figure.all
+    runs: list[str] = field(default_factory=list)
+    """Run folders, or folders that hold some; empty takes run_dir."""
+    out: str = ""
+    """Folder for the figures; empty is figures/ beside the runs."""
+
+
+class Profile(Enum):
+    auto = "auto"
+    smoke = "smoke"
+    laptop = "laptop"
+    paper = "paper"
+
+
+@dataclass
+class ReproduceConfig:
+    corpus: str = "auto"
+    """auto, text8, fil9, wikipedia, sample, planted, or the path of a text file."""
+    profile: Profile = Profile.auto
+    """How much is done, conf/experiment/PROFILE.yaml; auto takes the corpus's own file there, or the
+    largest profile whose estimate fits."""
+    widths: list[int] = field(default_factory=lambda: [64, 256])
+    """Widths of the finite muP nets."""
+    seeds: int = 1
+    """Seeds of each finite width; the limits are trained once, on the stream of the first seed."""
+    minutes: float = 60.0
+    """Wall time by estimate up to which profile=auto takes a profile."""
+
+    def __post_init__(self) -> None:
+        _check("reproduce.widths", self.widths, all(w >= 1 for w in self.widths), "a list of widths of at least 1")
+        _check("reproduce.seeds", self.seeds, 1 <= self.seeds <= 100, "from 1 to 100")
+        _check_finite_floats("reproduce", self)
+
+
+@dataclass
+class Config:
+    corpus: CorpusConfig = MISSING
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    model: ModelConfig = MISSING
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    plot: PlotConfig = field(default_factory=PlotConfig)
+    reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
+    device: Device = Device.auto
+    num_threads: int = 0
+    """CPU threads; 0 takes every core."""
+    seed: int = 0
+    run_dir: str = ""
+    """Folder of the run; empty is runs/CORPUS-ARCHITECTURE/MODEL-seedN in the project."""
+    data_dir: str = str(PROJECT_ROOT / "data" / "cache")
+    """Downloads and encoded corpora."""
+
+    def __post_init__(self) -> None:
+        _check("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
+        skipgram = self.stream.architecture is Architecture.skipgram
+        self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)
+        _check("num_threads", self.num_threads, 0 <= self.num_threads <= 1024, "from 0 (every core) to 1,024")
+
+
+CORPORA = (Text8, Fil9, Wikipedia, Sample, Planted, TextFile)
+MODELS = (Finite, NtkLimit, MupLimit)
+
+
+def register() -> None:
+    """Make the schema and the group members known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, members in (("corpus", CORPORA), ("model", MODELS)):
+        for member in members:
+            store.store(group=group, name=member.name, node=member)
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the resolved options as YAML."""
+    OmegaConf.save(OmegaConf.structured(config), path)
+
+
+def read(path: Path) -> Config:
+    """Options as `save` wrote them. Raises: UserError for a file that is not such options."""
+    try:
+        saved: Any = OmegaConf.load(path)
+        schema = OmegaConf.structured(Config)
+        for group, members in (("corpus", CORPORA), ("model", MODELS)):
+            chosen = {member.name: member for member in members}[saved[group]["name"]]
+            schema[group] = OmegaConf.structured(chosen)
+        merged = OmegaConf.merge(schema, saved)
+    except (OSError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} does not hold the options of a run ({str(error).splitlines()[0]}): train again") from error
+    assert isinstance(merged, DictConfig)
+    return load(merged)
+
+
+def load(cfg: DictConfig) -> Config:
+    """Turn Hydra's config into dataclasses; ranges are checked on the way.
+
+    Raises: UserError for a key that no dataclass declares and for values out of range.
+    """
+    try:
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        cause = error.__cause__ or error.__context__
+        raise UserError(str(cause if isinstance(cause, UserError) else error).splitlines()[0]) from error
+    assert isinstance(config, Config)
+    _reject_undeclared(config, "")
+    return config
+
+
+def _reject_undeclared(node: Any, prefix: str) -> None:
+    names = [f.name for f in dataclasses.fields(node)]
+    for key in vars(node):
+        if key not in names:
+            raise UserError(f"{prefix}{key} is not an option; allowed here: {', '.join(names)}")
+    for name in names:
+        child = getattr(node, name)
+        if dataclasses.is_dataclass(child):
+            _reject_undeclared(child, f"{prefix}{name}.")

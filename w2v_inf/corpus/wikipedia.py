@@ -1,0 +1,127 @@
+"""Articles of `wikimedia/wikipedia`: from the Hugging Face hub, or from local parquet or arrow files of it.
+
+Decisions:
+- Local files are read with pyarrow, a few hundred articles at a time; the hub is streamed with `datasets`, imported only
+  then. Nothing is kept of either but the encoded corpus.
+- cleaning=text8 folds accents first (compatibility decomposition, marks dropped), so that "café" is "cafe" and not
+  "caf"; whatever is then not a-z or a digit is a blank. cleaning=unicode keeps lower-cased runs of `\\w`; in scripts
+  that write vowels as combining marks (Devanagari, Thai) this cuts words.
+- One article is one line, whatever lines it had.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from w2v_inf.config import Cleaning
+from w2v_inf.corpus.download import CorpusUnavailable
+from w2v_inf.corpus.wikifil import spell_letters
+from w2v_inf.errors import UserError
+
+VERSION = "1"
+HUB_NAME = "wikimedia/wikipedia"
+_MARKS = re.compile("[\u0300-\u036f]")
+_NO_WORD = re.compile(r"\W+")
+_BATCH_ROWS = 256
+
+
+def clean_text8(text: str) -> bytes:
+    """Words of a-z and spelled-out digits between blanks; accents folded."""
+    if not text.isascii():
+        text = _MARKS.sub("", unicodedata.normalize("NFKD", text))
+    return spell_letters(text.encode(errors="replace"))
+
+
+def clean_unicode(text: str) -> bytes:
+    """Lower-cased runs of letters, digits and underscores of any script between blanks."""
+    return _NO_WORD.sub(" ", unicodedata.normalize("NFC", text.lower())).encode(errors="replace")
+
+
+_CLEANERS: dict[Cleaning, Callable[[str], bytes]] = {Cleaning.text8: clean_text8, Cleaning.unicode: clean_unicode}
+
+
+def clean_articles(texts: Iterator[str], cleaning: Cleaning, max_documents: int) -> Iterator[bytes]:
+    """One clean line an article, of the first `max_documents` (0: all)."""
+    clean = _CLEANERS[cleaning]
+    for text in islice(texts, max_documents or None):
+        yield clean(text) + b"\n"
+
+
+def list_files(path: Path) -> list[Path]:
+    """The file itself, or the .parquet and .arrow files of a folder by name.
+
+    Raises: UserError if there is none.
+    """
+    files = [path] if path.is_file() else sorted(file for file in path.glob("*") if file.suffix in (".parquet", ".arrow"))
+    if not files or any(file.suffix not in (".parquet", ".arrow") for file in files):
+        raise UserError(f"corpus.path must be a .parquet or .arrow file, or a folder of them, got {path}")
+    return files
+
+
+def read_files(files: list[Path]) -> Iterator[str]:
+    """Articles of local files, in order.
+
+    Raises: UserError if a file is damaged or has no column `text` of strings.
+    """
+    for file in files:
+        try:
+            for batch in _read_batches(file):
+                yield from (text for text in batch.column("text").to_pylist() if text)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{file} is damaged or cut short ({str(error).splitlines()[0]}): download it again") from error
+
+
+def _read_batches(file: Path) -> Iterator[pa.RecordBatch]:
+    if file.suffix == ".parquet":
+        with pq.ParquetFile(file) as parquet:
+            _check_column(parquet.schema_arrow, file)
+            yield from parquet.iter_batches(_BATCH_ROWS, columns=["text"])
+        return
+    with pa.memory_map(str(file)) as source:
+        reader = _open_arrow(source)
+        _check_column(reader.schema, file)
+        is_stream = isinstance(reader, pa.ipc.RecordBatchStreamReader)
+        yield from reader if is_stream else map(reader.get_batch, range(reader.num_record_batches))
+
+
+def _open_arrow(source: Any) -> Any:
+    """Arrow has two containers: `datasets` writes the stream, Feather is the file."""
+    try:
+        return pa.ipc.open_file(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_stream(source)
+
+
+def _check_column(schema: pa.Schema, file: Path) -> None:
+    if "text" not in schema.names:
+        raise UserError(f"{file} must have a column 'text', has {', '.join(schema.names)}")
+    kind = schema.field("text").type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise UserError(f"{file}: column 'text' must hold strings, holds {kind}")
+
+
+def stream_hub(snapshot: str) -> Iterator[str]:
+    """Articles of a snapshot such as 20231101.en, as the hub sends them.
+
+    Raises: CorpusUnavailable if the hub cannot be reached; UserError if it has no such snapshot.
+    """
+    import datasets
+
+    where = f"https://huggingface.co/datasets/{HUB_NAME} ({snapshot})"
+    try:
+        articles: Any = datasets.load_dataset(HUB_NAME, snapshot, split="train", streaming=True)
+        for article in articles.select_columns("text"):
+            yield article["text"]
+    except ValueError as error:
+        raise UserError(f"corpus.snapshot={snapshot} must name a snapshot of {HUB_NAME}: {str(error).splitlines()[0]}") from error
+    # The layers below bring exceptions of several http libraries; none of them is our bug.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CorpusUnavailable(f"{where} cannot be had ({reason}): give local files with corpus.path") from error

@@ -1,0 +1,277 @@
+"""What a set of embeddings knows: analogies, human similarity, neighbours, and the map of cities and states.
+
+Decisions:
+- Everything is asked of inner products (`Model`), so no function knows which model it has.
+- Functions return plain numbers; `evaluate_model` puts them in one dictionary that goes to JSON as it is.
+- Where a number has no meaning (no question seen, constant scores, one class) it is None, never nan: nan is not JSON.
+- Percent for accuracies and chance, plain numbers in [-1, 1] for correlations, cosines and silhouettes.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from w2v_inf.analogy import (
+    Questions,
+    analogy_accuracy,
+    gensim_data,
+    inverse_lengths,
+    load_questions,
+    read_questions,
+)
+from w2v_inf.config import Embedding
+from w2v_inf.models import Model
+from w2v_inf.vocab import Vocabulary
+
+__all__ = [
+    "Places",
+    "Questions",
+    "analogy_accuracy",
+    "evaluate_model",
+    "load_questions",
+    "nearest_neighbours",
+    "pca",
+    "place_gram",
+    "separation",
+    "word_similarity",
+]
+
+SIMILARITY_SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
+PROBE_WORDS = ("king", "france", "london", "texas", "three", "good", "water", "she", "music", "computer")
+"""Common words whose neighbours are shown."""
+PLACE_SECTION = "city-in-state"
+NUM_FOLDS = 5
+
+
+def evaluate_model(model: Model, vocab: Vocabulary, questions: Questions, embedding: Embedding = Embedding.input) -> dict[str, Any]:
+    """All numbers of one evaluation, ready for JSON.
+
+    Args:
+      model: see `Model`; ids are those of `vocab`.
+      questions: from `load_questions(vocab)`.
+      embedding: which vectors are asked.
+    Returns: {'protocol': {'vocabulary', 'questions_seen', 'questions_total', 'embedding', 'ties'}, 'chance': percent,
+      'analogy': see `analogy_accuracy`, 'similarity': see `word_similarity`, 'neighbours': see `nearest_neighbours`}.
+    Cost: that of `analogy_hits`, which dominates.
+    """
+    squared_norms = model.squared_norms(embedding)
+    return {
+        "protocol": {
+            "vocabulary": len(vocab),
+            "questions_seen": len(questions),
+            "questions_total": sum(questions.total),
+            "embedding": embedding.value,
+            "ties": "miss",
+        },
+        "chance": 100 / len(vocab),
+        "analogy": analogy_accuracy(model, questions, embedding=embedding, squared_norms=squared_norms),
+        "similarity": word_similarity(model, vocab, embedding, squared_norms=squared_norms),
+        "neighbours": nearest_neighbours(model, vocab, PROBE_WORDS, embedding=embedding, squared_norms=squared_norms),
+    }
+
+
+@torch.no_grad()
+def _cosines(model: Model, rows: Tensor, columns: Tensor | None, embedding: Embedding, squared_norms: Tensor | None) -> Tensor:
+    """Cosines of the words `rows` with `columns` (None: all), 0 for words of length 0; [R, C], on the model's device."""
+    inverse = inverse_lengths(model.squared_norms(embedding) if squared_norms is None else squared_norms)  # [V]
+    rows = rows.to(inverse.device)
+    columns = columns if columns is None else columns.to(inverse.device)
+    across = inverse if columns is None else inverse[columns]
+    return model.gram(rows, columns, embedding) * inverse[rows][:, None] * across
+
+
+def word_similarity(
+    model: Model, vocab: Vocabulary, embedding: Embedding = Embedding.input, squared_norms: Tensor | None = None
+) -> dict[str, dict[str, Any]]:
+    """Rank correlation of cosines with human judgements, WordSim-353 and SimLex-999 as gensim ships them.
+
+    Returns: for each set {'spearman', 'pairs', 'total'}: pairs with both words in the vocabulary, and all of them.
+      spearman is None with fewer than 3 pairs or where all pairs of two different words have one cosine (as in the NTK
+      limit; WordSim-353 has the pair tiger, tiger, whose 1 would otherwise pass for knowledge).
+    Cost: one Gram block of the words involved, about 1,000 x 1,000.
+    """
+    return {
+        name: _correlate(model, vocab, read_similarities(gensim_data(file)), embedding, squared_norms)
+        for name, file in SIMILARITY_SETS.items()
+    }
+
+
+def read_similarities(path: Path) -> list[tuple[str, str, float]]:
+    """Pairs of lower-case words with their human score, from tab-separated lines; `#` starts a comment line."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+    fields = [line.lower().split("\t") for line in lines]
+    return [(first.strip(), second.strip(), float(score)) for first, second, score in fields]
+
+
+def _correlate(
+    model: Model, vocab: Vocabulary, pairs: list[tuple[str, str, float]], embedding: Embedding, squared_norms: Tensor | None
+) -> dict[str, Any]:
+    known = [(vocab.id_of[x], vocab.id_of[y], score) for x, y, score in pairs if x in vocab.id_of and y in vocab.id_of]
+    result: dict[str, Any] = {"spearman": None, "pairs": len(known), "total": len(pairs)}
+    if len(known) < 3:
+        return result
+
+    ids = torch.tensor([pair[:2] for pair in known])  # [pairs, 2]
+    words, local = torch.unique(ids, return_inverse=True)
+    block = _cosines(model, words, words, embedding, squared_norms).cpu()  # [R, R]
+    cosines = block[local[:, 0], local[:, 1]].double().numpy()  # [pairs]
+    scores = np.array([pair[2] for pair in known])
+    different = cosines[(ids[:, 0] != ids[:, 1]).numpy()]
+    if np.ptp(scores) > 0 and len(different) > 0 and np.ptp(different) > 0:
+        result["spearman"] = float(np.corrcoef(_rank(cosines), _rank(scores))[0, 1])
+    return result
+
+
+def _rank(x: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[inverse]
+
+
+def nearest_neighbours(
+    model: Model,
+    vocab: Vocabulary,
+    words: Sequence[str],
+    k: int = 8,
+    embedding: Embedding = Embedding.input,
+    squared_norms: Tensor | None = None,
+) -> dict[str, list[list[Any]]]:
+    """The k other words of largest cosine for each of `words`: {word: [[neighbour, cosine], ...]}, best first.
+
+    Words out of the vocabulary are left out; ties go to the smaller word id; fewer than k where V - 1 < k.
+    Cost: len(words) Gram rows and sorts of V.
+    """
+    known = [word for word in dict.fromkeys(words) if word in vocab.id_of]
+    if not known:
+        return {}
+    ids = torch.tensor([vocab.id_of[word] for word in known])
+    cosines = _cosines(model, ids, None, embedding, squared_norms).cpu()  # [words, V]
+    cosines[torch.arange(len(ids)), ids] = -torch.inf
+    ordered, order = cosines.sort(dim=1, descending=True, stable=True)  # topk would leave the order of ties open
+    k = min(k, len(vocab) - 1)
+    neighbours = zip(known, order[:, :k].tolist(), ordered[:, :k].tolist(), strict=True)
+    return {word: [[vocab.words[j], cosine] for j, cosine in zip(js, row, strict=True)] for word, js, row in neighbours}
+
+
+@dataclass
+class Places:
+    """The cities and states of the questions `city-in-state`, as far as they are in the vocabulary."""
+
+    words: list[str]
+    is_state: np.ndarray
+    """[P], bool."""
+    gram: np.ndarray
+    """Inner products of the embeddings, not normalised, [P, P], float64."""
+
+    def save(self, path: Path) -> None:
+        """Write places.npz: a temporary file first, then a rename."""
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, words=np.array(self.words, dtype=np.str_), is_state=self.is_state, gram=self.gram)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Places":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["words"].tolist(), arrays["is_state"], arrays["gram"])
+
+
+@torch.no_grad()
+def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding.input) -> Places:
+    """Inner products of the 67 cities and 27 states of city-in-state (those in the vocabulary), for the figure of TP4.
+
+    TP4 Figure 1 shows raw embeddings, so nothing is normalised. Cities come first, each kind by alphabet.
+    """
+    questions = dict(read_questions())[PLACE_SECTION]
+    cities = sorted({word for a, _, c, _ in questions for word in (a, c)} & vocab.id_of.keys())
+    states = sorted({word for _, b, _, d in questions for word in (b, d)} & vocab.id_of.keys())
+    words = cities + states
+    gram = np.zeros((0, 0))
+    if words:
+        ids = torch.tensor([vocab.id_of[word] for word in words], device=model.squared_norms(embedding).device)
+        gram = model.gram(ids, ids, embedding).double().cpu().numpy()  # [P, P]
+    return Places(words, np.arange(len(words)) >= len(cities), gram)
+
+
+def pca(gram: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of points known by their inner products alone.
+
+    With H = I - 11'/P the eigenvectors of H gram H, times the roots of their eigenvalues, are the scores that PCA of
+    the points themselves gives. Signs are fixed: the entry of largest size is positive in every component.
+
+    Args:
+      gram: inner products, [P, P], symmetric up to rounding.
+    Returns: coordinates [P, num_components], in the points' own unit, and the explained variance ratio [num_components];
+      0 in components that the points do not span.
+    Cost: O(P^3).
+    """
+    coordinates, ratio = np.zeros((len(gram), num_components)), np.zeros(num_components)
+    values, vectors = np.linalg.eigh(_centre(gram))
+    values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
+    # One eigenvalue is 0 by the centring; what rounding leaves of it is no component.
+    values[values <= len(gram) * np.finfo(np.float64).eps * np.abs(gram).max(initial=0)] = 0
+    if values.sum() > 0:
+        k = min(num_components, len(gram))
+        coordinates[:, :k] = vectors[:, :k] * np.sqrt(values[:k])
+        ratio[:k] = values[:k] / values.sum()
+        largest = np.abs(coordinates).argmax(axis=0)
+        coordinates *= np.where(coordinates[largest, np.arange(num_components)] < 0, -1.0, 1.0)
+    return coordinates, ratio
+
+
+def _centre(gram: np.ndarray) -> np.ndarray:
+    """H gram H, symmetrised; of no points too."""
+    if len(gram) == 0:
+        return gram
+    centred = gram - gram.mean(axis=0) - gram.mean(axis=1)[:, None] + gram.mean()
+    return (centred + centred.T) / 2
+
+
+def separation(gram: np.ndarray, is_state: np.ndarray) -> dict[str, float | None]:
+    """How well cities and states part, as numbers beside the PCA figure.
+
+    Args:
+      gram: inner products of the places, [P, P].    is_state: [P], bool.
+    Returns: 'silhouette' of the two kinds on the first two principal components, 'silhouette_full' in the full space;
+      'linear_accuracy', percent, held out in a stratified 5-fold cross-validation of a logistic regression on those
+      two components (the components themselves see all points, never the labels), and 'baseline', the share of the
+      larger kind in percent. None where undefined: fewer than two kinds (fewer than 5 of a kind for linear_accuracy).
+    """
+    # Here and not above: scikit-learn takes a second to import, and evaluation after an epoch does without it.
+    from sklearn.metrics import silhouette_score
+
+    sizes = np.bincount(is_state.astype(np.int64), minlength=2)
+    num_places = int(sizes.sum())
+    result: dict[str, float | None] = {"silhouette": None, "silhouette_full": None, "linear_accuracy": None, "baseline": None}
+    if num_places:
+        result["baseline"] = 100 * float(sizes.max()) / num_places
+    if sizes.min() >= 1 and num_places >= 3:
+        coordinates, _ = pca(gram)
+        squares = np.diagonal(gram)
+        distances = np.sqrt((squares[:, None] + squares - gram - gram.T).clip(min=0))  # [P, P]
+        np.fill_diagonal(distances, 0)
+        result["silhouette"] = float(silhouette_score(coordinates, is_state))
+        result["silhouette_full"] = float(silhouette_score(distances, is_state, metric="precomputed"))
+        if sizes.min() >= NUM_FOLDS:
+            result["linear_accuracy"] = _linear_accuracy(coordinates, is_state)
+    return result
+
+
+def _linear_accuracy(coordinates: np.ndarray, is_state: np.ndarray) -> float:
+    """Held-out accuracy in percent of a linear classifier on `coordinates` [P, 2]."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # Scaled first: the penalty of the regression would otherwise depend on the embeddings' length.
+    classifier = make_pipeline(StandardScaler(), LogisticRegression())
+    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
+    return 100 * float(np.mean(cross_val_predict(classifier, coordinates, is_state, cv=folds) == is_state))

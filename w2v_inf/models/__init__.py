@@ -1,0 +1,121 @@
+"""The models and the one protocol they answer; the trainer and the evaluation never ask which model they have."""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from w2v_inf.config import Config, Device, Embedding, Finite, ModelConfig, MupLimit, NtkLimit, Parametrization, Sigmoid
+from w2v_inf.errors import UserError
+from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
+from w2v_inf.models.ntk_limit import init_ntk_limit
+from w2v_inf.models.step import exact_logit, tp4_logit
+from w2v_inf.stream import Batch
+
+__all__ = ["Model", "build_model", "model_bytes", "check_memory", "pick_device", "LinearModel"]
+
+GIB = 2**30
+OVERHEAD_BYTES = GIB // 2
+"""Python, torch and the temporaries of a step and of the evaluation's [905, V] tables at V = 70k."""
+
+
+class Model(Protocol):
+    """What every model answers. Tensors live on the model's device."""
+
+    weight_decay: float
+
+    def update(self, batch: Batch) -> float:
+        """One SGD step; returns the loss before it, nats per example."""
+        ...
+
+    def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
+        """Inner products of embeddings, [R, C]; all V columns if `columns` is None."""
+        ...
+
+    def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
+        """Squared lengths of all embeddings, [V]."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        ...
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over the tensors of `state`."""
+        ...
+
+
+def build_model(config: Config, vocab_size: int) -> Model:
+    """The configured model at its start, on the configured device.
+
+    Raises: UserError if it does not fit the device's free memory (checked before anything is allocated).
+    """
+    device = pick_device(config.device)
+    check_memory(config.model, vocab_size, device)
+    generator = torch.Generator().manual_seed(config.seed)
+    options = config.model
+    scale = options.output_init_scale
+    if isinstance(options, Finite):
+        custom = options.parametrization is Parametrization.custom
+        a1, b1, a2, b2, c = options.exponents if custom else ABC[options.parametrization]
+        model = init_finite(vocab_size, options.width, (a1, b1, a2, b2, c), scale, generator, device=device)
+    elif isinstance(options, NtkLimit):
+        model = init_ntk_limit(vocab_size, scale, generator, device=device)
+    else:
+        model = init_mup_limit(vocab_size, scale, device=device)
+    model.weight_decay = config.train.weight_decay
+    model.logit = tp4_logit if config.train.sigmoid is Sigmoid.tp4 else exact_logit
+    return model
+
+
+def pick_device(device: Device) -> torch.device:
+    """`auto` takes CUDA where there is one. Raises: UserError for device=cuda without a card."""
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch sees no CUDA device; use device=cpu, or device=auto to take what is there")
+    use_cuda = device is not Device.cpu and torch.cuda.is_available()
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+def model_bytes(options: ModelConfig, vocab_size: int) -> int:
+    """What the model's float32 tables take."""
+    if isinstance(options, Finite):
+        return 8 * vocab_size * options.width
+    random_start = options.output_init_scale > 0
+    if isinstance(options, MupLimit):
+        return 8 * vocab_size**2 * (2 if random_start else 1)
+    return 4 * vocab_size**2 * (3 if random_start else 1)
+
+
+def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) -> None:
+    """Refuse a model that does not fit. Raises: UserError that says what would."""
+    needed, free = model_bytes(options, vocab_size) + OVERHEAD_BYTES, free_bytes(device)
+    if needed <= free:
+        return
+    fitting = vocab_size
+    while fitting > 2 and model_bytes(options, fitting) + OVERHEAD_BYTES > free:
+        fitting = int(fitting * 0.95)
+    fitting = fitting // 1000 * 1000 or fitting
+    raise UserError(
+        f"model={options.name} needs {needed / GIB:.1f} GiB for V={vocab_size:,} (float32), {device} has {free / GIB:.1f} free: "
+        f"corpus.max_vocab={fitting} fits, or raise corpus.min_count, or use model=finite"
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be taken: the card's, or the smaller of the machine's and this control group's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():  # not Linux: the physical memory is the best guess
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = next(int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+    return min(available * 1024, _cgroup_free_bytes())
+
+
+def _cgroup_free_bytes() -> int:
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if not limit.exists() or limit.read_text().strip() == "max":
+        return 2**62
+    return int(limit.read_text()) - int(used.read_text())

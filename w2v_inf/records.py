@@ -1,0 +1,210 @@
+"""The run folder: its name, its files, and how they are written.
+
+config.yaml (resolved options), environment.json, metrics.jsonl (progress and evaluations as they happen), and at the end
+model.safetensors, places.npz and summary.json. summary.json comes last: a folder without it is not a finished run.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from w2v_inf import config as options
+from w2v_inf.config import PROJECT_ROOT, Config, Finite, ModelConfig, Parametrization, StreamConfig, TextFile
+from w2v_inf.errors import UserError
+from w2v_inf.models import Model
+
+SUMMARY, CONFIG, STATE, METRICS, PLACES = "summary.json", "config.yaml", "model.safetensors", "metrics.jsonl", "places.npz"
+
+
+def corpus_label(config: Config) -> str:
+    """`text8`, or a file's name without its endings."""
+    corpus = config.corpus
+    return Path(corpus.path).name.split(".")[0] if isinstance(corpus, TextFile) else corpus.name
+
+
+def model_label(model: ModelConfig) -> str:
+    """`mup-64`, `ntk_limit`, ..."""
+    if not isinstance(model, Finite):
+        return model.name
+    exponents = ",".join(f"{e:g}" for e in model.exponents)
+    name = exponents if model.parametrization is Parametrization.custom else model.parametrization.value
+    return f"{name}-{model.width}"
+
+
+def run_folder(config: Config) -> Path:
+    """run_dir, or by default runs/CORPUS-ARCHITECTURE/MODEL-seedN with every option that is not its default.
+
+    So each point of a sweep gets a folder of its own, whatever is swept.
+    """
+    if config.run_dir:
+        return Path(config.run_dir)
+    named = {"name", "path", "architecture", "width", "parametrization", "exponents"}
+    parts = [model_label(config.model), f"seed{config.seed}"]
+    default_lr = Config(stream=StreamConfig(architecture=config.stream.architecture)).train.lr
+    for group in (config.corpus, config.stream, config.model, config.train):
+        default = type(group)(**_required(group))
+        for f in dataclasses.fields(group):
+            value = getattr(group, f.name)
+            usual = default_lr if f.name == "lr" else getattr(default, f.name)
+            if f.name not in named and value != usual:
+                parts.append(f"{f.name}={getattr(value, 'value', value)}")
+    name = re.sub(r"[^\w.=,+-]+", "_", "-".join(parts))
+    return PROJECT_ROOT / "runs" / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
+
+
+def _required(group: Any) -> dict[str, Any]:
+    """What a group's defaults depend on or cannot be made without."""
+    if isinstance(group, TextFile):
+        return {"path": group.path}
+    if isinstance(group, StreamConfig):
+        return {"architecture": group.architecture}
+    custom = isinstance(group, Finite) and group.parametrization is Parametrization.custom
+    return {"parametrization": group.parametrization, "exponents": group.exponents} if custom else {}
+
+
+def trained_options(config: Config) -> dict[str, Any]:
+    """The options that decide what is trained; those of evaluation, figures and machine are left out."""
+    return {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")} | {"seed": config.seed}
+
+
+def start_run(folder: Path, config: Config) -> bool:
+    """Make the run folder ready; returns False if it already holds this very run, finished.
+
+    Raises: UserError if it holds a run with other options, which would be lost.
+    """
+    if (folder / CONFIG).exists():
+        saved = trained_options(options.read(folder / CONFIG))
+        difference = _first_difference(saved, trained_options(config))
+        if difference:
+            raise UserError(f"{folder} holds a run with other options ({difference}): choose another run_dir or delete the folder")
+        if (folder / SUMMARY).exists():
+            return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        options.save(config, folder / CONFIG)
+        (folder / METRICS).write_text("")
+    except OSError as error:
+        raise UserError(f"run_dir={folder} cannot be written ({error.strerror}): choose another folder") from error
+    return True
+
+
+def _first_difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:
+    """`train.epochs: 5 there, 3 here`, or nothing."""
+    for key in sorted(there.keys() | here.keys()):
+        a, b = there.get(key), here.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found = _first_difference(a, b, f"{prefix}{key}.")
+            if found:
+                return found
+        elif a != b:
+            return f"{prefix}{key}: {getattr(a, 'value', a)} there, {getattr(b, 'value', b)} here"
+    return ""
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it. Raises: UserError when there is no space."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(draft)
+        with open(draft, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written ({error}): free some space or choose another run_dir") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file in one step."""
+    write_atomically(path, lambda draft: draft.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises: UserError if it is not there or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} not found: run python scripts/train.py first") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): train again") from error
+
+
+def append_metrics(folder: Path, line: dict[str, Any]) -> None:
+    """Add one line to metrics.jsonl. Raises: UserError when there is no space."""
+    try:
+        with open(folder / METRICS, "a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"{folder / METRICS} cannot be written ({error.strerror}): free some space") from error
+
+
+def save_state(folder: Path, model: Model) -> None:
+    """Write the model's tensors; takes the model's size on disk."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state().items()}
+    write_atomically(folder / STATE, lambda draft: save_file(tensors, draft))
+
+
+def load_state(folder: Path, model: Model) -> None:
+    """Fill the model from a run folder. Raises: UserError if the file is missing or damaged."""
+    try:
+        model.load(load_file(folder / STATE))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder / STATE} not found: run python scripts/train.py run_dir={folder} first") from error
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise UserError(f"{folder / STATE} is damaged ({error}): delete {folder} and train again") from error
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def environment(config: Config, device: torch.device, corpus_checksum: str) -> dict[str, Any]:
+    """Where and with what a run was made."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "num_threads": torch.get_num_threads(),
+        "device": str(device),
+        "cuda": torch.version.cuda,
+        "corpus_checksum": corpus_checksum,
+        "seed": config.seed,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _git(*arguments: str) -> str:
+    """git's answer about the project, or nothing outside a checkout."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return f"{names[0]} x {len(names)}" if names else platform.processor()

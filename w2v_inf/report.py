@@ -1,0 +1,321 @@
+"""One self-contained report.html from finished runs: question, findings, figures, tables, how to repeat it.
+
+Decisions:
+- Figures are SVG inside data addresses: the file needs nothing beside it, and ids of two figures cannot collide.
+- Every number and sentence about results is computed from the runs (`w2v_inf.findings`).
+- Everything that comes from a run is escaped: words and options are data, never markup.
+"""
+
+import base64
+import dataclasses
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from html import escape
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from omegaconf import OmegaConf
+
+from w2v_inf import findings
+from w2v_inf.config import CORPORA, MODELS, Config, EvaluateConfig, StreamConfig, TrainConfig
+from w2v_inf.errors import UserError
+from w2v_inf.findings import distance_table, format_table, headline, protocol_sentence, result_table
+from w2v_inf.plots import Drawing, draw
+from w2v_inf.runs import Run, by_model, config_value, find_runs, folders_to_read, group_runs, group_titles, shared_folder
+
+__all__ = ["format_table", "repeat_commands", "report", "write_report"]
+
+MAX_NEIGHBOURS = 5
+LOCAL_OPTIONS = ("run_dir", "data_dir", "evaluate", "plot", "reproduce")
+"""Where things lie on the machine of the run, and options of other stages: not part of what was trained."""
+
+ALWAYS_SAID = ("model.width", "train.epochs")
+"""Options that a command to repeat a run names even at their defaults: the reader looks for them."""
+
+CORPORA_INFO = {
+    "text8": "The first 100 MB of cleaned English Wikipedia text of 2006, by Matt Mahoney (mattmahoney.net/dc/textdata).",
+    "fil9": "English Wikipedia of 2006 (enwik9), cleaned by the rules of wikifil.pl (mattmahoney.net/dc/textdata).",
+    "wikipedia": "Articles of Wikipedia from the data set wikimedia/wikipedia.",
+    "sample": "The English Wikipedia extract that gensim ships: real text, about 450 thousand words.",
+    "planted": "SYNTHETIC text, generated from a known table of relations. What it shows is the mechanism, not English.",
+    "file": "A text file of the user's own.",
+}
+
+CSS = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 62rem; margin: 0 auto; padding: 0 1rem 3rem }
+h1 { line-height: 1.2 } h2 { border-top: 2px solid #ccc; padding-top: 1rem; margin-top: 2.5rem }
+figure { margin: 1.5rem 0 } figure img { max-width: 100%; height: auto }
+figcaption { font-size: .85rem; color: #444; max-width: 50rem }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top } th { white-space: nowrap }
+td:first-child, th:first-child, .text td, .text th { text-align: left } .numbers td { white-space: nowrap }
+.text td { min-width: 8rem; overflow-wrap: anywhere } .text td:first-child { min-width: 0; white-space: nowrap }
+pre { background: #f5f5f5; padding: .6rem; font-size: .8rem; white-space: pre-wrap; overflow-wrap: anywhere }
+.headline { border-left: 4px solid #2166ac; padding: .1rem 1rem; background: #f3f7fb }
+.synthetic { background: #fff3cd; padding: .5rem 1rem; font-weight: bold }
+@media print {
+  body { max-width: none; font-size: 10pt } figure, tr, pre { break-inside: avoid }
+  .wide { overflow: visible } table { font-size: 7pt } th { white-space: normal }
+}
+"""
+
+THEORY = """
+<p><strong>The question.</strong> Word2vec is a linear network with one hidden layer: a one-hot word in, an embedding of width <i>n</i>,
+a logit a word out. What becomes of its training as <i>n</i> grows without bound, and is wider better?</p>
+<p><strong>What the theory says</strong> (Yang and Hu, <i>Feature Learning in Infinite-Width Neural Networks</i>, Tensor Programs IV,
+arXiv 2011.14522). How the initial variances and step sizes scale with width, the parametrization, decides which limit there is. In the
+<strong>NTK limit</strong> the embeddings never move: any two words stay orthogonal, only the read-out learns, and analogies are at chance.
+In the maximal update parametrization (<strong>muP</strong>) embeddings move by an amount of order one at every width, and training
+converges to a limit that learns features. The theory proves that the limits exist and which of them learns features. That wider muP nets
+do better, and the limit best, is an observation: it is checked below.</p>
+"""
+
+LIMITS = (
+    "All gradients of a batch are taken at the values before it; the authors' program updates position by position. "
+    "The two agree to first order in the step size.",
+    "All models of a section saw the same options; the step size was not tuned for each width.",
+    "Accuracy counts only questions whose four words are in the vocabulary, so numbers at different vocabularies cannot be compared.",
+    "In the NTK limit all candidates of a question tie up to rounding; a tie counts as a miss, so its accuracy is 0 rather than chance.",
+    "A spread over seeds is given where there are several seeds; differences called noise or not resolved should not be read as effects.",
+)
+
+LICENCE = (
+    "Text from Wikipedia (corpora text8, fil9, wikipedia, sample) is by Wikipedia's contributors, under the licence Creative Commons "
+    "Attribution-ShareAlike (CC BY-SA, creativecommons.org/licenses/by-sa/4.0; older dumps also under the GFDL). "
+    "Nearest neighbours and word lists shown here derive from it."
+)
+
+
+def report(config: Config) -> Path:
+    """Stage 5: report.html from the runs in `plot.runs` into `plot.out` (default: the folder that holds the runs); prints its path."""
+    folders = folders_to_read(config)
+    out = Path(config.plot.out) if config.plot.out else shared_folder(folders)
+    path = write_report(find_runs(folders), out / "report.html")
+    print(path)
+    return path
+
+
+def write_report(runs: list[Run], out_html: str | Path, corpora_info: Mapping[str, str] = CORPORA_INFO) -> Path:
+    """Write the report of `runs`, a section for each group that may be compared, and return its path.
+
+    Args:
+      corpora_info: where the text of each corpus comes from, by its name.
+    Raises: UserError without runs, or if the file cannot be written.
+    """
+    if not runs:
+        raise UserError("plot.runs holds no finished run: a report needs at least one")
+    groups = group_runs(runs)
+    titles = group_titles(groups)
+    parts = [_section(titles[group], own, _source(own[0], corpora_info)) for group, own in groups.items()]
+    summary = "".join(f"<h3>{escape(titles[g])}</h3>{_synthetic(own)}{_list(headline(own))}" for g, own in groups.items())
+    body = [
+        "<h1>Infinite-width limits of word2vec</h1>",
+        THEORY,
+        f"<h2>Result</h2><div class=headline>{summary}</div>",
+        _paper(),
+        *parts,
+        f"<h2>Limits of what is shown</h2>{_list(LIMITS)}",
+        f"<h2>Licence</h2><p>{escape(LICENCE)}</p>",
+    ]
+    return _write(Path(out_html), _page("Infinite-width limits of word2vec", "\n".join(body)))
+
+
+def _page(title: str, body: str) -> str:
+    view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f"<head>{view}<title>{escape(title)}</title><style>{CSS}</style></head>"
+    return f'<!doctype html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n'
+
+
+def _write(path: Path, text: str) -> Path:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        if path.parent.is_dir():
+            partial.unlink(missing_ok=True)
+        raise UserError(f"plot.out: cannot write {path} ({error.strerror})") from error
+    return path
+
+
+def _section(title: str, runs: list[Run], source: str) -> str:
+    parts = [
+        f"<h2>{escape(title)}</h2>",
+        _synthetic(runs),
+        f"<p>{escape(source)}</p>" if source else "",
+        f"<h3>Results</h3>{_table(result_table(runs, findings.QUALITY), 'numbers')}<p>{escape(_result_note(runs))}</p>",
+        f"<h3>Loss and cost</h3>{_table(result_table(runs, findings.COST), 'numbers')}<p>{escape(COST_NOTE)}</p>",
+        *(_figure(drawing) for drawing in _drawings(runs)),
+        _optional("Distance to the limit", _table(distance_table(runs), "numbers"), DISTANCE_NOTE),
+        _optional("Nearest neighbours", _table(neighbour_table(runs), "text"), f"The {MAX_NEIGHBOURS} nearest by cosine; one run a model."),
+        f"<h3>How to repeat it</h3><pre>{escape(chr(10).join(repeat_commands(runs)))}</pre>",
+        f"<h3>Evaluation protocol</h3>{_table(_facts(run.summary['evaluation'].get('protocol') or {} for run in runs), 'text')}",
+        f"<h3>Environment</h3>{_table(_facts(run.environment for run in runs), 'text')}",
+        f"<h3>Options</h3>{_options(runs)}",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _source(run: Run, corpora_info: Mapping[str, str]) -> str:
+    """Where the text comes from and its licence; a user's own file goes by its name, its kind is `file`."""
+    kind = str(config_value(run, "corpus.name", run.group.corpus))
+    licence = run.summary.get("licence")
+    return " ".join(part for part in (corpora_info.get(kind, ""), f"Licence of the text: {licence}." if licence else "") if part)
+
+
+COST_NOTE = "Loss: mean of the last epoch, nats per example. Time and memory are those of training on the machine under Environment."
+
+DISTANCE_NOTE = (
+    "Cosine-Gram error: relative size of the difference between the model's cosines of word pairs and those of the limit's run. "
+    "Neighbour overlap: share of nearest neighbours in common with it."
+)
+
+
+def _result_note(runs: list[Run]) -> str:
+    paper = " Paper: TP4's values, CBOW on text8 with V = 71,291." if findings.comparable_with_paper(runs) else ""
+    similarity = "WordSim-353 and SimLex-999: Spearman correlation with human scores."
+    return f"{protocol_sentence(runs)}. {similarity}{paper}"
+
+
+def _synthetic(runs: list[Run]) -> str:
+    return "<p class=synthetic>SYNTHETIC corpus: generated text, not English.</p>" if runs[0].summary.get("synthetic") else ""
+
+
+def _paper() -> str:
+    table = [["model", "analogies (%)"], *([label, f"{value:.2f}"] for label, value in findings.PAPER_TEXT8.items())]
+    return f"<h3>The paper's values</h3><p>TP4, CBOW on text8, V = 71,291, 3CosAdd:</p>{_table(table, 'numbers')}"
+
+
+def _drawings(runs: list[Run]) -> list[Drawing]:
+    try:
+        return draw(runs)
+    except UserError:
+        return []  # draw has said in the log why
+
+
+def _figure(drawing: Drawing) -> str:
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": drawing.name}):
+        drawing.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    image = base64.b64encode(buffer.getvalue()).decode("ascii")
+    caption = escape(drawing.caption)
+    return f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{image}"><figcaption>{caption}</figcaption></figure>'
+
+
+def _table(rows: list[list[str]], kind: str) -> str:
+    """Rows as HTML, the first as header; nothing without rows."""
+    if not rows:
+        return ""
+    head, *body = (
+        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in zip(chain(["th"], repeat("td")), rows, strict=False)
+    )
+    lines = "".join(f"<tr>{row}</tr>" for row in body)
+    return f'<div class=wide><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def _optional(title: str, content: str, note: str) -> str:
+    return f"<h3>{escape(title)}</h3>{content}<p>{escape(note)}</p>" if content else ""
+
+
+def _list(sentences: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
+
+
+def neighbour_table(runs: list[Run]) -> list[list[str]]:
+    """Header and a row a word: its nearest neighbours in each model (lowest seed); empty if none were saved."""
+    first = {model.label: own[0].summary["evaluation"].get("neighbours") or {} for model, own in by_model(runs).items()}
+    words = list(dict.fromkeys(word for table in first.values() for word in table))
+    rows = [[word, *(_neighbours(table.get(word, [])) for table in first.values())] for word in words]
+    return [["word", *first], *rows] if rows else []
+
+
+def _neighbours(pairs: list[list[Any]]) -> str:
+    """As text; where all tie, as in the NTK limit, their order means nothing and is not shown."""
+    if len(pairs) > 1 and len({cosine for _, cosine in pairs}) == 1:
+        return f"all tie at {pairs[0][1]:.2f}"
+    return ", ".join(f"{word} {cosine:.2f}" for word, cosine in pairs[:MAX_NEIGHBOURS]) or "–"
+
+
+def _facts(tables: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Header and a row a key, with the values that the runs have for it."""
+    values: dict[str, list[str]] = {}
+    for table in tables:
+        for key, value in table.items():
+            known = values.setdefault(key, [])
+            if str(value) not in known:
+                known.append(str(value))
+    return [["item", "value"], *([key, "; ".join(known)] for key, known in values.items())]
+
+
+def _options(runs: list[Run]) -> str:
+    parts = []
+    for model, own in by_model(runs).items():
+        options = {key: value for key, value in own[0].config.items() if key not in LOCAL_OPTIONS}
+        text = OmegaConf.to_yaml(OmegaConf.create(options))
+        parts.append(f"<details><summary>{escape(model.label)}</summary><pre>{escape(text)}</pre></details>")
+    return "".join(parts)
+
+
+def repeat_commands(runs: list[Run]) -> list[str]:
+    """The shell commands that train these runs again: options that differ from their defaults."""
+    commands = [f"python scripts/prepare.py {corpus}" for corpus in dict.fromkeys(" ".join(_corpus_options(run)) for run in runs)]
+    for own in by_model(runs).values():
+        commands += [" ".join(["python scripts/train.py", *_corpus_options(run), *_training_options(run)]) for run in own]
+    return commands
+
+
+def _corpus_options(run: Run) -> list[str]:
+    return _chosen("corpus", CORPORA, run.config.get("corpus") or {"name": run.summary["corpus"]})
+
+
+def _training_options(run: Run) -> list[str]:
+    config = run.config
+    words = _chosen("model", MODELS, config.get("model") or {"name": run.summary["model"]})
+    for group, kind in (("stream", StreamConfig), ("train", TrainConfig)):
+        words += _changed(group, kind, config.get(group) or {})
+    words += _changed("evaluate", EvaluateConfig, {"embedding": config_value(run, "evaluate.embedding", "input")})
+    top = {key: config[key] for key in ("device", "num_threads") if key in config}
+    return [*words, *_changed("", Config, top), f"seed={run.seed}"]
+
+
+def _chosen(group: str, kinds: Iterable[type], options: Mapping[str, Any]) -> list[str]:
+    """`group=name` and the options of that member that differ from its defaults."""
+    kind = next((kind for kind in kinds if _defaults(kind).get("name") == options["name"]), None)
+    if kind is None:
+        return [f"{group}={options['name']}"]
+    return [f"{group}={options['name']}", *_changed(group, kind, {k: v for k, v in options.items() if k != "name"})]
+
+
+def _changed(group: str, kind: type, options: Mapping[str, Any]) -> list[str]:
+    defaults = _defaults(kind)
+    prefix = f"{group}." if group else ""
+    return [
+        _override(f"{prefix}{k}", v)
+        for k, v in options.items()
+        if prefix + k in ALWAYS_SAID or k not in defaults or _plain(defaults[k]) != v
+    ]
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """Defaults of a dataclass; it need not be valid with all of them (corpus=file has no default path)."""
+    return {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in dataclasses.fields(kind)}
+
+
+def _plain(value: Any) -> Any:
+    return value.name if hasattr(value, "name") else value
+
+
+def _override(key: str, value: Any) -> str:
+    """One Hydra override, quoted for Hydra and for the shell where they need it."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, list):
+        text = f"[{','.join(map(str, value))}]"
+    elif isinstance(value, str) and not re.fullmatch(r"[\w./+-]+", value):
+        text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return shlex.quote(f"{key}={text}")

@@ -1,0 +1,244 @@
+"""The whole comparison in one command: plan, train every model in its own process, compare, draw, report.
+
+Decisions:
+- A run is the command a user would type (scripts/train.py with options), so each can be repeated alone; the plan prints them.
+- One thread a run and one run a core: small nets do not gain from a second thread, and idle threads spinning beside
+  a busy core cost more than they give.
+- Runs that are done are left as they are, so that an interrupted reproduction goes on where it stopped.
+"""
+
+import dataclasses
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+
+from w2v_inf import records
+from w2v_inf.assess import add_limit_distance, open_run
+from w2v_inf.config import CORPORA, PROJECT_ROOT, Architecture, Config, Finite, NtkLimit, PlotConfig, Profile, Text8, load
+from w2v_inf.corpus import CorpusUnavailable, open_corpus, prepare, select_vocabulary
+from w2v_inf.errors import UserError
+from w2v_inf.models import GIB, OVERHEAD_BYTES, free_bytes, model_bytes, pick_device
+from w2v_inf.plots import plot
+from w2v_inf.report import format_table, report
+from w2v_inf.runs import find_runs, group_runs
+from w2v_inf.stream import keep_probability
+
+log = logging.getLogger(__name__)
+
+OWN_OPTIONS = ("reproduce.", "experiment=", "corpus=", "corpus.path=", "num_threads=", "plot.")
+"""Options of this stage: chosen by the plan, or of no use to a training run."""
+COST_US = {Architecture.cbow: (8.0, 0.0145), Architecture.skipgram: (28.0, 0.04)}
+"""CPU microseconds a position and thread: a constant, and a share of each column (benchmarks/cost.py)."""
+NTK_COLUMNS = 2000
+"""Columns of a finite net that costs as much as the NTK limit's scattered table."""
+
+
+@dataclass
+class Job:
+    """One training run of the plan."""
+
+    overrides: list[str]
+    config: Config
+    seconds: float
+    """Estimate, one thread."""
+    bytes: int
+    """Estimate of its memory."""
+
+    @property
+    def name(self) -> str:
+        return f"{records.corpus_label(self.config)} {records.model_label(self.config.model)} seed {self.config.seed}"
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, str(PROJECT_ROOT / "scripts" / "train.py"), *self.overrides]
+
+
+def reproduce(config: Config) -> Path:
+    """Train NTK limit, finite widths and muP limit on the chosen corpus; prints the table and the path of the report.
+
+    Raises: UserError for a corpus that cannot be had, a profile that does not fit, or a run that failed.
+    """
+    jobs = [job for corpus in choose_corpora(config) for job in plan(config, corpus)]
+    print_plan(jobs)
+    run_jobs(jobs)
+    folders = [records.run_folder(job.config) for job in jobs]
+    compare_with_limits(jobs, config)
+
+    out = PROJECT_ROOT / "runs" / ("report-" + "-".join(dict.fromkeys(records.corpus_label(job.config) for job in jobs)))
+    stage = dataclasses.replace(config, plot=PlotConfig(runs=[str(folder) for folder in folders], out=str(out / "figures")))
+    plot(stage)
+    groups = group_runs(find_runs(folders))
+    for runs in groups.values():
+        print(f"\n{format_table(runs)}")
+    print("\nReport:", end=" ")
+    stage.plot.out = str(out)
+    return report(stage)
+
+
+def choose_corpora(config: Config) -> list[list[str]]:
+    """The overrides that name each corpus to run on; `auto` falls back to the embedded ones if text8 cannot be had."""
+    wanted = config.reproduce.corpus
+    if wanted != "auto":
+        return [[f"corpus={wanted}"]] if wanted in {c.name for c in CORPORA if c.name != "file"} else [_file_overrides(wanted)]
+    try:
+        prepare(Text8(), Path(config.data_dir))
+        return [["corpus=text8"]]
+    except CorpusUnavailable as error:
+        log.warning("=" * 100)
+        log.warning("text8 CANNOT BE HAD: %s", error)
+        log.warning("Going on with the embedded corpora: `planted` (synthetic) and `sample` (a little real text). Their numbers are")
+        log.warning("not the paper's. With a network run this again, or give a local copy: make reproduce CORPUS=path/to/text8")
+        log.warning("=" * 100)
+        return [["corpus=planted"], ["corpus=sample"]]
+
+
+def _file_overrides(path: str) -> list[str]:
+    if not Path(path).is_file():
+        names = ", ".join(c.name for c in CORPORA if c.name != "file")
+        raise UserError(f"reproduce.corpus must be auto, {names} or the path of a text file, got {path}: no such file")
+    quoted = str(Path(path).resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    return ["corpus=file", f"corpus.path='{quoted}'"]
+
+
+def plan(config: Config, corpus: list[str]) -> list[Job]:
+    """The runs on one corpus under the chosen profile. Raises: UserError if they do not fit this machine's memory."""
+    profile = config.reproduce.profile
+    own = PROJECT_ROOT / "conf" / "experiment" / f"{corpus[0].removeprefix('corpus=')}.yaml"
+    if profile is not Profile.auto:
+        candidates = [profile.value]
+    elif own.exists():
+        candidates = [own.stem]
+    else:
+        candidates = [Profile.paper.value, Profile.laptop.value, Profile.smoke.value]
+    for name in candidates:
+        jobs = plan_profile(config, corpus, name)
+        too_long = len(candidates) > 1 and wall_minutes(jobs) > config.reproduce.minutes
+        reason = "needs too much memory" if not fits_memory(jobs, config) else "takes too long" if too_long else ""
+        amount = f"{wall_minutes(jobs):,.0f} minutes and {memory_bytes(jobs) / GIB:.1f} GiB by estimate"
+        if not reason:
+            log.info("profile %s on %s: %s", name, records.corpus_label(jobs[0].config), amount)
+            return jobs
+        log.info("profile %s %s: %s", name, reason, amount)
+    free = free_bytes(pick_device(config.device)) / GIB
+    raise UserError(
+        f"no profile of {', '.join(candidates)} fits: memory free {free:.1f} GiB, reproduce.minutes={config.reproduce.minutes:g}: "
+        "lower corpus.max_vocab, raise reproduce.minutes, or take PROFILE=smoke"
+    )
+
+
+def plan_profile(config: Config, corpus: list[str], experiment: str) -> list[Job]:
+    """The runs that a profile means on a corpus: NTK limit, every width and seed, muP limit."""
+    typed = [str(o) for o in HydraConfig.get().overrides.task]
+    refused = [o for o in typed if o.lstrip("+").startswith(("model=", "model.width=", "seed=", "run_dir="))]
+    if refused:
+        raise UserError(f"{refused[0]} is for scripts/train.py: reproduce chooses models and seeds by reproduce.widths and reproduce.seeds")
+    common = [*corpus, f"experiment={experiment}", *[o for o in typed if not o.startswith(OWN_OPTIONS)]]
+    own = [o for o in typed if o.startswith("reproduce.")]
+    composed = load(compose("config", overrides=[*common, *own]))
+    widths, seeds = composed.reproduce.widths, range(composed.reproduce.seeds)
+    models = [["model=mup_limit", "seed=0"], ["model=ntk_limit", "seed=0"]]
+    models += [["model=finite", f"model.width={width}", f"seed={seed}"] for width in widths for seed in seeds]
+    encoded = open_corpus(prepare(composed.corpus, Path(config.data_dir)))
+    return [_job([*common, *model, "num_threads=1"], select_vocabulary(encoded, composed.corpus).counts) for model in models]
+
+
+def _job(overrides: list[str], counts: np.ndarray) -> Job:
+    config = load(compose("config", overrides=overrides))
+    return Job(overrides, config, estimate_seconds(config, counts), model_bytes(config.model, len(counts)) + OVERHEAD_BYTES)
+
+
+def estimate_seconds(config: Config, counts: np.ndarray) -> float:
+    """Training time of one thread, from the positions that subsampling keeps and the columns of the model."""
+    positions = float((counts * keep_probability(counts, config.stream.subsample_threshold)).sum()) * config.train.epochs
+    if isinstance(config.model, Finite):
+        columns = config.model.width
+    else:
+        columns = NTK_COLUMNS if isinstance(config.model, NtkLimit) else len(counts)
+    constant, per_column = COST_US[config.stream.architecture]
+    return positions * (constant + per_column * columns) * 1e-6
+
+
+def num_workers() -> int:
+    """Runs at a time."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def wall_minutes(jobs: list[Job]) -> float:
+    """Estimated wall time of all jobs, one a core."""
+    seconds = [job.seconds for job in jobs]
+    return max(max(seconds), sum(seconds) / num_workers()) / 60
+
+
+def memory_bytes(jobs: list[Job]) -> int:
+    """Estimated memory of the largest jobs that can run at once."""
+    return sum(sorted((job.bytes for job in jobs), reverse=True)[: num_workers()])
+
+
+def fits_memory(jobs: list[Job], config: Config) -> bool:
+    """Whether the jobs that can run at once fit into what is free."""
+    return memory_bytes(jobs) <= free_bytes(pick_device(config.device))
+
+
+def print_plan(jobs: list[Job]) -> None:
+    """Say what will be run, with its memory and time, before anything is allocated."""
+    log.info("%d runs, %d at a time, about %.1f minutes in all:", len(jobs), num_workers(), wall_minutes(jobs))
+    for job in jobs:
+        done = "  (done)" if (records.run_folder(job.config) / records.SUMMARY).exists() else ""
+        command = shlex.join(["python", "scripts/train.py", *job.overrides])
+        log.info("  %5.1f GiB %6.0f s  %s%s", job.bytes / GIB, job.seconds, command, done)
+
+
+def run_jobs(jobs: list[Job]) -> None:
+    """Train, longest first. Raises: UserError naming the first run that failed; the others still finish."""
+    ordered = sorted(jobs, key=lambda job: -job.seconds)
+    running: list[subprocess.Popen[str]] = []
+    try:
+        with ThreadPoolExecutor(num_workers()) as pool:
+            failures = [failure for failure in pool.map(lambda job: _run(job, running), ordered) if failure]
+    except BaseException:
+        for process in running:
+            process.terminate()
+        raise
+    if failures:
+        raise UserError(f"{len(failures)} of {len(jobs)} runs failed; {failures[0]}")
+
+
+def _run(job: Job, running: list[subprocess.Popen[str]]) -> str:
+    """Train one job, passing its log on line by line; returns its last line if it failed."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with subprocess.Popen(job.command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=False) as process:
+        running.append(process)
+        last = ""
+        assert process.stderr is not None
+        for line in process.stderr:
+            last = line.rstrip()
+            with _printing:
+                print(f"[{job.name}] {last}", file=sys.stderr, flush=True)
+    return f"{job.name}: {last}" if process.returncode else ""
+
+
+_printing = threading.Lock()
+
+
+def compare_with_limits(jobs: list[Job], config: Config) -> None:
+    """Measure how far each finite run lies from the limit's run on the same corpus."""
+    for corpus in dict.fromkeys(records.corpus_label(job.config) for job in jobs):
+        own = [records.run_folder(job.config) for job in jobs if records.corpus_label(job.config) == corpus]
+        summaries = {folder: records.read_json(folder / records.SUMMARY) for folder in own}
+        limit = next(folder for folder, summary in summaries.items() if summary["model"] == "mup_limit")
+        left = [folder for folder, s in summaries.items() if s["model"] == "finite" and s["limit_distance"] is None]
+        if not left:
+            continue
+        limit_model, limit_vocab = open_run(limit, config)
+        for folder in left:
+            add_limit_distance(folder, *open_run(folder, config), limit_model, limit_vocab)
