@@ -1,10 +1,12 @@
 """The stream against its word-by-word twin, and the statistics of what is drawn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from w2v_inf import reference, stream
-from w2v_inf.config import Architecture, StreamConfig
+from w2v_inf.config import Architecture, Config, StreamConfig
 from w2v_inf.stream import Stream
 
 
@@ -16,6 +18,11 @@ def text(seed: int = 0, num_tokens: int = 5000, vocab_size: int = 40) -> tuple[n
     cuts = np.sort(rng.choice(num_tokens, 7, replace=False))
     documents = np.concatenate([[0], cuts, cuts[-1:], [num_tokens]])
     return tokens, np.sort(documents), np.bincount(tokens, minlength=vocab_size)[:vocab_size]
+
+
+def options_of(**kwargs: Any) -> StreamConfig:
+    """Options as `Config` completes them."""
+    return Config(stream=StreamConfig(**kwargs)).stream
 
 
 def make(options: StreamConfig, epochs: int = 2, seed: int = 3, **kwargs: int) -> Stream:
@@ -33,7 +40,7 @@ def examples_of(batches: list[stream.Batch]) -> list[tuple[list[int], int]]:
 def test_equals_word_by_word_twin(threshold: float, chunk: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "CHUNK", chunk)
     monkeypatch.setattr(stream, "BLOCK", block)
-    options = StreamConfig(window=3, num_negatives=2, subsample_threshold=threshold, batch_size=7)
+    options = options_of(window=3, num_negatives=2, subsample_threshold=threshold, batch_size=7)
     fast = make(options)
     expected, first_words, before = [], [], 0
     for number, start in enumerate(range(0, len(fast.tokens), block)):
@@ -55,7 +62,7 @@ def test_equals_word_by_word_twin(threshold: float, chunk: int, block: int, monk
 
 
 def test_skipgram_is_the_pairs_of_the_same_positions() -> None:
-    cbow, skipgram = (make(StreamConfig(window=3, architecture=a, group_size=16, batch_size=32)) for a in Architecture)
+    cbow, skipgram = (make(options_of(window=3, architecture=a, group_size=16, batch_size=32)) for a in Architecture)
     for one, pairs in zip(cbow.epoch(0), skipgram.epoch(0), strict=True):
         expected = [([i], t) for c, t in examples_of([one]) for i in c]
         assert examples_of([pairs]) == expected
@@ -65,19 +72,19 @@ def test_skipgram_is_the_pairs_of_the_same_positions() -> None:
 
 @pytest.mark.parametrize("architecture", list(Architecture))
 def test_own_negatives(architecture: Architecture) -> None:
-    for batch in make(StreamConfig(group_size=1, num_negatives=5, architecture=architecture)).epoch(0):
+    for batch in make(options_of(group_size=1, num_negatives=5, architecture=architecture)).epoch(0):
         assert batch.noise.shape == (len(batch.target), 5) and batch.noise_weight == 1
         assert batch.noise_row.tolist() == list(range(len(batch.target)))
 
 
 def test_shared_negatives_have_the_weight_of_k() -> None:
-    for batch in make(StreamConfig(group_size=10, shared_negatives=6, num_negatives=25, batch_size=32)).epoch(0):
+    for batch in make(options_of(group_size=10, shared_negatives=6, num_negatives=25, batch_size=32)).epoch(0):
         assert batch.noise.shape == (-(-len(batch.target) // 10), 6)
         assert batch.noise_weight == pytest.approx(25 / 6)
 
 
 def test_noise_follows_the_power_of_the_counts() -> None:
-    source = make(StreamConfig(batch_size=64, group_size=1), num_tokens=20_000)
+    source = make(options_of(batch_size=64, group_size=1), num_tokens=20_000)
     drawn = np.concatenate([b.noise.numpy().ravel() for b in source.epoch(0)])
     p = source.counts**0.75 / (source.counts**0.75).sum()
     sigma = np.sqrt(p * (1 - p) / len(drawn))
@@ -85,7 +92,7 @@ def test_noise_follows_the_power_of_the_counts() -> None:
 
 
 def test_subsampling_keeps_the_expected_share() -> None:
-    source = make(StreamConfig(subsample_threshold=0.01, window=2), num_tokens=60_000)
+    source = make(options_of(subsample_threshold=0.01, window=2), num_tokens=60_000)
     kept = np.bincount([t for _, t in examples_of(list(source.epoch(0)))], minlength=40)
     expected = stream.keep_probability(source.counts, 0.01) * source.counts
     assert np.abs(kept - expected).max() < 5 * np.sqrt(expected.max())
@@ -94,7 +101,7 @@ def test_subsampling_keeps_the_expected_share() -> None:
 
 def test_repeats_and_changes_with_the_seed_and_epoch() -> None:
     def draw(seed: int, epoch: int) -> list:
-        return [b.noise.tolist() + examples_of([b]) for b in make(StreamConfig(), seed=seed).epoch(epoch)]
+        return [b.noise.tolist() + examples_of([b]) for b in make(options_of(), seed=seed).epoch(epoch)]
 
     assert draw(1, 0) == draw(1, 0)
     assert draw(1, 0) != draw(2, 0) and draw(1, 0) != draw(1, 1)
@@ -104,11 +111,11 @@ def test_lr_falls_linearly_to_its_floor() -> None:
     assert stream.scheduled_lr(0.05, 0, 1000) == 0.05
     assert stream.scheduled_lr(0.05, 250, 1000) == pytest.approx(0.0375)
     assert stream.scheduled_lr(0.05, 1000, 1000) == pytest.approx(5e-6)
-    lrs = [b.lr for epoch in range(2) for b in make(StreamConfig()).epoch(epoch)]
+    lrs = [b.lr for epoch in range(2) for b in make(options_of()).epoch(epoch)]
     assert lrs == sorted(lrs, reverse=True) and lrs[0] == 0.05 and lrs[-1] < 0.002
 
 
 def test_one_word_documents_give_nothing() -> None:
     tokens = np.arange(6, dtype=np.int32) % 3
-    alone = Stream(tokens, np.arange(7), np.array([2, 2, 2]), StreamConfig(subsample_threshold=0), 1, 0.05, 0)
+    alone = Stream(tokens, np.arange(7), np.array([2, 2, 2]), options_of(subsample_threshold=0), 1, 0.05, 0)
     assert list(alone.epoch(0)) == []

@@ -171,13 +171,10 @@ class StreamConfig:
     """S: negatives drawn for a group, each weighted K/S; not used with group_size=1."""
 
     def __post_init__(self) -> None:
-        skipgram = self.architecture is Architecture.skipgram
-        self.batch_size = self.batch_size or (16 if skipgram else 64)
-        self.group_size = self.group_size or self.batch_size
         _check("stream.window", self.window, 1 <= self.window <= 100, "from 1 to 100")
         _check("stream.num_negatives", self.num_negatives, 1 <= self.num_negatives <= 1000, "from 1 to 1,000")
-        _check("stream.batch_size", self.batch_size, 1 <= self.batch_size <= 65536, "from 1 to 65,536")
-        _check("stream.group_size", self.group_size, 1 <= self.group_size <= 65536, "from 1 to 65,536")
+        _check("stream.batch_size", self.batch_size, 0 <= self.batch_size <= 65536, "from 1 to 65,536, or 0 for the default")
+        _check("stream.group_size", self.group_size, 0 <= self.group_size <= 65536, "from 1 to 65,536, or 0 for batch_size")
         _check("stream.shared_negatives", self.shared_negatives, 1 <= self.shared_negatives <= 65536, "from 1 to 65,536")
         _check_finite_floats("stream", self)
         t = self.subsample_threshold
@@ -317,9 +314,17 @@ class Config:
 
     def __post_init__(self) -> None:
         _check("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
-        skipgram = self.stream.architecture is Architecture.skipgram
-        self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)
+        self._fill_in_what_depends_on_the_architecture()
+        decay = self.train.lr * self.train.weight_decay
+        _check("train.weight_decay", self.train.weight_decay, decay < 1, f"below 1 / train.lr = {1 / self.train.lr:g}")
         _check("num_threads", self.num_threads, 0 <= self.num_threads <= 1024, "from 0 (every core) to 1,024")
+
+    def _fill_in_what_depends_on_the_architecture(self) -> None:
+        # Not in StreamConfig: Hydra makes one with the default architecture before it applies the overrides.
+        stream, skipgram = self.stream, self.stream.architecture is Architecture.skipgram
+        stream.batch_size = stream.batch_size or (16 if skipgram else 64)
+        stream.group_size = stream.group_size or stream.batch_size
+        self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)
 
 
 CORPORA = (Text8, Fil9, Wikipedia, Sample, Planted, TextFile)

@@ -54,24 +54,22 @@ def run_folder(config: Config) -> Path:
         return Path(config.run_dir)
     named = {"name", "path", "architecture", "width", "parametrization", "exponents"}
     parts = [model_label(config.model), f"seed{config.seed}"]
-    default_lr = Config(stream=StreamConfig(architecture=config.stream.architecture)).train.lr
+    usual = Config(stream=StreamConfig(architecture=config.stream.architecture))
     for group in (config.corpus, config.stream, config.model, config.train):
-        default = type(group)(**_required(group))
+        same_kind = [other for other in (usual.stream, usual.train) if type(other) is type(group)]
+        default = same_kind[0] if same_kind else type(group)(**_required(group))
         for f in dataclasses.fields(group):
             value = getattr(group, f.name)
-            usual = default_lr if f.name == "lr" else getattr(default, f.name)
-            if f.name not in named and value != usual:
+            if f.name not in named and value != getattr(default, f.name):
                 parts.append(f"{f.name}={getattr(value, 'value', value)}")
     name = re.sub(r"[^\w.=,+-]+", "_", "-".join(parts))
     return PROJECT_ROOT / "runs" / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
 
 
 def _required(group: Any) -> dict[str, Any]:
-    """What a group's defaults depend on or cannot be made without."""
+    """What a member's defaults cannot be made without."""
     if isinstance(group, TextFile):
         return {"path": group.path}
-    if isinstance(group, StreamConfig):
-        return {"architecture": group.architecture}
     custom = isinstance(group, Finite) and group.parametrization is Parametrization.custom
     return {"parametrization": group.parametrization, "exponents": group.exponents} if custom else {}
 

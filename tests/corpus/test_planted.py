@@ -40,19 +40,20 @@ def sha256_of_text() -> str:
 
 def test_the_text_is_the_one_of_this_version() -> None:
     """A cached corpus is found by its version: with another text the version must change too, and this line with it."""
-    assert (PLANTED_VERSION, sha256_of_text()[:16]) == ("1", "2cf4cb3540274cdf")
-    assert sha256_of_text() == sha256_of_text()
+    sha256 = sha256_of_text()
+    assert (PLANTED_VERSION, sha256[:16]) == ("2", "caaad5cfdcd64be5")
+    assert sha256_of_text() == sha256
 
 
 def test_size_and_alphabet() -> None:
     counts = word_counts()
-    assert abs(counts.total() - 300_000) < 3_000
+    assert abs(counts.total() - 250_000) < 3_000
     assert 1_500 <= sum(count >= 5 for count in counts.values()) <= 1_600
     assert all(word.isascii() and word.isalpha() and word.islower() for word in counts)
-    assert {len(document) for document in documents()[:-1]} == {550}
+    assert {len(document) for document in documents()[:-1]} == {600}
 
 
-@pytest.mark.parametrize("num_tokens", [1, 300_000])
+@pytest.mark.parametrize("num_tokens", [1, 250_000])
 def test_every_question_word_clears_min_count(num_tokens: int) -> None:
     counts = Counter(word for document in planted_documents(num_tokens) for word in document.split())
     rare = [word for question in questions() for word in question if counts[word] < 5]
@@ -98,10 +99,8 @@ def test_stems() -> None:
     for relation in load_relations():
         for head, dependent in relation.pairs:
             heads[dependent].add(head)
-    slow = {
-        find_stem for word in ("slow", "slowly", "slower", "slowest", "slowing", "slowed", "slows") for find_stem in find_stems(word, heads)
-    }
-    assert slow == {"slow"}
+    slow = ("slow", "slowly", "slower", "slowest", "slowing", "slowed", "slows")
+    assert all(find_stems(word, heads) == {"slow"} for word in slow)
     assert find_stems("glendale", heads) == {"arizona", "california"}
     assert find_stems("dollars", heads) == {"usa", "canada"}
     assert find_stems("read", heads) == find_stems("reading", heads) == {"read"}  # read is also the past tense of reading

@@ -2,23 +2,23 @@
 
 Its subjects are the 905 words of questions-words.txt, linked by the pair tables in data/planted (greece - athens, slow - slowly);
 all its other words are made up. A subject x has
-- stems S(x): the words reached from x by following dependent -> head through the tables (athens -> greece; glendale has two);
+- stems S(x): the words reached from x by following dependent -> head through the tables to its end (athens -> greece; glendale has two);
 - roles R(x): the columns of the tables it stands in (athens: capital; slow: adjective and verb).
 
-A sentence about x holds, in random order, x itself and 10 independent draws:
+A sentence about x holds, in random order, x itself and 11 independent draws:
     2 topic words   t ~ uniform over the topic words of S(x)        (each stem owns 4 of 300 topic words, picked at random)
-    2 role words    r ~ uniform over the role words of R(x)         (each role owns 5 words)
+    3 role words    r ~ uniform over the role words of R(x)         (each role owns 5 words)
     6 filler words  p(z of rank k) ~ 1 / (k + 10)                   (300 words, the same for every x: noise)
-and x is the subject of max(5, S p_x) out of S sentences, p_x ~ 1 / (k + 100) for a random rank k.
+and x is the subject of max(5, S p_x) out of S sentences, p_x ~ 1 / (k + 300) for a random rank k.
 
 Why analogies hold: topic and role words are disjoint, so for words of one stem and one role the conditional of a context word c is
     p(c | x) = topic part of S(x) + role part of R(x) + filler part,
 and p(. | b) - p(. | a) = role part of b - role part of a for every pair (a, b) of a relation: exactly a parallelogram. Words with
-several stems or roles mix them, and so bend it, as in real text. What makes the task hard is finite data (30 sentences a word in the mean)
-and interference: 360 stems share 300 topic words, and a finite width has to fit all of it into n directions.
+several stems or roles mix them, and so bend it, as in real text. What makes the task hard is finite data (23 sentences a subject in
+the mean) and interference: 359 stems share 300 topic words, and a finite width has to fit all of it into n directions.
 
 Decisions:
-- Topics belong to stems, not to single pairs, so that words with many relations (slow, slower, slowly, slows; a state and its cities) are consistent.
+- Topics belong to stems, not to single pairs: words with many relations (slow, slower, slowly, slows; a state, its cities) stay consistent.
 - Subject counts are fixed and only their order is random: every subject clears min_count 5.
 - Made-up words start with `to` (topic), `ro` (role) or `fi` (filler), so that lists of neighbours can be read.
 - Of the generator only `random` is used, whose stream numpy keeps stable from version to version.
@@ -35,15 +35,15 @@ from numpy.typing import NDArray
 from w2v_inf.config import PROJECT_ROOT
 from w2v_inf.errors import UserError
 
-PLANTED_VERSION = "1"
+PLANTED_VERSION = "2"
 """Change it with anything that changes the text: the tables, a constant below, the order of the draws."""
 
 TABLES = PROJECT_ROOT / "data" / "planted"
 SEED = 0
 TOPIC_WORDS, TOPIC_WORDS_PER_STEM, TOPIC_DRAWS = 300, 4, 2
-ROLE_WORDS_PER_ROLE, ROLE_DRAWS = 5, 2
+ROLE_WORDS_PER_ROLE, ROLE_DRAWS = 5, 3
 FILLER_WORDS, FILLER_RANK_SHIFT, FILLER_DRAWS = 300, 10, 6
-SUBJECT_RANK_SHIFT = 100
+SUBJECT_RANK_SHIFT = 300
 MIN_SENTENCES = 5
 SENTENCE_WORDS = 1 + TOPIC_DRAWS + ROLE_DRAWS + FILLER_DRAWS
 SENTENCES_PER_DOCUMENT = 50
@@ -65,10 +65,10 @@ class Subject(NamedTuple):
     role_words: list[str]
 
 
-def planted_documents(num_tokens: int = 300_000) -> Iterator[str]:
-    """Yield the corpus, one document of 550 words (the last one shorter) at a time; always the same text.
+def planted_documents(num_tokens: int = 250_000) -> Iterator[str]:
+    """Yield the corpus, one document of 600 words (the last one shorter) at a time; always the same text.
 
-    About `num_tokens` words in all, but never fewer than the about 50,000 that give each subject its five sentences.
+    About `num_tokens` words in all, but never fewer than the 54,300 that give each subject its five sentences.
 
     Raises: UserError if the tables in data/planted are missing.
     """

@@ -1,0 +1,49 @@
+"""Scripts as a shell sees them: exit codes, one line, no traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from w2v_inf.config import PROJECT_ROOT
+
+
+def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROJECT_ROOT / "scripts" / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.widht=9"], "Key 'widht' not in 'Finite'"),
+        (["+model.widht=9"], "model.widht is not an option"),
+        (["model.width=many"], "Value 'many' of type 'str' could not be converted to Integer"),
+        (["experiment=nix"], "Could not find 'experiment/nix'"),
+        (["corpus=file", "corpus.path=/no/such/file"], "/no/such/file not found"),
+        (["model.width="], "model.width"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
+    done = script("train.py", *arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_multirun_trains_every_point(tmp_path: Path) -> None:
+    text = tmp_path / "toy.txt"
+    text.write_text("the cat sat on the mat and the dog sat on the cat\n" * 40)
+    common = [f"corpus.path={text}", f"data_dir={tmp_path}", "train.epochs=1", "num_threads=1", f"hydra.sweep.dir={tmp_path}/sweep"]
+    run_dir = f"run_dir={tmp_path}/runs/${{model.width}}"
+    done = script("train.py", "-m", "corpus=file", "model.width=4,8", run_dir, *common)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.parent.name for p in tmp_path.glob("runs/*/summary.json")) == ["4", "8"]
+    bad = script("train.py", "-m", "corpus=file", "model.width=16,0", run_dir, *common)
+    assert bad.returncode == 2 and "model.width must be from 1" in bad.stderr and "Traceback" not in bad.stderr
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (PROJECT_ROOT / "scripts").glob("*.py")))
+def test_every_script_explains_itself(name: str) -> None:
+    done = script(name, "--help")
+    assert done.returncode == 0 and "corpus:" in done.stdout and "num_threads" in done.stdout
