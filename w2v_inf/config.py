@@ -308,7 +308,9 @@ class Config:
     """CPU threads; 0 takes every core."""
     seed: int = 0
     run_dir: str = ""
-    """Folder of the run; empty is runs/CORPUS-ARCHITECTURE/MODEL-seedN in the project."""
+    """Folder of the run; empty is CORPUS-ARCHITECTURE/MODEL-seedN in runs_dir."""
+    runs_dir: str = str(PROJECT_ROOT / "runs")
+    """Where runs and reports go by default."""
     data_dir: str = str(PROJECT_ROOT / "data" / "cache")
     """Downloads and encoded corpora."""
 

@@ -46,7 +46,7 @@ def model_label(model: ModelConfig) -> str:
 
 
 def run_folder(config: Config) -> Path:
-    """run_dir, or by default runs/CORPUS-ARCHITECTURE/MODEL-seedN with every option that is not its default.
+    """run_dir, or by default CORPUS-ARCHITECTURE/MODEL-seedN in runs_dir, with every option that is not its default.
 
     So each point of a sweep gets a folder of its own, whatever is swept.
     """
@@ -63,7 +63,7 @@ def run_folder(config: Config) -> Path:
             if f.name not in named and value != getattr(default, f.name):
                 parts.append(f"{f.name}={getattr(value, 'value', value)}")
     name = re.sub(r"[^\w.=,+-]+", "_", "-".join(parts))
-    return PROJECT_ROOT / "runs" / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
+    return Path(config.runs_dir) / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
 
 
 def _required(group: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def reproduce(config: Config) -> Path:
     folders = [records.run_folder(job.config) for job in jobs]
     compare_with_limits(jobs, config)
 
-    out = PROJECT_ROOT / "runs" / ("report-" + "-".join(dict.fromkeys(records.corpus_label(job.config) for job in jobs)))
+    out = Path(config.runs_dir) / ("report-" + "-".join(dict.fromkeys(records.corpus_label(job.config) for job in jobs)))
     stage = dataclasses.replace(config, plot=PlotConfig(runs=[str(folder) for folder in folders], out=str(out / "figures")))
     plot(stage)
     groups = group_runs(find_runs(folders))

@@ -1,0 +1,114 @@
+"""The main job at toy size: plan, fallback, going on, and what it refuses."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from composed import config_of
+
+from w2v_inf import reproduce
+from w2v_inf.config import PROJECT_ROOT
+from w2v_inf.corpus import CorpusUnavailable
+from w2v_inf.errors import UserError
+
+
+def run_script(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = [f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs"]
+    command = [sys.executable, str(PROJECT_ROOT / "scripts" / "reproduce.py"), *where, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    words = np.array("paris france berlin germany madrid spain king queen man woman a b c d".split())
+    rng = np.random.default_rng(0)
+    path = tmp_path / "toy.txt"
+    path.write_text("\n".join(" ".join(rng.choice(words, 50)) for _ in range(60)))
+    return path
+
+
+@pytest.mark.slow
+def test_the_whole_job_and_going_on(text: Path, tmp_path: Path) -> None:
+    arguments = [f"reproduce.corpus={text}", "reproduce.profile=smoke", "reproduce.widths=[4,8]", "reproduce.seeds=2"]
+    done = run_script(tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines() if re.match("NTK|width|muP", line)] == ["NTK", "width", "width", "muP"]
+    report = Path(done.stdout.rsplit("Report:", 1)[1].strip())
+    assert report.name == "report.html" and "muP limit" in report.read_text()
+    assert {p.stem for p in (report.parent / "figures").glob("*.png")} >= {"width", "accuracy", "loss"}
+    summaries = sorted((tmp_path / "runs").glob("*/*/summary.json"))
+    assert len(summaries) == 6 and sum('"gram_error"' in s.read_text() for s in summaries) == 4
+
+    before = [s.stat().st_mtime_ns for s in summaries]
+    again = run_script(tmp_path, *arguments)
+    assert again.returncode == 0 and again.stderr.count("(done)") == 6
+    assert [s.stat().st_mtime_ns for s in summaries] == before and again.stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduce.corpus=/no/such/text"], "reproduce.corpus must be auto, text8, .* or the path of a text file, got /no/such/text"),
+        (["reproduce.corpus=sample", "model=ntk_limit"], "model=ntk_limit is for scripts/train.py"),
+        (["reproduce.corpus=text8", "corpus=text8", "corpus.url=http://127.0.0.1:9/x.zip"], "127.0.0.1:9"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run_script(tmp_path, *arguments)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert re.search(message, done.stderr.splitlines()[-1])
+    assert not list(tmp_path.rglob("summary.json"))
+
+
+def test_auto_falls_back_loudly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def unavailable(*args: object) -> None:
+        raise CorpusUnavailable("no network")
+
+    monkeypatch.setattr(reproduce, "prepare", unavailable)
+    assert reproduce.choose_corpora(config_of()) == [["corpus=planted"], ["corpus=sample"]]
+    assert "text8 CANNOT BE HAD: no network" in caplog.text
+    assert reproduce.choose_corpora(config_of("reproduce.corpus=text8")) == [["corpus=text8"]]
+
+
+def test_auto_takes_text8_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "prepare", lambda *args: None)
+    assert reproduce.choose_corpora(config_of()) == [["corpus=text8"]]
+
+
+def fake_plans(monkeypatch: pytest.MonkeyPatch, minutes: dict[str, float], gib: dict[str, float], free_gib: float) -> None:
+    def plan_profile(config: object, corpus: object, name: str) -> list[reproduce.Job]:
+        return [reproduce.Job([name], config_of(), minutes[name] * 60, int(gib[name] * 2**30))]
+
+    monkeypatch.setattr(reproduce, "plan_profile", plan_profile)
+    monkeypatch.setattr(reproduce, "free_bytes", lambda device: int(free_gib * 2**30))
+    monkeypatch.setattr(reproduce, "num_workers", lambda: 1)
+
+
+@pytest.mark.parametrize(("free_gib", "minutes", "chosen"), [(64, 1e6, "paper"), (64, 60, "laptop"), (8, 1e6, "laptop"), (8, 10, "smoke")])
+def test_auto_takes_the_largest_profile_that_fits(free_gib: float, minutes: float, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_plans(monkeypatch, {"paper": 9000, "laptop": 50, "smoke": 1}, {"paper": 42, "laptop": 2, "smoke": 1}, free_gib)
+    assert reproduce.plan(config_of(f"reproduce.minutes={minutes}"), ["corpus=text8"])[0].overrides == [chosen]
+
+
+def test_a_profile_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_plans(monkeypatch, {"paper": 9000}, {"paper": 42}, 8)
+    with pytest.raises(UserError, match="no profile of paper fits: memory free 8.0 GiB"):
+        reproduce.plan(config_of("reproduce.profile=paper"), ["corpus=text8"])
+
+
+def test_embedded_corpora_have_their_own_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_plans(monkeypatch, {"planted": 2}, {"planted": 1}, 8)
+    assert reproduce.plan(config_of(), ["corpus=planted"])[0].overrides == ["planted"]
+
+
+def test_estimates_grow_with_the_work() -> None:
+    counts = np.full(1000, 100)
+    small, wide, twice, limit = (
+        reproduce.estimate_seconds(config_of("stream.subsample_threshold=0", *o), counts)
+        for o in (["model.width=64"], ["model.width=1024"], ["model.width=64", "train.epochs=10"], ["model=mup_limit"])
+    )
+    assert small < wide and twice == pytest.approx(2 * small) and limit > small
+    assert small == pytest.approx(5 * 100_000 * (8 + 0.0145 * 64) * 1e-6)
