@@ -321,12 +321,6 @@ def test_word_similarity_is_none_without_information() -> None:
     assert few["wordsim353"] == {"spearman": None, "pairs": 2, "total": 353}
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=12))
-def test_ranks_equal_scipy(pairs: list[tuple[int, int]]) -> None:
-    x = np.array([pair[0] for pair in pairs], dtype=float)
-    assert evaluate._rank(x).tolist() == scipy.stats.rankdata(x).tolist()
-
-
 @pytest.mark.parametrize("k", [1, 3, 50])
 def test_neighbours_equal_twin(k: int) -> None:
     u = torch.from_numpy(np.random.default_rng(4).integers(-1, 2, size=(15, 3))).double()  # many exact ties, zero rows

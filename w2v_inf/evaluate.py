@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from w2v_inf.analogy import (
@@ -124,14 +125,9 @@ def _correlate(
     scores = np.array([pair[2] for pair in known])
     different = cosines[(ids[:, 0] != ids[:, 1]).numpy()]
     if np.ptp(scores) > 0 and len(different) > 0 and np.ptp(different) > 0:
-        result["spearman"] = float(np.corrcoef(_rank(cosines), _rank(scores))[0, 1])
+        rho, _ = spearmanr(cosines, scores)
+        result["spearman"] = float(rho)
     return result
-
-
-def _rank(x: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[inverse]
 
 
 def nearest_neighbours(

@@ -231,12 +231,14 @@ _printing = threading.Lock()
 
 
 def compare_with_limits(jobs: list[Job], config: Config) -> None:
-    """Measure how far each finite run lies from the limit's run on the same corpus."""
+    """Measure how far each finite run lies from the limit's run on the same stream: same corpus and seed."""
     for corpus in dict.fromkeys(records.corpus_label(job.config) for job in jobs):
         own = [records.run_folder(job.config) for job in jobs if records.corpus_label(job.config) == corpus]
         summaries = {folder: records.read_json(folder / records.SUMMARY) for folder in own}
         limit = next(folder for folder, summary in summaries.items() if summary["model"] == "mup_limit")
-        left = [folder for folder, s in summaries.items() if s["model"] == "finite" and s["limit_distance"] is None]
+        seed = summaries[limit]["seed"]
+        same_stream = [folder for folder, s in summaries.items() if s["model"] == "finite" and s["seed"] == seed]
+        left = [folder for folder in same_stream if summaries[folder]["limit_distance"] is None]
         if not left:
             continue
         limit_model, limit_vocab = open_run(limit, config)

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 ARCHITECTURE_NAMES = {"cbow": "CBOW", "skipgram": "skip-gram"}
 NEEDED_IN_SUMMARY = ("model", "architecture", "corpus", "vocab_size", "tokens", "epochs", "seed", "corpus_checksum", "evaluation")
+FEWEST_PAIRS = 50
+"""Word pairs below which a rank correlation is mostly noise (its standard error is about 1 / sqrt(pairs))."""
 COMPARED_TRAIN_OPTIONS = ("epochs", "lr", "weight_decay", "sigmoid")
 
 
@@ -117,8 +119,9 @@ class Run:
         return (self.summary["evaluation"].get("analogy") or {}).get(rule) or {}
 
     def similarity(self, name: str) -> float:
-        """Spearman correlation with the human scores of `wordsim353` or `simlex999`; nan if not measured."""
-        return _number(((self.summary["evaluation"].get("similarity") or {}).get(name) or {}).get("spearman"))
+        """Spearman correlation with the human scores of `wordsim353` or `simlex999`; nan if too few pairs are in vocabulary."""
+        result = (self.summary["evaluation"].get("similarity") or {}).get(name) or {}
+        return _number(result.get("spearman")) if result.get("pairs", 0) >= FEWEST_PAIRS else math.nan
 
     def number(self, key: str) -> float:
         """A number of the summary (`wall_s`, `loss_nats`, ...); nan if absent."""
