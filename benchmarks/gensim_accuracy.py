@@ -15,7 +15,7 @@ import torch
 from gensim.models import Word2Vec
 
 from w2v_inf.analogy import analogy_accuracy, load_questions
-from w2v_inf.config import Architecture, Config, StreamConfig, TextFile
+from w2v_inf.config import Architecture, Config, Sample, StreamConfig, TextFile
 from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
 from w2v_inf.models import LinearModel
 from w2v_inf.stream import CHUNK
@@ -36,7 +36,7 @@ class Sentences:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("text", help="a text file, one document a line")
+    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--architecture", choices=[a.value for a in Architecture], default="cbow")
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
-    options = TextFile(path=args.text, max_vocab=args.max_vocab)
+    options = TextFile(path=args.text, max_vocab=args.max_vocab) if args.text else Sample(max_vocab=args.max_vocab)
     config = Config(corpus=options, stream=StreamConfig(architecture=Architecture(args.architecture)))
     corpus = open_corpus(prepare(options, Path(config.data_dir)))
     vocab = select_vocabulary(corpus, options)

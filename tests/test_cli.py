@@ -8,6 +8,8 @@ import pytest
 
 from w2v_inf.config import PROJECT_ROOT
 
+pytestmark = pytest.mark.slow  # trains whole runs or starts processes
+
 
 def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(PROJECT_ROOT / "scripts" / name), *arguments]

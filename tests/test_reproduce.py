@@ -10,9 +10,11 @@ import pytest
 from composed import config_of
 
 from w2v_inf import reproduce
-from w2v_inf.config import PROJECT_ROOT
+from w2v_inf.config import PROJECT_ROOT, Architecture
 from w2v_inf.corpus import CorpusUnavailable
 from w2v_inf.errors import UserError
+
+pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 
 
 def run_script(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +32,6 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_the_whole_job_and_going_on(text: Path, tmp_path: Path) -> None:
     arguments = [f"reproduce.corpus={text}", "reproduce.profile=smoke", "reproduce.widths=[4,8]", "reproduce.seeds=2"]
     done = run_script(tmp_path, *arguments)
@@ -111,4 +112,5 @@ def test_estimates_grow_with_the_work() -> None:
         for o in (["model.width=64"], ["model.width=1024"], ["model.width=64", "train.epochs=10"], ["model=mup_limit"])
     )
     assert small < wide and twice == pytest.approx(2 * small) and limit > small
-    assert small == pytest.approx(5 * 100_000 * (8 + 0.0145 * 64) * 1e-6)
+    constant, per_column = reproduce.COST_US[Architecture.cbow]
+    assert small == pytest.approx(5 * 100_000 * (constant + per_column * 64) * 1e-6)

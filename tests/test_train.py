@@ -14,6 +14,8 @@ from w2v_inf.assess import evaluate, limit_distance, open_run
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 
+pytestmark = pytest.mark.slow  # trains whole runs or starts processes
+
 WORDS = "paris france berlin germany madrid spain rome italy king queen man woman chicago illinois houston texas".split()
 
 

@@ -125,8 +125,7 @@ def _correlate(
     scores = np.array([pair[2] for pair in known])
     different = cosines[(ids[:, 0] != ids[:, 1]).numpy()]
     if np.ptp(scores) > 0 and len(different) > 0 and np.ptp(different) > 0:
-        rho, _ = spearmanr(cosines, scores)
-        result["spearman"] = float(rho)
+        result["spearman"] = float(np.asarray(spearmanr(cosines, scores))[0])
     return result
 
 

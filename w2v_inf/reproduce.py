@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 OWN_OPTIONS = ("reproduce.", "experiment=", "corpus=", "corpus.path=", "num_threads=", "plot.")
 """Options of this stage: chosen by the plan, or of no use to a training run."""
-COST_US = {Architecture.cbow: (8.0, 0.0145), Architecture.skipgram: (28.0, 0.04)}
-"""CPU microseconds a position and thread: a constant, and a share of each column (benchmarks/cost.py)."""
+COST_US = {Architecture.cbow: (7.0, 0.013), Architecture.skipgram: (20.0, 0.025)}
+"""CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
 NTK_COLUMNS = 2000
 """Columns of a finite net that costs as much as the NTK limit's scattered table."""
 

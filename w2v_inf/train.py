@@ -16,7 +16,7 @@ from w2v_inf.config import Config, Finite, MupLimit
 from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluate import evaluate_model, place_gram
-from w2v_inf.models import Model, build_model, pick_device
+from w2v_inf.models import GIB, Model, build_model, model_bytes, pick_device
 from w2v_inf.stream import Stream
 from w2v_inf.vocab import Vocabulary
 
@@ -42,7 +42,9 @@ def train(config: Config) -> Path:
         return folder
     device = pick_device(config.device)
     records.write_json(folder / "environment.json", records.environment(config, device, corpus.info["tokens_sha256"]))
-    log.info("%s: %s, V=%s, %s, %s", folder, records.model_label(config.model), f"{len(vocab):,}", config.stream.architecture.value, device)
+    size = f"{model_bytes(config.model, len(vocab)) / GIB:.2f} GiB"
+    facts = [records.model_label(config.model), f"V={len(vocab):,}", config.stream.architecture.value, f"{size} on {device}"]
+    log.info("%s: %s", folder, ", ".join(facts))
 
     questions = load_questions(vocab)
     stream = Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
