@@ -10,7 +10,7 @@ import pytest
 from composed import config_of
 
 from w2v_inf import reproduce
-from w2v_inf.config import PROJECT_ROOT, Architecture
+from w2v_inf.config import PROJECT_ROOT, Architecture, Profile
 from w2v_inf.corpus import CorpusUnavailable
 from w2v_inf.errors import UserError
 
@@ -103,6 +103,13 @@ def test_a_profile_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_embedded_corpora_have_their_own_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_plans(monkeypatch, {"planted": 2}, {"planted": 1}, 8)
     assert reproduce.plan(config_of(), ["corpus=planted"])[0].overrides == ["planted"]
+
+
+def test_the_paper_has_its_own_options_on_fil9() -> None:
+    assert reproduce.experiments(Profile.paper, "fil9") == ["paper-fil9"]
+    assert reproduce.experiments(Profile.auto, "fil9") == ["paper-fil9", "laptop", "smoke"]
+    c = config_of("corpus=fil9", "experiment=paper-fil9")
+    assert (c.train.epochs, c.corpus.min_count) == (5, 10)
 
 
 def test_estimates_grow_with_the_work() -> None:

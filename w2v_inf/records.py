@@ -79,25 +79,27 @@ def trained_options(config: Config) -> dict[str, Any]:
     return {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")} | {"seed": config.seed}
 
 
-def start_run(folder: Path, config: Config) -> bool:
-    """Make the run folder ready; returns False if it already holds this very run, finished.
+def is_finished(folder: Path, config: Config) -> bool:
+    """Whether the folder already holds this very run, finished.
 
     Raises: UserError if it holds a run with other options, which would be lost.
     """
-    if (folder / CONFIG).exists():
-        saved = trained_options(options.read(folder / CONFIG))
-        difference = _first_difference(saved, trained_options(config))
-        if difference:
-            raise UserError(f"{folder} holds a run with other options ({difference}): choose another run_dir or delete the folder")
-        if (folder / SUMMARY).exists():
-            return False
+    if not (folder / CONFIG).exists():
+        return False
+    difference = _first_difference(trained_options(options.read(folder / CONFIG)), trained_options(config))
+    if difference:
+        raise UserError(f"{folder} holds a run with other options ({difference}): choose another run_dir or delete the folder")
+    return (folder / SUMMARY).exists()
+
+
+def start_run(folder: Path, config: Config) -> None:
+    """Make the folder and write the options; metrics start anew. Raises: UserError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         options.save(config, folder / CONFIG)
         (folder / METRICS).write_text("")
     except OSError as error:
         raise UserError(f"run_dir={folder} cannot be written ({error.strerror}): choose another folder") from error
-    return True
 
 
 def _first_difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:

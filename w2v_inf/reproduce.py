@@ -112,14 +112,7 @@ def _file_overrides(path: str) -> list[str]:
 
 def plan(config: Config, corpus: list[str]) -> list[Job]:
     """The runs on one corpus under the chosen profile. Raises: UserError if they do not fit this machine's memory."""
-    profile = config.reproduce.profile
-    own = PROJECT_ROOT / "conf" / "experiment" / f"{corpus[0].removeprefix('corpus=')}.yaml"
-    if profile is not Profile.auto:
-        candidates = [profile.value]
-    elif own.exists():
-        candidates = [own.stem]
-    else:
-        candidates = [Profile.paper.value, Profile.laptop.value, Profile.smoke.value]
+    candidates = experiments(config.reproduce.profile, corpus[0].removeprefix("corpus="))
     for name in candidates:
         jobs = plan_profile(config, corpus, name)
         too_long = len(candidates) > 1 and wall_minutes(jobs) > config.reproduce.minutes
@@ -134,6 +127,15 @@ def plan(config: Config, corpus: list[str]) -> list[Job]:
         f"no profile of {', '.join(candidates)} fits: memory free {free:.1f} GiB, reproduce.minutes={config.reproduce.minutes:g}: "
         "lower corpus.max_vocab, raise reproduce.minutes, or take PROFILE=smoke"
     )
+
+
+def experiments(profile: Profile, corpus: str) -> list[str]:
+    """Names in conf/experiment to try, largest first; a file made for the corpus goes before the general one."""
+    names = {path.stem for path in (PROJECT_ROOT / "conf" / "experiment").glob("*.yaml")}
+    if profile is Profile.auto and corpus in names:
+        return [corpus]
+    profiles = [Profile.paper, Profile.laptop, Profile.smoke] if profile is Profile.auto else [profile]
+    return [f"{p.value}-{corpus}" if f"{p.value}-{corpus}" in names else p.value for p in profiles]
 
 
 def plan_profile(config: Config, corpus: list[str], experiment: str) -> list[Job]:

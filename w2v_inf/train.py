@@ -35,11 +35,12 @@ def train(config: Config) -> Path:
     """
     set_threads(config)
     folder = records.run_folder(config)
-    corpus, vocab = load_corpus(config)
-    model = build_model(config, len(vocab))
-    if not records.start_run(folder, config):
+    if records.is_finished(folder, config):
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
+    corpus, vocab = load_corpus(config)
+    model = build_model(config, len(vocab))
+    records.start_run(folder, config)
     device = pick_device(config.device)
     records.write_json(folder / "environment.json", records.environment(config, device, corpus.info["tokens_sha256"]))
     size = f"{model_bytes(config.model, len(vocab)) / GIB:.2f} GiB"
