@@ -106,6 +106,15 @@ def test_another_run_in_the_folder_is_not_overwritten(options) -> None:
     assert (folder / "summary.json").exists()
 
 
+def test_a_changed_text_is_noticed(options, text: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.txt"
+    copy.write_text(text.read_text())
+    train.train(options(f"corpus.path={copy}"))
+    copy.write_text(text.read_text() + "paris rome\n")
+    with pytest.raises(UserError, match="holds a run on another text"):
+        train.train(options(f"corpus.path={copy}"))
+
+
 def test_evaluating_again_gives_the_same(options, capsys: pytest.CaptureFixture[str]) -> None:
     folder = train.train(options("model=mup_limit"))
     again = evaluate(options())

@@ -79,17 +79,23 @@ def trained_options(config: Config) -> dict[str, Any]:
     return {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")} | {"seed": config.seed}
 
 
-def is_finished(folder: Path, config: Config) -> bool:
+def is_finished(folder: Path, config: Config, corpus_checksum: str) -> bool:
     """Whether the folder already holds this very run, finished.
 
-    Raises: UserError if it holds a run with other options, which would be lost.
+    Raises: UserError if it holds a run with other options or on another text, which would be lost.
     """
     if not (folder / CONFIG).exists():
         return False
     difference = _first_difference(trained_options(options.read(folder / CONFIG)), trained_options(config))
     if difference:
         raise UserError(f"{folder} holds a run with other options ({difference}): choose another run_dir or delete the folder")
-    return (folder / SUMMARY).exists()
+    if not (folder / SUMMARY).exists():
+        return False
+    trained_on = read_json(folder / SUMMARY)["corpus_checksum"]
+    if trained_on != corpus_checksum:
+        text = f"checksum {trained_on[:12]} there, {corpus_checksum[:12]} here"
+        raise UserError(f"{folder} holds a run on another text ({text}): choose another run_dir or delete the folder")
+    return True
 
 
 def start_run(folder: Path, config: Config) -> None:

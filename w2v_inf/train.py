@@ -35,10 +35,10 @@ def train(config: Config) -> Path:
     """
     set_threads(config)
     folder = records.run_folder(config)
-    if records.is_finished(folder, config):
+    corpus, vocab = load_corpus(config)
+    if records.is_finished(folder, config, corpus.info["tokens_sha256"]):
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
-    corpus, vocab = load_corpus(config)
     model = build_model(config, len(vocab))
     records.start_run(folder, config)
     device = pick_device(config.device)
