@@ -1,4 +1,4 @@
-# Everything a user runs. CORPUS: auto text8 fil9 wikipedia sample planted or a file. PROFILE: auto smoke laptop paper.
+# Everything a user runs. CORPUS: auto text8 fil9 wikipedia sample planted or a text file. PROFILE: auto smoke laptop paper.
 CORPUS ?= auto
 PROFILE ?= auto
 ARGS ?=
@@ -6,6 +6,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
+
+CORPUS_OPTIONS := $(if $(filter auto,$(CORPUS)),,$(if $(filter text8 fil9 wikipedia sample planted,$(CORPUS)),\
+  corpus=$(CORPUS),corpus=file 'corpus.path="$(CORPUS)"'))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce figures sweep test check bench
@@ -23,7 +26,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	touch $@
 
 reproduce: setup  ## the main job: corpus, every model, figures, report
-	$(BIN)/python scripts/reproduce.py reproduce.corpus='$(CORPUS)' reproduce.profile=$(PROFILE) $(ARGS)
+	$(BIN)/python scripts/reproduce.py $(CORPUS_OPTIONS) reproduce.profile=$(PROFILE) $(ARGS)
 
 figures: setup  ## draw all figures again from the finished runs
 	$(BIN)/python scripts/plot.py 'plot.runs=[runs]' $(ARGS)

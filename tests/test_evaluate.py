@@ -291,7 +291,6 @@ def test_other_embeddings(embedding: Embedding) -> None:
 # Similarity and neighbours -------------------------------------------------------------------------------------------
 
 
-# PLACEHOLDER
 def similarity_vocab() -> Vocab:
     pairs = [pair for file in evaluate.SIMILARITY_SETS.values() for pair in evaluate.read_similarities(analogy.gensim_data(file))]
     return Vocab(sorted({word for pair in pairs for word in pair[:2]})[::2] + ["tiger", "cat", "paper"])

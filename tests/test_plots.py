@@ -280,7 +280,7 @@ def test_stage_puts_figures_beside_the_runs(tmp_path):
 
 def test_unwritable_out_is_a_user_error(folder, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="plot.out"):
+    with pytest.raises(UserError, match="cannot be written .*choose another folder"):
         plot(_config(figure=FigureName.loss, runs=[str(folder)], out=str(tmp_path / "file")))
 
 

@@ -33,7 +33,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def test_the_whole_job_and_going_on(text: Path, tmp_path: Path) -> None:
-    arguments = [f"reproduce.corpus={text}", "reproduce.profile=smoke", "reproduce.widths=[4,8]", "reproduce.seeds=2"]
+    arguments = ["corpus=file", f"corpus.path={text}", "reproduce.profile=smoke", "reproduce.widths=[4,8]", "reproduce.seeds=2"]
     done = run_script(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines() if re.match("NTK|width|muP", line)] == ["NTK", "width", "width", "muP"]
@@ -52,35 +52,52 @@ def test_the_whole_job_and_going_on(text: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reproduce.corpus=/no/such/text"], "reproduce.corpus must be auto, text8, .* or the path of a text file, got /no/such/text"),
-        (["reproduce.corpus=sample", "model=ntk_limit"], "model=ntk_limit is for scripts/train.py"),
-        (["reproduce.corpus=text8", "corpus=text8", "corpus.url=http://127.0.0.1:9/x.zip"], "127.0.0.1:9"),
+        (["corpus=file", "corpus.path=/no/such/text"], "/no/such/text not found"),
+        (["corpus=sample", "model=ntk_limit"], "model=ntk_limit is for scripts/train.py"),
+        (["corpus=sample", "experiment=paper"], "reproduce.profile chooses the experiment"),
+        (["corpus=text8", "corpus.url=http://127.0.0.1:9/x.zip"], "127.0.0.1:9"),
+        (["corpus=text8", "corpus.path=/no/such/text8.zip"], "/no/such/text8.zip not found"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
     done = run_script(tmp_path, *arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert re.search(message, done.stderr.splitlines()[-1])
+    assert message in done.stderr.splitlines()[-1]
     assert not list(tmp_path.rglob("summary.json"))
 
 
-def test_auto_falls_back_loudly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_terminating_ends_the_runs_too(text: Path, tmp_path: Path) -> None:
+    where = [f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs", "corpus=file", f"corpus.path={text}"]
+    long = ["reproduce.profile=smoke", "train.epochs=10000", "reproduce.widths=[4]"]
+    command = [sys.executable, str(PROJECT_ROOT / "scripts" / "reproduce.py"), *where, *long]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "epoch 1/10000" not in process.stderr.readline():
+            assert process.poll() is None
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    left = subprocess.run(["pgrep", "-f", f"{tmp_path}/runs"], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
+def test_auto_falls_back_loudly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     def unavailable(*args: object) -> None:
         raise CorpusUnavailable("no network")
 
     monkeypatch.setattr(reproduce, "prepare", unavailable)
-    assert reproduce.choose_corpora(config_of()) == [["corpus=planted"], ["corpus=sample"]]
+    assert reproduce.choose_corpora(["train.epochs=1"], tmp_path) == ["planted", "sample"]
     assert "text8 CANNOT BE HAD: no network" in caplog.text
-    assert reproduce.choose_corpora(config_of("reproduce.corpus=text8")) == [["corpus=text8"]]
+    assert reproduce.choose_corpora(["corpus=text8"], tmp_path) == ["text8"]
 
 
-def test_auto_takes_text8_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_text8_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(reproduce, "prepare", lambda *args: None)
-    assert reproduce.choose_corpora(config_of()) == [["corpus=text8"]]
+    assert reproduce.choose_corpora([], tmp_path) == ["text8"]
 
 
 def fake_plans(monkeypatch: pytest.MonkeyPatch, minutes: dict[str, float], gib: dict[str, float], free_gib: float) -> None:
-    def plan_profile(config: object, corpus: object, name: str) -> list[reproduce.Job]:
+    def plan_profile(corpus: str, name: str, typed: list[str]) -> list[reproduce.Job]:
         return [reproduce.Job([name], config_of(), minutes[name] * 60, int(gib[name] * 2**30))]
 
     monkeypatch.setattr(reproduce, "plan_profile", plan_profile)
@@ -91,18 +108,18 @@ def fake_plans(monkeypatch: pytest.MonkeyPatch, minutes: dict[str, float], gib: 
 @pytest.mark.parametrize(("free_gib", "minutes", "chosen"), [(64, 1e6, "paper"), (64, 60, "laptop"), (8, 1e6, "laptop"), (8, 10, "smoke")])
 def test_auto_takes_the_largest_profile_that_fits(free_gib: float, minutes: float, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_plans(monkeypatch, {"paper": 9000, "laptop": 50, "smoke": 1}, {"paper": 42, "laptop": 2, "smoke": 1}, free_gib)
-    assert reproduce.plan(config_of(f"reproduce.minutes={minutes}"), ["corpus=text8"])[0].overrides == [chosen]
+    assert reproduce.plan(config_of(f"reproduce.minutes={minutes}"), "text8", [])[0].overrides == [chosen]
 
 
 def test_a_profile_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_plans(monkeypatch, {"paper": 9000}, {"paper": 42}, 8)
     with pytest.raises(UserError, match="no profile of paper fits: memory free 8.0 GiB"):
-        reproduce.plan(config_of("reproduce.profile=paper"), ["corpus=text8"])
+        reproduce.plan(config_of("reproduce.profile=paper"), "text8", [])
 
 
 def test_embedded_corpora_have_their_own_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_plans(monkeypatch, {"planted": 2}, {"planted": 1}, 8)
-    assert reproduce.plan(config_of(), ["corpus=planted"])[0].overrides == ["planted"]
+    assert reproduce.plan(config_of(), "planted", [])[0].overrides == ["planted"]
 
 
 def test_the_paper_has_its_own_options_on_fil9() -> None:

@@ -12,9 +12,10 @@ from w2v_inf import records
 from w2v_inf.analogy import inverse_lengths, load_questions
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
-from w2v_inf.evaluate import evaluate_model, place_gram
+from w2v_inf.evaluate import evaluate_model
+from w2v_inf.files import read_json, write_json
 from w2v_inf.models import Model, build_model
-from w2v_inf.train import load_corpus, set_threads
+from w2v_inf.train import set_threads
 from w2v_inf.vocab import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -35,20 +36,22 @@ def evaluate(config: Config) -> dict[str, Any]:
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
     evaluation = evaluate_model(model, vocab, load_questions(vocab), embedding)
-    records.write_json(folder / f"evaluation-{embedding.value}.json", evaluation)
-    place_gram(model, vocab, embedding).save(folder / f"places-{embedding.value}.npz")
+    write_json(folder / f"evaluation-{embedding.value}.json", evaluation)
     if config.evaluate.limit_run:
-        add_limit_distance(folder, model, vocab, *open_run(Path(config.evaluate.limit_run), config))
+        limit = Path(config.evaluate.limit_run)
+        if (kind := read_json(limit / records.SUMMARY).get("model")) != "mup_limit":
+            raise UserError(f"evaluate.limit_run must be a run of model=mup_limit, {limit} holds model={kind}")
+        add_limit_distance(folder, model, vocab, *open_run(limit, config))
     print(format_evaluation(evaluation))
     return evaluation
 
 
 def open_run(folder: Path, machine: Config) -> tuple[Model, Vocabulary]:
-    """The trained model of a finished run and its vocabulary; device, threads and data_dir come from `machine`."""
-    records.read_json(folder / records.SUMMARY)
+    """The trained model of a finished run on the device of `machine`, and its vocabulary."""
+    read_json(folder / records.SUMMARY)
     config = options.read(folder / records.CONFIG)
-    config.device, config.data_dir = machine.device, machine.data_dir
-    _, vocab = load_corpus(config)
+    config.device = machine.device
+    vocab = Vocabulary.load(folder / records.VOCABULARY)
     model = build_model(config, len(vocab))
     records.load_state(folder, model)
     return model, vocab
@@ -60,10 +63,10 @@ def add_limit_distance(folder: Path, model: Model, vocab: Vocabulary, limit: Mod
         raise UserError(
             f"evaluate.limit_run must have the vocabulary of {folder} ({len(vocab):,} words), has another of {len(limit_vocab):,}"
         )
-    summary = records.read_json(folder / records.SUMMARY)
+    summary = read_json(folder / records.SUMMARY)
     ids = torch.arange(min(COMMONEST, len(vocab)))
     summary["limit_distance"] = limit_distance(cosine_gram(model, ids), cosine_gram(limit, ids))
-    records.write_json(folder / records.SUMMARY, summary)
+    write_json(folder / records.SUMMARY, summary)
 
 
 def cosine_gram(model: Model, ids: Tensor) -> Tensor:
@@ -73,7 +76,7 @@ def cosine_gram(model: Model, ids: Tensor) -> Tensor:
     return gram * inverse[:, None] * inverse
 
 
-def limit_distance(cosines: Tensor, limit: Tensor) -> dict[str, float]:
+def limit_distance(cosines: Tensor, limit: Tensor) -> dict[str, float | None]:
     """How far one [N, N] table of cosines lies from the limit's.
 
     gram_error: Frobenius distance relative to the limit, off the diagonal and with each table's mean taken out (a
@@ -82,7 +85,7 @@ def limit_distance(cosines: Tensor, limit: Tensor) -> dict[str, float]:
     off = ~torch.eye(len(limit), dtype=torch.bool)
     ours, theirs = (table[off] - table[off].mean() for table in (cosines, limit))
     norm = float(theirs.norm())
-    error = float((ours - theirs).norm()) / norm if norm else 0.0
+    error = float((ours - theirs).norm()) / norm if norm else None
     k = min(NEIGHBOURS, len(limit) - 1)
     nearest = [table.masked_fill(~off, -torch.inf).topk(k).indices for table in (cosines, limit)]
     common = (nearest[0][:, :, None] == nearest[1][:, None, :]).sum()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +20,13 @@ from w2v_inf.errors import UserError
 def run(stage: Callable[[Config], object]) -> None:
     """Run one stage under Hydra; tables go to stdout, logs to stderr.
 
-    Exit codes: 0 done, 2 a mistake the user can mend, 130 interrupted, 1 our own bug (with its traceback).
+    Exit codes: 0 done, 2 a mistake the user can mend, 130 / 143 interrupted, 1 our own bug (with its traceback).
     """
     # Without this Hydra prints its own account of an exception and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     register()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
     @hydra.main(version_base="1.3", config_path=str(PROJECT_ROOT / "conf"), config_name="config")
     def main(cfg: DictConfig) -> None:
@@ -38,6 +40,9 @@ def run(stage: Callable[[Config], object]) -> None:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_one_line(error))
+    except OSError as error:
+        # Our own files are guarded where they are written; this is Hydra's sweep folder.
+        _fail(f"{error.filename or 'a file'} cannot be written or read ({error.strerror}): choose another runs_dir")
     except KeyboardInterrupt:
         sys.exit(130)
 

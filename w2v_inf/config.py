@@ -68,6 +68,13 @@ def _check(option: str, value: Any, ok: bool, allowed: str) -> None:
         raise UserError(f"{option} must be {allowed}, got {value}")
 
 
+def _check_name(group: str, options: Any) -> None:
+    """The name says which member of the group this is; it is not for choosing one."""
+    _check(
+        f"{group}.name", options.name, type(options).name in (options.name, MISSING), f"{type(options).name} here: choose with {group}=NAME"
+    )
+
+
 def _check_finite_floats(prefix: str, options: Any) -> None:
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
@@ -84,6 +91,7 @@ class CorpusConfig:
     """Keep only this many of the commonest words; 0 keeps all."""
 
     def __post_init__(self) -> None:
+        _check_name("corpus", self)
         _check("corpus.min_count", self.min_count, self.min_count >= 1, "at least 1")
         _check("corpus.max_vocab", self.max_vocab, self.max_vocab == 0 or self.max_vocab >= 2, "0 (all) or at least 2")
 
@@ -188,6 +196,7 @@ class ModelConfig:
     """Start of the output embedding, in units of the parametrization's own deviation; 0 starts it at zero."""
 
     def __post_init__(self) -> None:
+        _check_name("model", self)
         _check_finite_floats("model", self)
         _check("model.output_init_scale", self.output_init_scale, self.output_init_scale >= 0, "0 or more")
 
@@ -238,7 +247,7 @@ class TrainConfig:
         _check("train.epochs", self.epochs, 1 <= self.epochs <= 10_000, "from 1 to 10,000")
         _check_finite_floats("train", self)
         _check("train.lr", self.lr, self.lr >= 0, "above 0, or 0 for the architecture's default")
-        _check("train.weight_decay", self.weight_decay, 0 <= self.weight_decay * self.lr < 1, "0 or more, and lr x weight_decay below 1")
+        _check("train.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
 
 
 @dataclass
@@ -276,8 +285,6 @@ class Profile(Enum):
 
 @dataclass
 class ReproduceConfig:
-    corpus: str = "auto"
-    """auto, text8, fil9, wikipedia, sample, planted, or the path of a text file."""
     profile: Profile = Profile.auto
     """How much is done, conf/experiment/PROFILE.yaml; auto takes the corpus's own file there, or the
     largest profile whose estimate fits."""
@@ -317,6 +324,8 @@ class Config:
     def __post_init__(self) -> None:
         _check("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
         self._fill_in_what_depends_on_the_architecture()
+        group, batch = self.stream.group_size, self.stream.batch_size
+        _check("stream.group_size", group, group <= batch, f"at most stream.batch_size = {batch}")
         decay = self.train.lr * self.train.weight_decay
         _check("train.weight_decay", self.train.weight_decay, decay < 1, f"below 1 / train.lr = {1 / self.train.lr:g}")
         _check("num_threads", self.num_threads, 0 <= self.num_threads <= 1024, "from 0 (every core) to 1,024")

@@ -7,11 +7,11 @@ Decisions:
 - Percent for accuracies and chance, plain numbers in [-1, 1] for correlations, cosines and silhouettes.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from w2v_inf.analogy import (
     read_questions,
 )
 from w2v_inf.config import Embedding
+from w2v_inf.errors import UserError
+from w2v_inf.files import write_atomically
 from w2v_inf.models import Model
 from w2v_inf.vocab import Vocabulary
 
@@ -165,17 +167,18 @@ class Places:
     """Inner products of the embeddings, not normalised, [P, P], float64."""
 
     def save(self, path: Path) -> None:
-        """Write places.npz: a temporary file first, then a rename."""
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez(file, words=np.array(self.words, dtype=np.str_), is_state=self.is_state, gram=self.gram)
-        os.replace(partial, path)
+        """Write places.npz."""
+        words = np.array(self.words, dtype=np.str_)
+        write_atomically(path, lambda draft: np.savez(draft, words=words, is_state=self.is_state, gram=self.gram))
 
     @classmethod
     def load(cls, path: Path) -> "Places":
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(arrays["words"].tolist(), arrays["is_state"], arrays["gram"])
+        """Read what `save` wrote. Raises: UserError if it is missing or damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(arrays["words"].tolist(), arrays["is_state"], arrays["gram"])
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise UserError(f"{path} is missing or damaged ({str(error).splitlines()[0]}): train the run again") from error
 
 
 @torch.no_grad()

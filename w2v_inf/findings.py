@@ -49,8 +49,9 @@ TERMINAL = (*QUALITY[:3], QUALITY[4], *COST[:2], COST[-1])
 
 
 def comparable_with_paper(runs: list[Run]) -> bool:
-    """Whether the paper's text8 values belong beside these runs."""
-    return runs[0].group.corpus in ("text8", "fil9") and runs[0].group.architecture == "cbow"
+    """Whether the paper's values belong beside these runs: CBOW on text8 itself (at V = 71,291, which every table says)."""
+    corpus = runs[0].config.get("corpus") or {}
+    return corpus.get("name") == "text8" and runs[0].group.architecture == "cbow"
 
 
 def format_spread(value: Spread, form: str) -> str:
@@ -63,7 +64,7 @@ def format_spread(value: Spread, form: str) -> str:
 def result_table(runs: list[Run], columns: tuple[Column, ...] = QUALITY + COST) -> list[list[str]]:
     """Header and a row a model of one group; the paper's text8 accuracy last where accuracies are shown and it is comparable."""
     paper = columns[0] is QUALITY[0] and comparable_with_paper(runs)
-    table = [["model", "seeds", *(column.head for column in columns), *(["paper (%)"] if paper else [])]]
+    table = [["model", "seeds", *(column.head for column in columns), *(["paper, V = 71,291 (%)"] if paper else [])]]
     for model, own in by_model(runs).items():
         cells = [format_spread(spread(column.value(run) for run in own), column.form) for column in columns]
         theirs = PAPER_TEXT8.get(model.label)

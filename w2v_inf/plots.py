@@ -23,6 +23,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from w2v_inf.config import Config
 from w2v_inf.config import Figure as FigureName
 from w2v_inf.errors import UserError
+from w2v_inf.files import write_atomically
 from w2v_inf.findings import PAPER_TEXT8, comparable_with_paper
 from w2v_inf.runs import (
     Model,
@@ -338,15 +339,11 @@ def _file_stems(groups: Iterable[Any]) -> list[str]:
 
 def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     """Write NAME.png (150 dots an inch) and NAME.svg; same figure, same bytes. Returns their paths."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-    except OSError as error:
-        raise UserError(f"plot.out: cannot write figures to {folder} ({error.strerror})") from error
-    return [folder / f"{name}.png", folder / f"{name}.svg"]
+    png, svg = Path(folder) / f"{name}.png", Path(folder) / f"{name}.svg"
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        write_atomically(png, lambda draft: figure.savefig(draft, dpi=150, metadata={"Software": None}))
+        write_atomically(svg, lambda draft: figure.savefig(draft, metadata={"Date": None, "Creator": None}))
+    return [png, svg]
 
 
 def plot(config: Config) -> list[Path]:

@@ -1,33 +1,38 @@
 """The run folder: its name, its files, and how they are written.
 
-config.yaml (resolved options), environment.json, metrics.jsonl (progress and evaluations as they happen), and at the end
-model.safetensors, places.npz and summary.json. summary.json comes last: a folder without it is not a finished run.
+config.yaml (resolved options), environment.json, vocab.tsv (the word of each row), metrics.jsonl (progress and evaluations as they
+happen), and at the end model.safetensors, places.npz and summary.json. summary.json comes last: a folder without it is not a
+finished run.
 """
 
 import dataclasses
 import json
-import os
+import logging
 import platform
 import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from w2v_inf import config as options
 from w2v_inf.config import PROJECT_ROOT, Config, Finite, ModelConfig, Parametrization, StreamConfig, TextFile
 from w2v_inf.errors import UserError
+from w2v_inf.files import read_json, write_atomically
 from w2v_inf.models import Model
 
-SUMMARY, CONFIG, STATE, METRICS, PLACES = "summary.json", "config.yaml", "model.safetensors", "metrics.jsonl", "places.npz"
+SUMMARY, CONFIG, STATE, METRICS = "summary.json", "config.yaml", "model.safetensors", "metrics.jsonl"
+PLACES, VOCABULARY = "places.npz", "vocab.tsv"
+ROWS_READ = 1024
+
+log = logging.getLogger(__name__)
 
 
 def corpus_label(config: Config) -> str:
@@ -62,6 +67,8 @@ def run_folder(config: Config) -> Path:
             value = getattr(group, f.name)
             if f.name not in named and value != getattr(default, f.name):
                 parts.append(f"{f.name}={getattr(value, 'value', value)}")
+    if config.evaluate.embedding is not usual.evaluate.embedding:
+        parts.append(f"embedding={config.evaluate.embedding.value}")
     name = re.sub(r"[^\w.=,+-]+", "_", "-".join(parts))
     return Path(config.runs_dir) / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
 
@@ -75,8 +82,9 @@ def _required(group: Any) -> dict[str, Any]:
 
 
 def trained_options(config: Config) -> dict[str, Any]:
-    """The options that decide what is trained; those of evaluation, figures and machine are left out."""
-    return {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")} | {"seed": config.seed}
+    """The options that decide what is trained and measured; those of figures and machine are left out."""
+    groups = {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")}
+    return groups | {"seed": config.seed, "evaluate": {"embedding": config.evaluate.embedding}}
 
 
 def is_finished(folder: Path, config: Config, corpus_checksum: str) -> bool:
@@ -84,13 +92,11 @@ def is_finished(folder: Path, config: Config, corpus_checksum: str) -> bool:
 
     Raises: UserError if it holds a run with other options or on another text, which would be lost.
     """
-    if not (folder / CONFIG).exists():
+    if not (folder / SUMMARY).exists():
         return False
     difference = _first_difference(trained_options(options.read(folder / CONFIG)), trained_options(config))
     if difference:
         raise UserError(f"{folder} holds a run with other options ({difference}): choose another run_dir or delete the folder")
-    if not (folder / SUMMARY).exists():
-        return False
     trained_on = read_json(folder / SUMMARY)["corpus_checksum"]
     if trained_on != corpus_checksum:
         text = f"checksum {trained_on[:12]} there, {corpus_checksum[:12]} here"
@@ -121,35 +127,6 @@ def _first_difference(there: dict[str, Any], here: dict[str, Any], prefix: str =
     return ""
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it. Raises: UserError when there is no space."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(draft)
-        with open(draft, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be written ({error}): free some space or choose another run_dir") from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file in one step."""
-    write_atomically(path, lambda draft: draft.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n"))
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises: UserError if it is not there or damaged."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found: run python scripts/train.py first") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): train again") from error
-
-
 def append_metrics(folder: Path, line: dict[str, Any]) -> None:
     """Add one line to metrics.jsonl. Raises: UserError when there is no space."""
     try:
@@ -166,19 +143,36 @@ def save_state(folder: Path, model: Model) -> None:
 
 
 def load_state(folder: Path, model: Model) -> None:
-    """Fill the model from a run folder. Raises: UserError if the file is missing or damaged."""
+    """Fill the model from a run folder, a stretch of rows at a time. Raises: UserError if the file is missing or damaged."""
+    path = folder / STATE
+    if not path.exists():
+        raise UserError(f"{path} not found: run python scripts/train.py run_dir={folder} first")
     try:
-        model.load(load_file(folder / STATE))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder / STATE} not found: run python scripts/train.py run_dir={folder} first") from error
-    except (SafetensorError, KeyError, RuntimeError) as error:
-        raise UserError(f"{folder / STATE} is damaged ({error}): delete {folder} and train again") from error
+        with safe_open(path, "pt") as file:
+            for name, tensor in model.state().items():
+                rows = file.get_slice(name)
+                for start in range(0, len(tensor), ROWS_READ):
+                    tensor[start : start + ROWS_READ] = rows[start : start + ROWS_READ]
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): delete {folder} and train again") from error
 
 
-def peak_rss_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def reset_peak_rss() -> None:
+    """Let the peak start anew: a sweep trains many runs in one process. Linux only; elsewhere the peak is the process's."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        log.debug("peak memory cannot be reset here")
+
+
+def rss_bytes(peak: bool = False) -> int:
+    """Resident memory of this process now, or its largest since `reset_peak_rss`."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        field = "VmHWM" if peak else "VmRSS"
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field)) * 1024
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
 
 
 def environment(config: Config, device: torch.device, corpus_checksum: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ Decisions:
 import base64
 import dataclasses
 import io
-import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ from omegaconf import OmegaConf
 from w2v_inf import findings
 from w2v_inf.config import CORPORA, MODELS, Config, EvaluateConfig, StreamConfig, TrainConfig
 from w2v_inf.errors import UserError
+from w2v_inf.files import write_atomically
 from w2v_inf.findings import distance_table, format_table, headline, protocol_sentence, result_table
 from w2v_inf.plots import Drawing, draw
 from w2v_inf.runs import Run, by_model, config_value, find_runs, folders_to_read, group_runs, group_titles, shared_folder
@@ -122,26 +122,15 @@ def write_report(runs: list[Run], out_html: str | Path, corpora_info: Mapping[st
         f"<h2>Limits of what is shown</h2>{_list(LIMITS)}",
         f"<h2>Licence</h2><p>{escape(LICENCE)}</p>",
     ]
-    return _write(Path(out_html), _page("Infinite-width limits of word2vec", "\n".join(body)))
+    page, path = _page("Infinite-width limits of word2vec", "\n".join(body)), Path(out_html)
+    write_atomically(path, lambda draft: draft.write_text(page, encoding="utf-8"))
+    return path
 
 
 def _page(title: str, body: str) -> str:
     view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f"<head>{view}<title>{escape(title)}</title><style>{CSS}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n'
-
-
-def _write(path: Path, text: str) -> Path:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        if path.parent.is_dir():
-            partial.unlink(missing_ok=True)
-        raise UserError(f"plot.out: cannot write {path} ({error.strerror})") from error
-    return path
 
 
 def _section(title: str, runs: list[Run], source: str) -> str:

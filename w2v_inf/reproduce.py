@@ -24,9 +24,10 @@ from hydra.core.hydra_config import HydraConfig
 
 from w2v_inf import records
 from w2v_inf.assess import add_limit_distance, open_run
-from w2v_inf.config import CORPORA, PROJECT_ROOT, Architecture, Config, Finite, NtkLimit, PlotConfig, Profile, Text8, load
+from w2v_inf.config import PROJECT_ROOT, Architecture, Config, Finite, NtkLimit, PlotConfig, Profile, Text8, load
 from w2v_inf.corpus import CorpusUnavailable, open_corpus, prepare, select_vocabulary
 from w2v_inf.errors import UserError
+from w2v_inf.files import read_json
 from w2v_inf.models import GIB, OVERHEAD_BYTES, free_bytes, model_bytes, pick_device
 from w2v_inf.plots import plot
 from w2v_inf.report import format_table, report
@@ -35,8 +36,14 @@ from w2v_inf.stream import keep_probability
 
 log = logging.getLogger(__name__)
 
-OWN_OPTIONS = ("reproduce.", "experiment=", "corpus=", "corpus.path=", "num_threads=", "plot.")
-"""Options of this stage: chosen by the plan, or of no use to a training run."""
+CHOSEN_HERE = {
+    "model=": "reproduce.widths and reproduce.seeds choose the models",
+    "model.width=": "reproduce.widths chooses the widths",
+    "seed=": "reproduce.seeds chooses the seeds",
+    "run_dir=": "each run gets a folder of its own in runs_dir",
+    "experiment=": "reproduce.profile chooses the experiment",
+    "num_threads=": "one thread a run, one run a core",
+}
 COST_US = {Architecture.cbow: (7.0, 0.013), Architecture.skipgram: (20.0, 0.025)}
 """CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
 NTK_COLUMNS = 2000
@@ -68,13 +75,14 @@ def reproduce(config: Config) -> Path:
 
     Raises: UserError for a corpus that cannot be had, a profile that does not fit, or a run that failed.
     """
-    jobs = [job for corpus in choose_corpora(config) for job in plan(config, corpus)]
+    typed = typed_options()
+    jobs = [job for corpus in choose_corpora(typed, Path(config.data_dir)) for job in plan(config, corpus, typed)]
     print_plan(jobs)
     run_jobs(jobs)
     folders = [records.run_folder(job.config) for job in jobs]
     compare_with_limits(jobs, config)
 
-    out = Path(config.runs_dir) / ("report-" + "-".join(dict.fromkeys(records.corpus_label(job.config) for job in jobs)))
+    out = report_folder(jobs)
     stage = dataclasses.replace(config, plot=PlotConfig(runs=[str(folder) for folder in folders], out=str(out / "figures")))
     plot(stage)
     groups = group_runs(find_runs(folders))
@@ -85,36 +93,47 @@ def reproduce(config: Config) -> Path:
     return report(stage)
 
 
-def choose_corpora(config: Config) -> list[list[str]]:
-    """The overrides that name each corpus to run on; `auto` falls back to the embedded ones if text8 cannot be had."""
-    wanted = config.reproduce.corpus
-    if wanted != "auto":
-        return [[f"corpus={wanted}"]] if wanted in {c.name for c in CORPORA if c.name != "file"} else [_file_overrides(wanted)]
+def report_folder(jobs: list[Job]) -> Path:
+    """RUNS_DIR/report-CORPORA-ARCHITECTURE-EXPERIMENTS: another comparison does not overwrite this one's report."""
+    corpora = dict.fromkeys(records.corpus_label(job.config) for job in jobs)
+    experiments = dict.fromkeys(o.removeprefix("experiment=") for job in jobs for o in job.overrides if o.startswith("experiment="))
+    first = jobs[0].config
+    parts = [*corpora, first.stream.architecture.value, *(e for e in experiments if e not in corpora)]
+    return Path(first.runs_dir) / "-".join(["report", *parts])
+
+
+def typed_options() -> list[str]:
+    """What the user typed. Raises: UserError for options that the plan chooses."""
+    typed = [str(option) for option in HydraConfig.get().overrides.task]
+    for option in typed:
+        for prefix, reason in CHOSEN_HERE.items():
+            if option.lstrip("+").startswith(prefix):
+                raise UserError(f"{option} is for scripts/train.py, not for reproduce: {reason}")
+    return typed
+
+
+def choose_corpora(typed: list[str], data_dir: Path) -> list[str]:
+    """The corpus that was typed (corpus=NAME); else text8, or the embedded corpora if it cannot be had."""
+    named = [option.removeprefix("corpus=") for option in typed if option.startswith("corpus=")]
+    if named:
+        return named
     try:
-        prepare(Text8(), Path(config.data_dir))
-        return [["corpus=text8"]]
+        prepare(Text8(), data_dir)
+        return ["text8"]
     except CorpusUnavailable as error:
         log.warning("=" * 100)
         log.warning("text8 CANNOT BE HAD: %s", error)
         log.warning("Going on with the embedded corpora: `planted` (synthetic) and `sample` (a little real text). Their numbers are")
-        log.warning("not the paper's. With a network run this again, or give a local copy: make reproduce CORPUS=path/to/text8")
+        log.warning("not the paper's. With a network run this again, or give a local copy: CORPUS=text8 ARGS=corpus.path=text8.zip")
         log.warning("=" * 100)
-        return [["corpus=planted"], ["corpus=sample"]]
+        return ["planted", "sample"]
 
 
-def _file_overrides(path: str) -> list[str]:
-    if not Path(path).is_file():
-        names = ", ".join(c.name for c in CORPORA if c.name != "file")
-        raise UserError(f"reproduce.corpus must be auto, {names} or the path of a text file, got {path}: no such file")
-    quoted = str(Path(path).resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    return ["corpus=file", f"corpus.path='{quoted}'"]
-
-
-def plan(config: Config, corpus: list[str]) -> list[Job]:
+def plan(config: Config, corpus: str, typed: list[str]) -> list[Job]:
     """The runs on one corpus under the chosen profile. Raises: UserError if they do not fit this machine's memory."""
-    candidates = experiments(config.reproduce.profile, corpus[0].removeprefix("corpus="))
+    candidates = experiments(config.reproduce.profile, corpus)
     for name in candidates:
-        jobs = plan_profile(config, corpus, name)
+        jobs = plan_profile(corpus, name, typed)
         too_long = len(candidates) > 1 and wall_minutes(jobs) > config.reproduce.minutes
         reason = "needs too much memory" if not fits_memory(jobs, config) else "takes too long" if too_long else ""
         amount = f"{wall_minutes(jobs):,.0f} minutes and {memory_bytes(jobs) / GIB:.1f} GiB by estimate"
@@ -138,20 +157,16 @@ def experiments(profile: Profile, corpus: str) -> list[str]:
     return [f"{p.value}-{corpus}" if f"{p.value}-{corpus}" in names else p.value for p in profiles]
 
 
-def plan_profile(config: Config, corpus: list[str], experiment: str) -> list[Job]:
+def plan_profile(corpus: str, experiment: str, typed: list[str]) -> list[Job]:
     """The runs that a profile means on a corpus: NTK limit, every width and seed, muP limit."""
-    typed = [str(o) for o in HydraConfig.get().overrides.task]
-    refused = [o for o in typed if o.lstrip("+").startswith(("model=", "model.width=", "seed=", "run_dir="))]
-    if refused:
-        raise UserError(f"{refused[0]} is for scripts/train.py: reproduce chooses models and seeds by reproduce.widths and reproduce.seeds")
-    common = [*corpus, f"experiment={experiment}", *[o for o in typed if not o.startswith(OWN_OPTIONS)]]
-    own = [o for o in typed if o.startswith("reproduce.")]
-    composed = load(compose("config", overrides=[*common, *own]))
-    widths, seeds = composed.reproduce.widths, range(composed.reproduce.seeds)
+    common = [f"corpus={corpus}", f"experiment={experiment}", *[o for o in typed if not o.startswith(("corpus=", "reproduce.", "plot."))]]
+    composed = load(compose("config", overrides=[*common, *[o for o in typed if o.startswith("reproduce.")]]))
     models = [["model=mup_limit", "seed=0"], ["model=ntk_limit", "seed=0"]]
-    models += [["model=finite", f"model.width={width}", f"seed={seed}"] for width in widths for seed in seeds]
-    encoded = open_corpus(prepare(composed.corpus, Path(config.data_dir)))
-    return [_job([*common, *model, "num_threads=1"], select_vocabulary(encoded, composed.corpus).counts) for model in models]
+    for width in composed.reproduce.widths:
+        models += [["model=finite", f"model.width={width}", f"seed={seed}"] for seed in range(composed.reproduce.seeds)]
+    encoded = open_corpus(prepare(composed.corpus, Path(composed.data_dir)))
+    counts = select_vocabulary(encoded, composed.corpus).counts
+    return [_job([*common, *model, "num_threads=1"], counts) for model in models]
 
 
 def _job(overrides: list[str], counts: np.ndarray) -> Job:
@@ -204,21 +219,26 @@ def run_jobs(jobs: list[Job]) -> None:
     """Train, longest first. Raises: UserError naming the first run that failed; the others still finish."""
     ordered = sorted(jobs, key=lambda job: -job.seconds)
     running: list[subprocess.Popen[str]] = []
-    try:
-        with ThreadPoolExecutor(num_workers()) as pool:
-            failures = [failure for failure in pool.map(lambda job: _run(job, running), ordered) if failure]
-    except BaseException:
-        for process in running:
-            process.terminate()
-        raise
+    stopping = threading.Event()
+    with ThreadPoolExecutor(num_workers()) as pool:
+        try:
+            failures = [failure for failure in pool.map(lambda job: _run(job, running, stopping), ordered) if failure]
+        except BaseException:
+            # Before the pool waits for its threads, or they would train to the end.
+            stopping.set()
+            for process in running:
+                process.terminate()
+            raise
     if failures:
         raise UserError(f"{len(failures)} of {len(jobs)} runs failed; {failures[0]}")
 
 
-def _run(job: Job, running: list[subprocess.Popen[str]]) -> str:
+def _run(job: Job, running: list[subprocess.Popen[str]], stopping: threading.Event) -> str:
     """Train one job, passing its log on line by line; returns its last line if it failed."""
+    if stopping.is_set():
+        return "stopped"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with subprocess.Popen(job.command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=False) as process:
+    with subprocess.Popen(job.command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         running.append(process)
         last = ""
         assert process.stderr is not None
@@ -236,7 +256,7 @@ def compare_with_limits(jobs: list[Job], config: Config) -> None:
     """Measure how far each finite run lies from the limit's run on the same stream: same corpus and seed."""
     for corpus in dict.fromkeys(records.corpus_label(job.config) for job in jobs):
         own = [records.run_folder(job.config) for job in jobs if records.corpus_label(job.config) == corpus]
-        summaries = {folder: records.read_json(folder / records.SUMMARY) for folder in own}
+        summaries = {folder: read_json(folder / records.SUMMARY) for folder in own}
         limit = next(folder for folder, summary in summaries.items() if summary["model"] == "mup_limit")
         seed = summaries[limit]["seed"]
         same_stream = [folder for folder, s in summaries.items() if s["model"] == "finite" and s["seed"] == seed]

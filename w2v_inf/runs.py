@@ -161,9 +161,9 @@ def load_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     summary = _read_json(folder / "summary.json")
-    if summary.get("status", "done") != "done":
-        raise UserError(f"{folder} holds a run that is {summary['status']}, not done: finish it with scripts/train.py")
     missing = [key for key in NEEDED_IN_SUMMARY if key not in summary]
+    if not missing and not isinstance(summary["evaluation"], dict):
+        missing = ["evaluation"]
     if missing or summary["model"] not in ("ntk_limit", "finite", "mup_limit"):
         what = f"lacks {', '.join(missing)}" if missing else f"names an unknown model {summary['model']!r}"
         raise UserError(f"{folder / 'summary.json'} {what}: train the run again")

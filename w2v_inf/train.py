@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from w2v_inf import records
-from w2v_inf.analogy import Questions, analogy_accuracy, load_questions
+from w2v_inf.analogy import load_questions
 from w2v_inf.config import Config, Finite, MupLimit
 from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluate import evaluate_model, place_gram
-from w2v_inf.models import GIB, Model, build_model, model_bytes, pick_device
+from w2v_inf.files import write_json
+from w2v_inf.models import GIB, build_model, model_bytes, pick_device
 from w2v_inf.stream import Stream
 from w2v_inf.vocab import Vocabulary
 
@@ -41,8 +42,10 @@ def train(config: Config) -> Path:
         return folder
     model = build_model(config, len(vocab))
     records.start_run(folder, config)
+    vocab.save(folder / records.VOCABULARY)
+    records.reset_peak_rss()
     device = pick_device(config.device)
-    records.write_json(folder / "environment.json", records.environment(config, device, corpus.info["tokens_sha256"]))
+    write_json(folder / "environment.json", records.environment(config, device, corpus.info["tokens_sha256"]))
     size = f"{model_bytes(config.model, len(vocab)) / GIB:.2f} GiB"
     facts = [records.model_label(config.model), f"V={len(vocab):,}", config.stream.architecture.value, f"{size} on {device}"]
     log.info("%s: %s", folder, ", ".join(facts))
@@ -50,17 +53,19 @@ def train(config: Config) -> Path:
     questions = load_questions(vocab)
     stream = Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
     meter = Meter(folder, stream)
-    evaluate_epoch(model, questions, config, meter, 0)
+    evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
+    log_evaluation(evaluation, meter, 0)
     for epoch in range(config.train.epochs):
+        meter.go_on()
         for batch in stream.epoch(epoch):
             meter.count(model.update(batch), len(batch.target), batch.words_seen, batch.lr)
         meter.end_epoch(epoch + 1)
-        evaluate_epoch(model, questions, config, meter, epoch + 1)
+        evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
+        log_evaluation(evaluation, meter, epoch + 1)
 
     records.save_state(folder, model)
     place_gram(model, vocab, config.evaluate.embedding).save(folder / records.PLACES)
-    evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
-    records.write_json(folder / records.SUMMARY, summarise(config, corpus, vocab, meter, device) | {"evaluation": evaluation})
+    write_json(folder / records.SUMMARY, summarise(config, corpus, vocab, meter, device) | {"evaluation": evaluation})
     return folder
 
 
@@ -93,6 +98,7 @@ class Meter:
     _wall: float = field(default_factory=time.perf_counter)
     _cpu: float = field(default_factory=time.process_time)
     _next_report: int = 0
+    _lr: float = math.nan
     _last_shown: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -105,6 +111,7 @@ class Meter:
     def count(self, loss: float, num_examples: int, words_seen: int, lr: float) -> None:
         """One step is done; `loss` in nats per example. Raises: UserError if it is not finite."""
         self.steps += 1
+        self._lr = lr
         if not math.isfinite(loss):
             epoch = words_seen / self.stream.words_per_epoch
             raise UserError(
@@ -120,20 +127,19 @@ class Meter:
             self._report(words_seen, lr)
 
     def end_epoch(self, epoch: int) -> None:
-        """Close an epoch: its mean loss. Raises: UserError if the corpus gave no example."""
+        """Close an epoch and stop the clocks. Raises: UserError if the corpus gave no example."""
         if not self._epoch_sums[1]:
             raise UserError("the corpus has no two words that meet in a window: raise stream.subsample_threshold or take a longer text")
         self.words_seen = epoch * self.stream.words_per_epoch
         self.epoch_loss = self._epoch_sums[0] / self._epoch_sums[1]
         self._epoch_sums = [0.0, 0.0]
-
-    def pause(self) -> None:
-        """Stop the clocks, before an evaluation."""
+        if self._sums[1]:
+            self._report(self.words_seen, self._lr)
         self.wall_s += time.perf_counter() - self._wall
         self.cpu_s += time.process_time() - self._cpu
 
     def go_on(self) -> None:
-        """Start the clocks again."""
+        """Start the clocks of an epoch."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def _report(self, words_seen: int, lr: float) -> None:
@@ -146,7 +152,7 @@ class Meter:
             "loss": self._sums[0] / self._sums[1],
             "lr": lr,
             "words_per_s": words_seen / wall_s,
-            "rss_bytes": records.peak_rss_bytes(),
+            "rss_bytes": records.rss_bytes(),
             "elapsed_s": wall_s,
         }
         self._sums = [0.0, 0.0]
@@ -172,25 +178,22 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def evaluate_epoch(model: Model, questions: Questions, config: Config, meter: Meter, epoch: int) -> None:
-    """Analogies after an epoch (0: before training), with the clocks stopped."""
-    meter.pause()
-    analogy = analogy_accuracy(model, questions, ("3cosadd",), config.evaluate.embedding)["3cosadd"]
-    parts = {part: analogy[part] for part in ("total", "semantic", "syntactic")}
-    words_seen = epoch * meter.stream.words_per_epoch
-    line = {"event": "evaluation", "epoch": epoch, "words_seen": words_seen, "elapsed_s": meter.wall_s, "analogy": parts}
-    records.append_metrics(meter.folder, line)
-    total = parts["total"]
+def log_evaluation(evaluation: dict[str, Any], meter: Meter, epoch: int) -> None:
+    """Keep what was measured after an epoch (0: before training), and say the accuracy."""
+    parts = ("total", "semantic", "syntactic")
+    line = {"event": "evaluation", "epoch": epoch, "words_seen": epoch * meter.stream.words_per_epoch, "elapsed_s": meter.wall_s}
+    line |= {"analogy": {part: evaluation["analogy"]["3cosadd"][part] for part in parts}}
+    line |= {"analogy_3cosmul": {part: evaluation["analogy"]["3cosmul"][part] for part in parts}}
+    records.append_metrics(meter.folder, line | {"similarity": evaluation["similarity"]})
+    total = line["analogy"]["total"]
     accuracy = "no question in the vocabulary" if total["accuracy"] is None else f"analogies {total['accuracy']:.2f} %"
     print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
     loss = "" if epoch == 0 else f"  loss {meter.epoch_loss:.4f} nats"
-    log.info("epoch %d/%d%s  %s (%s of %s questions)", epoch, config.train.epochs, loss, accuracy, total["questions"], total["total"])
-    meter.go_on()
+    log.info("epoch %d/%d%s  %s (%s of %s questions)", epoch, meter.stream.epochs, loss, accuracy, total["questions"], total["total"])
 
 
 def summarise(config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: Meter, device: torch.device) -> dict[str, Any]:
     """summary.json, less the evaluation."""
-    meter.pause()
     model = config.model
     return {
         "status": "done",
@@ -213,7 +216,7 @@ def summarise(config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: M
         "wall_s": meter.wall_s,
         "cpu_s": meter.cpu_s,
         "words_per_s": meter.words_seen / meter.wall_s,
-        "peak_rss_bytes": records.peak_rss_bytes(),
+        "peak_rss_bytes": records.rss_bytes(peak=True),
         "device": str(device),
         "corpus_checksum": corpus.info["tokens_sha256"],
         "limit_distance": None,

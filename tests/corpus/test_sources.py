@@ -219,9 +219,3 @@ def test_the_stage_refuses_a_vocabulary_of_one_word(tmp_path, capsys):
     with pytest.raises(UserError, match="corpus.min_count=2 leaves 1 word of 3"):
         prepare_stage(Config(corpus=TextFile(path=str(tmp_path / "x.txt"), min_count=2), data_dir=str(tmp_path / "data")))
     assert capsys.readouterr().out == ""
-
-
-def test_the_name_of_the_folder_cannot_be_chosen(tmp_path):
-    (tmp_path / "x.txt").write_bytes(TEXT)
-    folder = prepare(TextFile(name="../../up", path=str(tmp_path / "x.txt")), tmp_path / "data")
-    assert folder.parent == tmp_path / "data" and folder.name.startswith("file-")

@@ -93,14 +93,22 @@ def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) ->
     needed, free = model_bytes(options, vocab_size) + OVERHEAD_BYTES, free_bytes(device)
     if needed <= free:
         return
+    if isinstance(options, Finite):
+        width = max(1, (free - OVERHEAD_BYTES) // (8 * vocab_size))
+        advice = f"model.width={width} fits, or lower corpus.max_vocab"
+        raise UserError(f"model.width={options.width} needs {_gib(needed)} for V={vocab_size:,}, {device} has {_gib(free)} free: {advice}")
     fitting = vocab_size
     while fitting > 2 and model_bytes(options, fitting) + OVERHEAD_BYTES > free:
         fitting = int(fitting * 0.95)
     fitting = fitting // 1000 * 1000 or fitting
     raise UserError(
-        f"model={options.name} needs {needed / GIB:.1f} GiB for V={vocab_size:,} (float32), {device} has {free / GIB:.1f} free: "
+        f"model={options.name} needs {_gib(needed)} for V={vocab_size:,} (float32), {device} has {_gib(free)} free: "
         f"corpus.max_vocab={fitting} fits, or raise corpus.min_count, or use model=finite"
     )
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.1f} GiB"
 
 
 def free_bytes(device: torch.device) -> int:
@@ -118,4 +126,8 @@ def _cgroup_free_bytes() -> int:
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if not limit.exists() or limit.read_text().strip() == "max":
         return 2**62
-    return int(limit.read_text()) - int(used.read_text())
+    # Cached files count as used, but the kernel gives them up.
+    cached = [
+        int(line.split()[1]) for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines() if line.startswith("inactive_file")
+    ]
+    return int(limit.read_text()) - int(used.read_text()) + sum(cached)

@@ -1,0 +1,50 @@
+"""Files are written whole or not at all: into a temporary file beside the target, then renamed."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from w2v_inf.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file in the folder of `path` (made if need be), flush it to disk and rename it.
+
+    Raises: UserError when the folder cannot be written or is full; nothing is left behind then.
+    """
+    # The ending stays, because some writers go by it.
+    draft = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(draft)
+        with open(draft, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path} cannot be written ({reason}): free some space or choose another folder") from error
+    finally:
+        if path.parent.is_dir():
+            draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file; numbers must be finite."""
+    write_atomically(path, lambda draft: draft.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises: UserError if it is not there or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} not found: run python scripts/train.py first") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): train the run again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (no JSON object): train the run again")
+    return value
