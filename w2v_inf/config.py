@@ -352,8 +352,9 @@ def register() -> None:
 
 
 def save(config: Config, path: Path) -> None:
-    """Write the resolved options as YAML."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+    """Write the resolved options of a run as YAML; those of the stages that look at many runs are left out."""
+    resolved = OmegaConf.structured(config)
+    OmegaConf.save({name: resolved[name] for name in resolved if name not in ("plot", "reproduce")}, path)
 
 
 def read(path: Path) -> Config:
