@@ -24,6 +24,7 @@ from yaml import YAMLError
 
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
+from w2v_inf.files import read_json
 from w2v_inf.records import run_folder
 
 log = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def load_run(folder: str | Path) -> Run:
     Raises: UserError if a file is missing or damaged, or the run did not finish.
     """
     folder = Path(folder)
-    summary = _read_json(folder / "summary.json")
+    summary = read_json(folder / "summary.json")
     missing = [key for key in NEEDED_IN_SUMMARY if key not in summary]
     if not missing and not isinstance(summary["evaluation"], dict):
         missing = ["evaluation"]
@@ -170,7 +171,7 @@ def load_run(folder: str | Path) -> Run:
     lines = _read_metrics(folder / "metrics.jsonl")
     progress = _in_order(lines, "progress", "step")
     evaluations = _in_order(lines, "evaluation", "epoch")
-    return Run(folder, _read_yaml(folder / "config.yaml"), _read_json(folder / "environment.json"), summary, progress, evaluations)
+    return Run(folder, _read_yaml(folder / "config.yaml"), read_json(folder / "environment.json"), summary, progress, evaluations)
 
 
 def _read_text(path: Path) -> str:
@@ -180,16 +181,6 @@ def _read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror}): a run folder needs it; train the run again") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is damaged (not UTF-8): train the run again") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged ({error}): train the run again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (no JSON object): train the run again")
-    return value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -245,7 +236,7 @@ def _run_folders(folder: Path) -> list[Path]:
 
 def _load_if_done(folder: Path) -> Run | None:
     path = folder / "summary.json"
-    if not path.exists() or _read_json(path).get("status", "done") != "done":
+    if not path.exists() or read_json(path).get("status", "done") != "done":
         log.warning("%s is not finished: left out", folder)
         return None
     return load_run(folder)
