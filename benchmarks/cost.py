@@ -17,6 +17,7 @@ import torch
 from w2v_inf import reference
 from w2v_inf.config import Architecture, Config, Parametrization, Sample, StreamConfig, TextFile
 from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
+from w2v_inf.models.fused import use_threads
 from w2v_inf.models.linear import ABC, LinearModel, init_finite
 from w2v_inf.stream import Batch, Stream
 
@@ -31,7 +32,7 @@ def model_of(vocab_size: int, columns: int, dtype: torch.dtype = torch.float32) 
 def check(vocab_size: int, batch: Batch) -> None:
     model = model_of(vocab_size, 3, torch.float64)
     u, w = model.u.numpy().copy(), model.w.numpy().copy()
-    arrays = [getattr(batch, name).numpy() for name in ("context", "target", "noise", "noise_row")]
+    arrays = [getattr(batch, name) for name in ("context", "target", "noise", "noise_row")]
     u, w, loss = reference.linear_update(u, w, *arrays, batch.noise_weight, batch.lr, 0.0)
     assert abs(model.update(batch) - loss) < 1e-9 * loss
     np.testing.assert_allclose(model.u, u, atol=1e-12)
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    use_threads(1)
 
     options = TextFile(path=args.text) if args.text else Sample()
     corpus = open_corpus(prepare(options, Path(Config(corpus=options).data_dir)))

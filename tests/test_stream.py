@@ -1,5 +1,6 @@
 """The stream against its word-by-word twin, and the statistics of what is drawn."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def examples_of(batches: list[stream.Batch]) -> list[tuple[list[int], int]]:
 def test_equals_word_by_word_twin(threshold: float, chunk: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "CHUNK", chunk)
     monkeypatch.setattr(stream, "BLOCK", block)
+    monkeypatch.setattr(stream, "STRETCH", 100)
     options = options_of(window=3, num_negatives=2, subsample_threshold=threshold, batch_size=7)
     fast = make(options)
     expected, first_words, before = [], [], 0
@@ -50,7 +52,7 @@ def test_equals_word_by_word_twin(threshold: float, chunk: int, block: int, monk
         keep_draws = fast._generator("subsample", 1, number).random(in_vocab)
         p_keep = stream.keep_probability(fast.counts, threshold)
         num_kept = int((keep_draws < p_keep[tokens[tokens < 40]]).sum())
-        radius = fast._generator("window", 1, number).integers(1, 4, num_kept)
+        radius = fast._generator("window", 1, number).integers(1, 4, num_kept, np.uint8).tolist()
         examples = reference.stream_examples(tokens, ends, 40, p_keep, keep_draws, radius, 3, chunk)
         expected += [(sorted(words), target) for words, target, _ in examples]
         first_words += [fast.words_per_epoch + before + seen for _, _, seen in examples[::7]]
@@ -62,7 +64,7 @@ def test_equals_word_by_word_twin(threshold: float, chunk: int, block: int, monk
 
 
 def test_skipgram_is_the_pairs_of_the_same_positions() -> None:
-    cbow, skipgram = (make(options_of(window=3, architecture=a, group_size=16, batch_size=32)) for a in Architecture)
+    cbow, skipgram = (make(options_of(window=3, architecture=a, group_size=16, batch_size=32, shared_negatives=8)) for a in Architecture)
     for one, pairs in zip(cbow.epoch(0), skipgram.epoch(0), strict=True):
         expected = [([i], t) for c, t in examples_of([one]) for i in c]
         assert examples_of([pairs]) == expected
@@ -72,7 +74,7 @@ def test_skipgram_is_the_pairs_of_the_same_positions() -> None:
 
 @pytest.mark.parametrize("architecture", list(Architecture))
 def test_own_negatives(architecture: Architecture) -> None:
-    for batch in make(options_of(group_size=1, num_negatives=5, architecture=architecture)).epoch(0):
+    for batch in make(options_of(group_size=1, num_negatives=5, architecture=architecture, batch_size=7)).epoch(0):
         assert batch.noise.shape == (len(batch.target), 5) and batch.noise_weight == 1
         assert batch.noise_row.tolist() == list(range(len(batch.target)))
 
@@ -83,9 +85,94 @@ def test_shared_negatives_have_the_weight_of_k() -> None:
         assert batch.noise_weight == pytest.approx(25 / 6)
 
 
+@pytest.mark.parametrize("architecture", list(Architecture))
+@pytest.mark.parametrize("group_size", [1, 3, 16])
+def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> None:
+    options = options_of(window=3, architecture=architecture, group_size=group_size, batch_size=16, subsample_threshold=0)
+    batches = list(make(options).epoch(0))
+    assert len(batches) > 100
+    for batch in batches:
+        arrays = batch.context, batch.target, batch.noise, batch.noise_row
+        assert all(a.dtype == np.int32 and a.flags.c_contiguous for a in arrays)
+        assert len(batch.context) == len(batch.target) == len(batch.noise_row)
+        assert batch.context.shape[1] == (1 if architecture is Architecture.skipgram else 6)
+        assert (batch.context >= 0).any(axis=1).all() and batch.context.min() >= -1 and batch.context.max() < 40
+        # Every row is used, in order.
+        assert np.unique(batch.noise_row).tolist() == list(range(len(batch.noise)))
+        assert (np.diff(batch.noise_row) >= 0).all()
+        assert {type(batch.lr), type(batch.noise_weight)} == {float} and type(batch.words_seen) is int
+
+
+@pytest.mark.parametrize("architecture", list(Architecture))
+@pytest.mark.parametrize("group_size", [1, 5, 7])
+def test_does_not_depend_on_how_much_is_expanded_at_once(
+    architecture: Architecture, group_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = options_of(window=3, architecture=architecture, group_size=group_size, batch_size=7, shared_negatives=4)
+    expected = list(make(options).epoch(0))
+    for stretch in (1, 2000):
+        monkeypatch.setattr(stream, "STRETCH", stretch)
+        for one, other in zip(make(options).epoch(0), expected, strict=True):
+            assert all(np.array_equal(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one))
+
+
+def test_a_block_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before a block changes its `words_seen`, nothing else; no two blocks draw the same."""
+    monkeypatch.setattr(stream, "BLOCK", 2000)
+    one, other = (make(options_of(batch_size=7, subsample_threshold=0.01)) for _ in range(2))
+    other.tokens[:2000] = 0
+    last, other_last = ([(b.noise.tolist(), examples_of([b])) for b in s.epoch(0)][-20:] for s in (one, other))
+    assert last == other_last
+    noise = [b.noise.tobytes() for b in one.epoch(0)]
+    assert len(set(noise)) == len(noise)
+
+
+def test_windows_shrink_uniformly() -> None:
+    tokens = np.zeros(20_000, dtype=np.int32)
+    one = Stream(tokens, np.array([0, len(tokens)]), np.array([len(tokens)]), options_of(window=5, subsample_threshold=0), 1, 0.05, 0)
+    context = np.concatenate([b.context for b in one.epoch(0)])
+    distance = np.array([5, 4, 3, 2, 1, 1, 2, 3, 4, 5])
+    # A word at distance d is met by windows d to 5; chunks' ends take away less than 2 x 5 words in 1,000.
+    assert np.abs((context >= 0).mean(axis=0) - (6 - distance) / 5).max() < 0.01 + 4 * np.sqrt(0.25 / len(context))
+
+
+def test_words_seen_pass_32_bits() -> None:
+    tokens, documents, counts = text()
+    long = Stream(tokens, documents, counts * 2**20, options_of(batch_size=7), 2, 0.05, 3)
+    short = Stream(tokens, documents, counts, options_of(batch_size=7), 2, 0.05, 3)
+    shift = long.words_per_epoch - short.words_per_epoch
+    assert shift > 2**31
+    assert [b.words_seen for b in long.epoch(1)] == [b.words_seen + shift for b in short.epoch(1)]
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 64, 65, 1000])
+def test_guide_table_gives_the_binary_search(vocab_size: int) -> None:
+    """On, just below and just above every step of the CDF and every edge of a bin; a step of height 0 is never drawn."""
+    rng = np.random.default_rng(vocab_size)
+    counts = rng.zipf(1.3, vocab_size).clip(max=10**9)
+    counts[1::3] = 0
+    cdf = stream.noise_cdf(counts)
+    guide = stream.guide_table(cdf)
+    edges = np.concatenate([cdf, np.arange(len(guide)) / len(guide)])
+    draws = np.concatenate([edges, np.nextafter(edges, 0), np.nextafter(edges, 1), rng.random(10_000)])
+    draws = draws[draws < 1][None]
+    drawn = stream.invert_cdf(cdf, guide, draws)
+    assert (drawn == np.searchsorted(cdf, draws, side="right")).all()
+    assert (counts[drawn] > 0).all()
+
+
+def test_noise_cdf_ends_at_one() -> None:
+    """Whatever the rounding of the sum: the largest float below 1 still falls inside the vocabulary."""
+    rng = np.random.default_rng(0)
+    for vocab_size in (*range(1, 200), 70_000):
+        cdf = stream.noise_cdf(rng.integers(1, 1000, vocab_size))
+        assert cdf[-1] == 1 and (np.diff(cdf) > 0).all()
+        assert stream.invert_cdf(cdf, stream.guide_table(cdf), np.array([[np.nextafter(1, 0)]])) == vocab_size - 1
+
+
 def test_noise_follows_the_power_of_the_counts() -> None:
     source = make(options_of(batch_size=64, group_size=1), num_tokens=20_000)
-    drawn = np.concatenate([b.noise.numpy().ravel() for b in source.epoch(0)])
+    drawn = np.concatenate([b.noise.ravel() for b in source.epoch(0)])
     p = source.counts**0.75 / (source.counts**0.75).sum()
     sigma = np.sqrt(p * (1 - p) / len(drawn))
     assert np.abs(np.bincount(drawn, minlength=40) / len(drawn) - p).max() < 5 * sigma.max()

@@ -46,6 +46,7 @@ MODELS = [
     ["model.width=5", "model.parametrization=sp", "train.lr=0.001", "model.output_init_scale=1"],
     ["model=ntk_limit"],
     ["model=mup_limit"],
+    ["model=mup_limit", "model.storage=bfloat16"],
     ["model=mup_limit", "model.output_init_scale=0.5"],
     ["model=ntk_limit", "model.output_init_scale=1"],
 ]
@@ -169,8 +170,12 @@ def test_divergence_stops_at_once(options) -> None:
 
 def test_what_does_not_fit_memory_is_refused_before_it_is_allocated(options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "free_bytes", lambda device: models.OVERHEAD_BYTES + 8 * 20**2)
-    with pytest.raises(UserError, match=r"model=mup_limit needs .* for V=30 .*: corpus.max_vocab=\d+ fits"):
+    with pytest.raises(UserError, match=r"model=mup_limit needs .* for V=30, .*: corpus.max_vocab=\d+ fits"):
         train.train(options("model=mup_limit"))
+    monkeypatch.setattr(models, "free_bytes", lambda device: models.OVERHEAD_BYTES + 4 * 30**2)
+    with pytest.raises(UserError, match="free: model.storage=bfloat16 fits, corpus.max_vocab=20 fits"):
+        train.train(options("model=mup_limit"))
+    models.check_memory(options("model=mup_limit", "model.storage=bfloat16").model, 30, torch.device("cpu"))
     assert not records.run_folder(options()).exists()
     fitting = models.model_bytes(options("model=mup_limit").model, 20)
     assert fitting == 8 * 20**2
@@ -213,6 +218,7 @@ def test_default_run_folders_differ_whenever_options_do() -> None:
         ["corpus.max_vocab=99"],
         ["model.parametrization=sp"],
         ["model=mup_limit"],
+        ["model=mup_limit", "model.storage=bfloat16"],
         ["model=mup_limit", "model.output_init_scale=1"],
         ["corpus=file", "corpus.path=/x/wiki.txt.xz"],
         ["model.parametrization=custom", "model.exponents=[0,0,1,0,-1]"],

@@ -3,3 +3,8 @@
 Read in this order: config (options), corpus (text to tokens), vocab, stream (examples), models (step.py is the update rule),
 reference (its slow twin), analogy and evaluate, train, assess, runs, plots, findings, report, reproduce.
 """
+
+import os
+
+# Threads that wait by spinning take 20 to 60 times as long as one alone when anything else runs on the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

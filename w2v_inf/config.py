@@ -41,6 +41,11 @@ class Engine(Enum):
     dense = "dense"
 
 
+class Storage(Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 class Sigmoid(Enum):
     exact = "exact"
     tp4 = "tp4"
@@ -175,15 +180,17 @@ class StreamConfig:
     (whose positions have about 9 examples each: at 64 the step overshoots, see records/LOG.md)."""
     group_size: int = 0
     """Positions that share one draw of negatives; 0 takes batch_size; 1: every example (in skip-gram every pair) draws its own."""
-    shared_negatives: int = 64
-    """S: negatives drawn for a group, each weighted K/S; not used with group_size=1."""
+    shared_negatives: int = 0
+    """S: negatives drawn for a group, each weighted K/S; not used with group_size=1. 0 takes 32 for CBOW, 64 for skip-gram."""
 
     def __post_init__(self) -> None:
         _check("stream.window", self.window, 1 <= self.window <= 100, "from 1 to 100")
         _check("stream.num_negatives", self.num_negatives, 1 <= self.num_negatives <= 1000, "from 1 to 1,000")
         _check("stream.batch_size", self.batch_size, 0 <= self.batch_size <= 65536, "from 1 to 65,536, or 0 for the default")
         _check("stream.group_size", self.group_size, 0 <= self.group_size <= 65536, "from 1 to 65,536, or 0 for batch_size")
-        _check("stream.shared_negatives", self.shared_negatives, 1 <= self.shared_negatives <= 65536, "from 1 to 65,536")
+        _check(
+            "stream.shared_negatives", self.shared_negatives, 0 <= self.shared_negatives <= 65536, "from 1 to 65,536, or 0 for the default"
+        )
         _check_finite_floats("stream", self)
         t = self.subsample_threshold
         _check("stream.subsample_threshold", t, t >= 0, "0 (keep all) or more")
@@ -229,6 +236,8 @@ class NtkLimit(ModelConfig):
 class MupLimit(ModelConfig):
     name: str = "mup_limit"
     engine: Engine = Engine.dense
+    storage: Storage = Storage.float32
+    """How the coefficients are held: bfloat16 takes half the memory, rounds stochastically and computes in float32."""
 
 
 @dataclass
@@ -335,6 +344,7 @@ class Config:
         stream, skipgram = self.stream, self.stream.architecture is Architecture.skipgram
         stream.batch_size = stream.batch_size or (16 if skipgram else 64)
         stream.group_size = stream.group_size or stream.batch_size
+        stream.shared_negatives = stream.shared_negatives or (64 if skipgram else 32)
         self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)
 
 

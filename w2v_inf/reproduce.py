@@ -44,9 +44,9 @@ CHOSEN_HERE = {
     "experiment=": "reproduce.profile chooses the experiment",
     "num_threads=": "one thread a run, one run a core",
 }
-COST_US = {Architecture.cbow: (7.0, 0.013), Architecture.skipgram: (20.0, 0.025)}
+COST_US = {Architecture.cbow: (1.2, 0.0075), Architecture.skipgram: (3.5, 0.0155)}
 """CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
-NTK_COLUMNS = 2000
+NTK_COLUMNS = 2500
 """Columns of a finite net that costs as much as the NTK limit's scattered table."""
 
 

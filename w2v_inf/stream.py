@@ -1,9 +1,13 @@
 """The stream of examples that every model sees: subsampling, shrinking windows, chunks, negatives, batches.
 
 Decisions:
-- The corpus is read in blocks of `BLOCK` tokens; memory does not grow with it. A block's end also ends a chunk.
+- The corpus is read in blocks of `BLOCK` tokens; memory does not grow with it. A block's end also ends a chunk. A block
+  is expanded a stretch of batches at a time: numpy and the kernels below are called once for many small batches.
 - Random numbers come from Philox generators keyed by (seed, use, epoch, block): the stream is the same for every
-  model, width and device, and any block can be drawn again alone.
+  model, width and device, and any block can be drawn again alone. A block draws a float64 for each in-vocabulary word
+  (kept if below its probability), a uint8 window for each kept word and a float64 for each negative, batch by batch.
+- Negatives invert the CDF of count^0.75 at those float64s, exact where word2vec.c's table of repeated words rounds.
+  A guide table gives the answer of a binary search in about two steps.
 - Skip-gram is CBOW with one context word: the stream expands a position into its (context word, centre) pairs, so
   that no model asks which architecture it trains.
 - A word's own lr schedule counts in-vocabulary words before subsampling, as word2vec.c does.
@@ -13,33 +17,34 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+from numba import njit
 
 from w2v_inf.config import Architecture, StreamConfig
 
 BLOCK = 1 << 18
+STRETCH = 1 << 17
+"""Context slots or negatives (whichever are more) of a stretch at most, but for a single batch: about a cache's worth."""
 CHUNK = 1000
 """Kept words in a chunk at most; no window crosses a chunk (TP4's sentence length)."""
 NS_EXPONENT = 0.75
 MIN_LR_SHARE = 1e-4
 
 
-@dataclass
+@dataclass(slots=True)
 class Batch:
-    """One step's examples.
+    """One step's examples, on the host; the arrays are C-contiguous, and views that batches share: to be read only.
 
-    context: word ids, [B, C] int64, -1 for an empty slot, at least one id a row (skip-gram: C = 1).
-    target: word ids, [B] int64.
-    noise: negatives, [N, S] int64; noise_row [B] int64 says which row an example uses; each sample counts
-      `noise_weight` = K/S times. A negative equal to the target is skipped by the model.
+    context: word ids, [B, C] int32, -1 for an empty slot, at least one id a row (skip-gram: C = 1).
+    target: word ids, [B] int32.
+    noise: negatives, [N, S] int32; noise_row [B] int32, ascending from 0, says which row an example uses; each sample
+      counts `noise_weight` = K/S times. A negative equal to the target is skipped by the model.
     lr: step size, dimensionless.    words_seen: in-vocabulary words up to this batch's first example.
     """
 
-    context: Tensor
-    target: Tensor
-    noise: Tensor
-    noise_row: Tensor
+    context: np.ndarray
+    target: np.ndarray
+    noise: np.ndarray
+    noise_row: np.ndarray
     noise_weight: float
     lr: float
     words_seen: int
@@ -64,64 +69,74 @@ class Stream:
     def __post_init__(self) -> None:
         self.words_per_epoch = int(self.counts.sum())
         self._p_keep = keep_probability(self.counts, self.config.subsample_threshold)
-        p_noise = self.counts.astype(np.float64) ** NS_EXPONENT
-        self._noise_cdf = np.cumsum(p_noise / p_noise.sum())
-        # Rounding may leave the last step below 1; a uniform draw above it would fall outside the vocabulary.
-        self._noise_cdf[-1] = 1.0
+        self._noise_cdf = noise_cdf(self.counts)
+        self._noise_guide = guide_table(self._noise_cdf)
+        self._skipgram = self.config.architecture is Architecture.skipgram
+        self._own_noise = self.config.group_size == 1
+        self._num_samples = self.config.num_negatives if self._own_noise else self.config.shared_negatives
+        group = np.arange(self.config.batch_size, dtype=np.int32) // self.config.group_size
+        slots = len(group) * 2 * self.config.window
+        negatives = (slots if self._own_noise and self._skipgram else int(group[-1]) + 1) * self._num_samples
+        self._batches_at_once = max(1, STRETCH // max(slots, negatives))
+        self._group_of_position = np.tile(group, self._batches_at_once)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """All batches of one epoch (counted from 0), in the order of the text."""
         seen = epoch * self.words_per_epoch
         for block, start in enumerate(range(0, len(self.tokens), BLOCK)):
-            ids, chunk_of, word_index = self._kept_words(epoch, block, start)
-            yield from self._batches(epoch, block, ids, chunk_of, seen + word_index)
-            in_block = np.asarray(self.tokens[start : start + BLOCK])
-            seen += int(np.count_nonzero(in_block < len(self.counts)))
+            tokens = np.array(self.tokens[start : start + BLOCK], dtype=np.int32)
+            num_words = int(np.count_nonzero(tokens < len(self.counts)))
+            keep_draws = self._generator("subsample", epoch, block).random(num_words)
+            ids, words_before, chunk_edges = keep_words(tokens, self._documents_in(start, len(tokens)), self._p_keep, keep_draws, CHUNK)
+            # Windows are at most 100: bytes are cheap to draw.
+            radius = self._generator("window", epoch, block).integers(1, self.config.window + 1, len(ids), np.uint8)
+            windows = place_windows(chunk_edges, radius)
+            first_words = seen + words_before[windows[:: self.config.batch_size, 0]]
+            yield from self._batches(ids, windows, first_words.tolist(), self._generator("noise", epoch, block))
+            seen += num_words
 
     def _generator(self, use: str, epoch: int, block: int) -> np.random.Generator:
         uses = {"subsample": 0, "window": 1, "noise": 2}
         key = np.random.SeedSequence([self.seed, uses[use], epoch, block])
         return np.random.Generator(np.random.Philox(key))
 
-    def _kept_words(self, epoch: int, block: int, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids of the words that subsampling keeps, the first kept index of each one's chunk, and its place among all words."""
-        tokens = np.asarray(self.tokens[start : start + BLOCK])
-        in_vocab = np.flatnonzero(tokens < len(self.counts))
-        ids = tokens[in_vocab].astype(np.int64)
-        kept = np.flatnonzero(self._generator("subsample", epoch, block).random(len(ids)) < self._p_keep[ids])
-        document = np.searchsorted(self.documents, start + in_vocab[kept], side="right")
-        return ids[kept], chunk_starts(document), kept
+    def _documents_in(self, start: int, num_tokens: int) -> np.ndarray:
+        """Edges of the documents in the block at `start`, counted from it, from 0 to its end; int64."""
+        first, last = np.searchsorted(self.documents, [start + 1, start + num_tokens])
+        return np.concatenate([[0], self.documents[first:last] - start, [num_tokens]])
 
-    def _batches(self, epoch: int, block: int, ids: np.ndarray, chunk_of: np.ndarray, seen: np.ndarray) -> Iterator[Batch]:
-        radius = self._generator("window", epoch, block).integers(1, self.config.window + 1, len(ids))
-        context = context_windows(ids, chunk_of, radius, self.config.window)
-        positions = np.flatnonzero((context >= 0).any(axis=1))
-        noise_generator = self._generator("noise", epoch, block)
-        for i in range(0, len(positions), self.config.batch_size):
-            rows = positions[i : i + self.config.batch_size]
-            words_seen = int(seen[rows[0]])
-            yield self._batch(context[rows], ids[rows], noise_generator, words_seen)
+    def _batches(self, ids: np.ndarray, windows: np.ndarray, words_seen: list[int], noise: np.random.Generator) -> Iterator[Batch]:
+        """Batches of a block, given the windows of its positions [P, 3] and the words seen at each batch."""
+        size, at_once = self.config.batch_size, self._batches_at_once
+        for i in range(0, len(words_seen), at_once):
+            yield from self._stretch(ids, windows[i * size : (i + at_once) * size], words_seen[i : i + at_once], noise)
 
-    def _batch(self, context: np.ndarray, target: np.ndarray, generator: np.random.Generator, words_seen: int) -> Batch:
-        group = np.arange(len(target)) // self.config.group_size
-        if self.config.architecture is Architecture.skipgram:
-            position, slot = np.nonzero(context >= 0)
-            context, target, group = context[position, slot][:, None], target[position], group[position]
-        own = self.config.group_size == 1
-        if own:
-            group = np.arange(len(target))
-        num_samples = self.config.num_negatives if own else self.config.shared_negatives
-        uniform = generator.random((int(group[-1]) + 1, num_samples))
-        noise = np.searchsorted(self._noise_cdf, uniform, side="right")
-        return Batch(
-            context=torch.from_numpy(context),
-            target=torch.from_numpy(target),
-            noise=torch.from_numpy(noise),
-            noise_row=torch.from_numpy(group),
-            noise_weight=self.config.num_negatives / num_samples,
-            lr=scheduled_lr(self.lr, words_seen, self.epochs * self.words_per_epoch),
-            words_seen=words_seen,
-        )
+    def _stretch(self, ids: np.ndarray, windows: np.ndarray, words_seen: list[int], generator: np.random.Generator) -> Iterator[Batch]:
+        """A few batches: all their examples and negatives in one array each, then views of them."""
+        context, target, noise_row, edges = self._examples(ids, windows)
+        # Rows ascend within a batch: its last example's says how many it has.
+        noise_edges = np.append(0, np.cumsum(noise_row[edges[1:] - 1] + 1))
+        uniform = generator.random((noise_edges[-1], self._num_samples))
+        noise = invert_cdf(self._noise_cdf, self._noise_guide, uniform)
+
+        weight, total = self.config.num_negatives / self._num_samples, self.epochs * self.words_per_epoch
+        e, n = edges.tolist(), noise_edges.tolist()
+        for b, seen in enumerate(words_seen):
+            here, lr = slice(e[b], e[b + 1]), scheduled_lr(self.lr, seen, total)
+            yield Batch(context[here], target[here], noise[n[b] : n[b + 1]], noise_row[here], weight, lr, seen)
+
+    def _examples(self, ids: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """context [E, C], target [E] and noise_row [E] of all examples, and each batch's first example, then E."""
+        edges = np.append(np.arange(0, len(windows), self.config.batch_size), len(windows))
+        noise_row = self._group_of_position[: len(windows)]
+        if self._skipgram:
+            context, target, noise_row, first_pair = expand_pairs(ids, windows, noise_row)
+            edges = first_pair[edges]
+        else:
+            context, target = gather_contexts(ids, windows, self.config.window)
+        if self._own_noise:
+            noise_row = (np.arange(len(target)) - np.repeat(edges[:-1], np.diff(edges))).astype(np.int32)
+        return context, target, noise_row, edges
 
 
 def scheduled_lr(lr: float, words_seen: int, words_total: int) -> float:
@@ -140,30 +155,120 @@ def keep_probability(counts: np.ndarray, threshold: float) -> np.ndarray:
     return np.minimum(1.0, np.sqrt(ratio) + ratio)
 
 
-def chunk_starts(document: np.ndarray) -> np.ndarray:
-    """First index of each word's chunk: a chunk ends with its document and after `CHUNK` kept words; [N] int64.
+@njit(cache=True, nogil=True)
+def keep_words(
+    tokens: np.ndarray, documents: np.ndarray, p_keep: np.ndarray, draws: np.ndarray, chunk: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Subsample a block and cut it into chunks, which end with their document and after `chunk` kept words.
 
-    document: document number of each kept word, ascending, [N].
+    tokens: [T] int32, V and above are out of vocabulary.  documents: first token of each, then T; [N + 1] int64.
+    p_keep: [V].  draws: in [0, 1), one for each in-vocabulary word.
+    Returns: ids of the M kept words, [M] int32; in-vocabulary words before each in the block, [M] int64; first kept
+      word of each chunk (some are empty), then M, int64.
     """
-    index = np.arange(len(document))
-    first = np.ones(len(document), dtype=bool)
-    first[1:] = document[1:] != document[:-1]
-    document_start = np.maximum.accumulate(np.where(first, index, 0))
-    return index - (index - document_start) % CHUNK
+    ids, words_before = np.empty(len(draws), np.int32), np.empty(len(draws), np.int64)
+    chunk_edges = np.empty(len(documents) + len(draws) // chunk, np.int64)
+    num_words = num_kept = num_chunks = 0
+    for d in range(len(documents) - 1):
+        chunk_edges[num_chunks] = num_kept
+        num_chunks += 1
+        for word in tokens[documents[d] : documents[d + 1]]:
+            if word >= len(p_keep):
+                continue
+            if draws[num_words] < p_keep[word]:
+                if num_kept - chunk_edges[num_chunks - 1] == chunk:
+                    chunk_edges[num_chunks] = num_kept
+                    num_chunks += 1
+                ids[num_kept], words_before[num_kept] = word, num_words
+                num_kept += 1
+            num_words += 1
+    chunk_edges[num_chunks] = num_kept
+    return ids[:num_kept], words_before[:num_kept], chunk_edges[: num_chunks + 1]
 
 
-def context_windows(ids: np.ndarray, chunk_of: np.ndarray, radius: np.ndarray, window: int) -> np.ndarray:
-    """Context ids of every position, -1 where a slot is empty; [N, 2 window] int64.
+@njit(cache=True, nogil=True)
+def place_windows(chunk_edges: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Windows of the kept words that have a context, as (position, left, right): words left to right - 1 less itself.
 
-    Slots run from -window to -1, then 1 to window. A slot is filled when it lies within the position's own
-    `radius` [N] and in its chunk.
+    chunk_edges as `keep_words` gives them; radius in kept words, [M]; no window leaves its chunk.  Returns: [P, 3] int32.
     """
-    n = len(ids)
-    context = np.full((n, 2 * window), -1, dtype=np.int64)
-    for offset in range(1, min(window, n - 1) + 1):
-        same = chunk_of[offset:] == chunk_of[:-offset]
-        before = same & (radius[offset:] >= offset)
-        after = same & (radius[:-offset] >= offset)
-        context[offset:, window - offset][before] = ids[:-offset][before]
-        context[:-offset, window + offset - 1][after] = ids[offset:][after]
-    return context
+    windows = np.empty((len(radius), 3), np.int32)
+    num_windows = 0
+    for k in range(len(chunk_edges) - 1):
+        start, end = chunk_edges[k], chunk_edges[k + 1]
+        if end - start < 2:
+            continue
+        for i in range(start, end):
+            windows[num_windows, 0] = i
+            windows[num_windows, 1] = max(start, i - radius[i])
+            windows[num_windows, 2] = min(end, i + radius[i] + 1)
+            num_windows += 1
+    return windows[:num_windows]
+
+
+@njit(cache=True, nogil=True)
+def gather_contexts(ids: np.ndarray, windows: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """CBOW's examples: contexts [P, 2 window] and targets [P], int32.
+
+    A slot is a distance, from -window to -1, then 1 to window; -1 where the position's own window is shorter.
+    """
+    context, target = np.full((len(windows), 2 * window), -1, np.int32), np.empty(len(windows), np.int32)
+    for p in range(len(windows)):
+        i, left, right = windows[p]
+        target[p] = ids[i]
+        for j in range(left, i):
+            context[p, window - i + j] = ids[j]
+        for j in range(i + 1, right):
+            context[p, window - 1 - i + j] = ids[j]
+    return context, target
+
+
+@njit(cache=True, nogil=True)
+def expand_pairs(ids: np.ndarray, windows: np.ndarray, noise_row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Skip-gram's examples: each position's (context word, centre) pairs.
+
+    Returns: context words [E, 1], centres [E] and their position's `noise_row` [E], int32; each position's first pair, then E,
+      [P + 1] int64.
+    """
+    first_pair = np.zeros(len(windows) + 1, np.int64)
+    for p in range(len(windows)):
+        first_pair[p + 1] = first_pair[p] + windows[p, 2] - windows[p, 1] - 1
+    num_pairs = first_pair[-1]
+    context, target, row_of_pair = np.empty((num_pairs, 1), np.int32), np.empty(num_pairs, np.int32), np.empty(num_pairs, np.int32)
+    for p in range(len(windows)):
+        i, left, right = windows[p]
+        pair = first_pair[p]
+        for j in range(left, right):
+            if j != i:
+                context[pair, 0], target[pair], row_of_pair[pair] = ids[j], ids[i], noise_row[p]
+                pair += 1
+    return context, target, row_of_pair, first_pair
+
+
+def noise_cdf(counts: np.ndarray) -> np.ndarray:
+    """P(negative <= id) for negatives ~ count^0.75 (Mikolov et al. 2013); ascends to exactly 1; [V] float64."""
+    cdf = np.cumsum(counts.astype(np.float64) ** NS_EXPONENT)
+    return cdf / cdf[-1]
+
+
+def guide_table(cdf: np.ndarray) -> np.ndarray:
+    """Where the search for a draw in [j/G, (j + 1)/G) starts, for each j: the first id with cdf > j/G; [G] int32.
+
+    Chen & Asau 1974. G is the power of two from 2 V up: a draw's bin is exact, and a step or two ends the search.
+    """
+    size = 1 << (2 * len(cdf) - 1).bit_length()
+    return np.searchsorted(cdf, np.arange(size) / size, side="right").astype(np.int32)
+
+
+@njit(cache=True, nogil=True)
+def invert_cdf(cdf: np.ndarray, guide: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """`np.searchsorted(cdf, uniform, side="right")` for draws in [0, 1), [N, S]; int32."""
+    drawn = np.empty(uniform.shape, np.int32)
+    for n in range(uniform.shape[0]):
+        for s in range(uniform.shape[1]):
+            u = uniform[n, s]
+            word = guide[int(u * len(guide))]
+            while cdf[word] <= u:
+                word += 1
+            drawn[n, s] = word
+    return drawn

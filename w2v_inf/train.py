@@ -18,6 +18,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluate import evaluate_model, place_gram
 from w2v_inf.files import write_json
 from w2v_inf.models import GIB, build_model, model_bytes, pick_device
+from w2v_inf.models.fused import use_threads
 from w2v_inf.stream import Stream
 from w2v_inf.vocab import Vocabulary
 
@@ -70,9 +71,10 @@ def train(config: Config) -> Path:
 
 
 def set_threads(config: Config) -> None:
-    """Take `num_threads` CPU threads, or torch's own choice (every core)."""
+    """Take `num_threads` CPU threads, in torch and in our own loops, or every core if 0."""
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    use_threads(config.num_threads)
 
 
 def load_corpus(config: Config) -> tuple[EncodedCorpus, Vocabulary]:

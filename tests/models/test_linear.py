@@ -57,8 +57,8 @@ def golden_positions(file: str) -> Iterator[tuple[dict, float]]:
 
 
 def golden_batch(position: dict) -> Batch:
-    context, noise = (torch.from_numpy(position[k].astype(np.int64))[None] for k in ("context", "noise"))
-    return Batch(context, torch.tensor([position["target"]]), noise, torch.tensor([0]), 1.0, position["lr"], 0)
+    context, noise = (position[k].astype(np.int32)[None] for k in ("context", "noise"))
+    return Batch(context, np.array([position["target"]], np.int32), noise, np.zeros(1, np.int32), 1.0, position["lr"], 0)
 
 
 @pytest.mark.parametrize("file", ["finite.npz", "limit.npz"])

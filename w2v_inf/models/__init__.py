@@ -1,5 +1,6 @@
 """The models and the one protocol they answer; the trainer and the evaluation never ask which model they have."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Protocol
@@ -7,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from w2v_inf.config import Config, Device, Embedding, Finite, ModelConfig, MupLimit, NtkLimit, Parametrization, Sigmoid
+from w2v_inf.config import Config, Device, Embedding, Finite, ModelConfig, MupLimit, Parametrization, Sigmoid, Storage
 from w2v_inf.errors import UserError
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
 from w2v_inf.models.ntk_limit import init_ntk_limit
@@ -15,6 +16,8 @@ from w2v_inf.models.step import exact_logit, tp4_logit
 from w2v_inf.stream import Batch
 
 __all__ = ["Model", "build_model", "model_bytes", "check_memory", "pick_device", "LinearModel"]
+
+STORAGE = {Storage.float32: torch.float32, Storage.bfloat16: torch.bfloat16}
 
 GIB = 2**30
 OVERHEAD_BYTES = GIB // 2
@@ -61,10 +64,12 @@ def build_model(config: Config, vocab_size: int) -> Model:
         custom = options.parametrization is Parametrization.custom
         a1, b1, a2, b2, c = options.exponents if custom else ABC[options.parametrization]
         model = init_finite(vocab_size, options.width, (a1, b1, a2, b2, c), scale, generator, device=device)
-    elif isinstance(options, NtkLimit):
-        model = init_ntk_limit(vocab_size, scale, generator, device=device)
+    elif isinstance(options, MupLimit):
+        if options.storage is Storage.bfloat16 and device.type != "cpu":
+            raise UserError(f"model.storage=bfloat16 runs on the CPU, device is {device}: add device=cpu, or take model.storage=float32")
+        model = init_mup_limit(vocab_size, scale, STORAGE[options.storage], device)
     else:
-        model = init_mup_limit(vocab_size, scale, device=device)
+        model = init_ntk_limit(vocab_size, scale, generator, device=device)
     model.weight_decay = config.train.weight_decay
     model.logit = tp4_logit if config.train.sigmoid is Sigmoid.tp4 else exact_logit
     return model
@@ -79,12 +84,13 @@ def pick_device(device: Device) -> torch.device:
 
 
 def model_bytes(options: ModelConfig, vocab_size: int) -> int:
-    """What the model's float32 tables take."""
+    """What the model's tables take."""
     if isinstance(options, Finite):
         return 8 * vocab_size * options.width
     random_start = options.output_init_scale > 0
     if isinstance(options, MupLimit):
-        return 8 * vocab_size**2 * (2 if random_start else 1)
+        entry_bytes = 2 if options.storage is Storage.bfloat16 else 4
+        return 2 * entry_bytes * vocab_size**2 * (2 if random_start else 1)
     return 4 * vocab_size**2 * (3 if random_start else 1)
 
 
@@ -97,14 +103,20 @@ def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) ->
         width = max(1, (free - OVERHEAD_BYTES) // (8 * vocab_size))
         advice = f"model.width={width} fits, or lower corpus.max_vocab"
         raise UserError(f"model.width={options.width} needs {_gib(needed)} for V={vocab_size:,}, {device} has {_gib(free)} free: {advice}")
+    advice = f"corpus.max_vocab={_fitting_vocab(options, vocab_size, free)} fits, or raise corpus.min_count, or use model=finite"
+    if isinstance(options, MupLimit) and device.type == "cpu":
+        halved = dataclasses.replace(options, storage=Storage.bfloat16)
+        if model_bytes(halved, vocab_size) + OVERHEAD_BYTES <= free:
+            advice = f"model.storage=bfloat16 fits, {advice}"
+    raise UserError(f"model={options.name} needs {_gib(needed)} for V={vocab_size:,}, {device} has {_gib(free)} free: {advice}")
+
+
+def _fitting_vocab(options: ModelConfig, vocab_size: int, free: int) -> int:
+    """A vocabulary, in thousands if that many fit, that takes at most `free` bytes."""
     fitting = vocab_size
     while fitting > 2 and model_bytes(options, fitting) + OVERHEAD_BYTES > free:
         fitting = int(fitting * 0.95)
-    fitting = fitting // 1000 * 1000 or fitting
-    raise UserError(
-        f"model={options.name} needs {_gib(needed)} for V={vocab_size:,} (float32), {device} has {_gib(free)} free: "
-        f"corpus.max_vocab={fitting} fits, or raise corpus.min_count, or use model=finite"
-    )
+    return fitting // 1000 * 1000 or fitting
 
 
 def _gib(num_bytes: int) -> str:

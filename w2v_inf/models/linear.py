@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding, Parametrization
-from w2v_inf.models.step import exact_logit, interactions, sgd_step
+from w2v_inf.models.fused import fused_step
+from w2v_inf.models.interactions import dense_interactions
+from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
 from w2v_inf.stream import Batch
 
 ABC: dict[Parametrization, tuple[float, float, float, float, float]] = {
@@ -29,6 +31,7 @@ class LinearModel:
     """Input embedding `u` [V, D] and output embedding `w` [V, D], logit <h, w_o>; `update` changes both in place.
 
     lr_factors: multiply the gradients of u and w; weight_decay and `logit` as in `step.sgd_step`.
+    scales: of the rows of bfloat16 tables (CPU only), [V] float32 each: the embeddings are then scale x row.
     """
 
     u: Tensor
@@ -36,10 +39,14 @@ class LinearModel:
     lr_factors: tuple[float, float] = (1.0, 1.0)
     weight_decay: float = 0.0
     logit: Callable[[Tensor], Tensor] = exact_logit
+    scales: tuple[Tensor, Tensor] | None = None
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
-        counts = interactions(batch, self.u.dtype, self.u.device)
+        if self.u.device.type == "cpu":
+            tp4 = self.logit is tp4_logit
+            return fused_step(self.u, self.w, batch, self.weight_decay, self.lr_factors, tp4, self.scales)
+        counts = dense_interactions(batch, self.u.dtype, self.u.device)
         return sgd_step(self.u, self.w, counts, batch.lr, self.weight_decay, self.lr_factors, self.logit)
 
     def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
@@ -47,28 +54,33 @@ class LinearModel:
         left = self._rows(rows, embedding)
         if columns is not None:
             return left @ self._rows(columns, embedding).T
-        if embedding is Embedding.sum:
-            return left @ self.u.T + left @ self.w.T
-        return left @ (self.u if embedding is Embedding.input else self.w).T
+        return torch.cat([left @ self._rows(block, embedding).T for block in self._blocks()], dim=1)
 
     def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
-        """Squared lengths of all embeddings, [V]. Works through blocks of rows, so that no V x D copy is made."""
-        blocks = torch.arange(len(self.u), device=self.u.device).split(1024)
-        return torch.cat([self._rows(block, embedding).square().sum(1) for block in blocks])
+        """Squared lengths of all embeddings, [V]."""
+        return torch.cat([self._rows(block, embedding).square().sum(1) for block in self._blocks()])
 
     def state(self) -> dict[str, Tensor]:
-        """The two matrices by name; not copies."""
-        return {"u": self.u, "w": self.w}
+        """The two matrices, and the scales of their rows if they have some, by name; not copies."""
+        scales = {} if self.scales is None else {"u_scale": self.scales[0], "w_scale": self.scales[1]}
+        return {"u": self.u, "w": self.w} | scales
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over the matrices of `state`."""
-        self.u.copy_(state["u"])
-        self.w.copy_(state["w"])
+        """Take over the tensors of `state`."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
-    def _rows(self, ids: Tensor, embedding: Embedding) -> Tensor:
-        if embedding is Embedding.sum:
-            return self.u[ids] + self.w[ids]
-        return (self.u if embedding is Embedding.input else self.w)[ids]
+    def _blocks(self) -> list[slice]:
+        """All rows, a stretch at a time, so that no second [V, D] table is made."""
+        return [slice(start, start + 1024) for start in range(0, len(self.u), 1024)]
+
+    def _rows(self, ids: Tensor | slice, embedding: Embedding) -> Tensor:
+        """Embeddings of some words; float32 or float64, not a copy for a slice of a table without scales."""
+        parts = {Embedding.input: (0,), Embedding.output: (1,), Embedding.sum: (0, 1)}[embedding]
+        tables = [(self.u, self.w)[part][ids] for part in parts]
+        if self.scales is not None:
+            tables = [self.scales[part][ids, None] * rows.float() for part, rows in zip(parts, tables, strict=True)]
+        return sum(tables[1:], start=tables[0])
 
 
 def finite_scales(exponents: tuple[float, float, float, float, float], width: int) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -107,7 +119,8 @@ def init_mup_limit(
 ) -> LinearModel:
     """The exact muP limit at its start (TP4 Section 6): coefficient rows u = [I 0], w = [0 scale I] over the initial rows.
 
-    With w = 0 at the start its block is never reached: V columns are exact. Otherwise there are 2 V.
+    With w = 0 at the start its block is never reached: V columns are exact. Otherwise there are 2 V. bfloat16 tables get
+    row scales.
     """
     width = vocab_size if output_init_scale == 0 else 2 * vocab_size
     u = torch.zeros(vocab_size, width, dtype=dtype, device=device)
@@ -115,4 +128,7 @@ def init_mup_limit(
     u.diagonal().fill_(1)
     if output_init_scale:
         w[:, vocab_size:].diagonal().fill_(output_init_scale)
-    return LinearModel(u, w)
+    if dtype is not torch.bfloat16:
+        return LinearModel(u, w)
+    ones = torch.ones(vocab_size, device=device)
+    return LinearModel(u, w, scales=(ones, ones.clone()))

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding
-from w2v_inf.models.step import exact_logit, interactions, logit_gradient, row_decay
+from w2v_inf.models.interactions import dense_interactions
+from w2v_inf.models.step import exact_logit, logit_gradient, row_decay
 from w2v_inf.stream import Batch
 
 SMALLEST_SCALE = 1e-3
@@ -81,7 +82,7 @@ class NtkLimit:
         Cost: O(E I O) FLOP and I x O scattered entries of each table; no width.
         """
         dtype = self.z.rows.dtype
-        counts = interactions(batch, dtype, self.s.device)
+        counts = dense_interactions(batch, dtype, self.s.device)
         inputs, outputs = counts.inputs, counts.outputs
         s = self.s[inputs].to(dtype)  # [I]
         logits = s[:, None] * self.z.block(outputs, inputs).T  # [I, O]

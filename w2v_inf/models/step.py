@@ -1,89 +1,19 @@
-"""The update rule, in one place: a batch becomes small dense matrices over the words it touches, then GEMMs.
+"""The update rule in torch, on any device: a batch as small dense matrices over the words it touches, then GEMMs.
 
-A batch of consecutive positions touches few distinct words: 64 positions of window 8 have about 600 context slots but
-under 100 distinct context words. So rows are gathered once a batch, all logits between the batch's distinct inputs and
-outputs are one GEMM, and rows are written back once. It is the same sum as example by example (reference.py), for any
-batch: negatives of its own for each example, shared ones, skip-gram.
+All logits between the batch's distinct inputs and outputs are one GEMM, and rows are written back once. It is the same
+sum as example by example (reference.py), for any batch. On the CPU `fused.py` does the same faster.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from w2v_inf.stream import Batch
+from w2v_inf.models.interactions import DenseInteractions
 
 TABLE_SIZE, MAX_EXP = 1000, 12
 """The authors' table of sigma: entries and range."""
-
-
-@dataclass
-class Interactions:
-    """What a batch asks of the model, over its I distinct inputs and O distinct outputs; float32 or float64.
-
-    inputs [I], outputs [O]: word ids, int64.
-    bag [E, I]: share of each input in each hidden vector, rows sum to 1; None when hidden vector e is input e (C = 1).
-    positives [E, O], negatives [E, O]: how often hidden vector e is drawn to / pushed from output o (K/S a sample).
-    input_touches [I], output_touches [O]: how often weight decay acts on a row.
-    num_examples: B.
-    """
-
-    inputs: Tensor
-    outputs: Tensor
-    bag: Tensor | None
-    positives: Tensor
-    negatives: Tensor
-    input_touches: Tensor
-    output_touches: Tensor
-    num_examples: int
-
-
-def interactions(batch: Batch, dtype: torch.dtype, device: torch.device) -> Interactions:
-    """Count who meets whom in a batch. Cost: O(B (C + S)) sorting and counting on the CPU, [E, O] memory."""
-    context, target, noise_row = batch.context.numpy(), batch.target.numpy(), batch.noise_row.numpy()
-    noise = batch.noise.numpy()
-    num_examples = len(target)
-    example, slot = np.nonzero(context >= 0)
-    inputs, input_of = np.unique(context[example, slot], return_inverse=True)
-    outputs, output_of = np.unique(np.concatenate([target, noise.ravel()]), return_inverse=True)
-    target_of, noise_of = output_of[:num_examples], output_of[num_examples:].reshape(noise.shape)
-    num_inputs, num_outputs = len(inputs), len(outputs)
-
-    if context.shape[1] == 1:
-        # Examples with the same input share its hidden vector: count them together.
-        bag, hidden_of, num_hidden = None, input_of, num_inputs
-    else:
-        weights = 1.0 / np.bincount(example, minlength=num_examples)[example]
-        bag = _count(example, input_of, num_examples, num_inputs, weights)
-        hidden_of, num_hidden = np.arange(num_examples), num_examples
-
-    positives = _count(hidden_of, target_of, num_hidden, num_outputs)
-    sampled = noise_of[noise_row]  # [B, S]
-    hit, sample = np.nonzero(sampled != target_of[:, None])
-    negatives = batch.noise_weight * _count(hidden_of[hit], sampled[hit, sample], num_hidden, num_outputs)
-
-    def tensor(a: np.ndarray) -> Tensor:
-        return torch.from_numpy(a).to(device, dtype)
-
-    return Interactions(
-        inputs=torch.from_numpy(inputs).to(device),
-        outputs=torch.from_numpy(outputs).to(device),
-        bag=None if bag is None else tensor(bag),
-        positives=tensor(positives),
-        negatives=tensor(negatives),
-        input_touches=tensor(np.bincount(input_of, minlength=num_inputs)),
-        output_touches=tensor(positives.sum(0) + negatives.sum(0)),
-        num_examples=num_examples,
-    )
-
-
-def _count(rows: np.ndarray, columns: np.ndarray, num_rows: int, num_columns: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """Weighted two-dimensional histogram of (row, column) pairs; [num_rows, num_columns] float64."""
-    flat = np.bincount(rows * num_columns + columns, weights, num_rows * num_columns)
-    return flat.reshape(num_rows, num_columns).astype(np.float64, copy=False)
 
 
 def exact_logit(f: Tensor) -> Tensor:
@@ -101,7 +31,7 @@ def tp4_logit(f: Tensor) -> Tensor:
     return torch.where(f.abs() < MAX_EXP, looked_up, torch.copysign(torch.full_like(f, torch.inf), f))
 
 
-def logit_gradient(f: Tensor, batch: Interactions, logit: Callable[[Tensor], Tensor]) -> tuple[Tensor, float]:
+def logit_gradient(f: Tensor, batch: DenseInteractions, logit: Callable[[Tensor], Tensor]) -> tuple[Tensor, float]:
     """Minus the gradient of the batch's loss in its logits, and the loss in nats per example.
 
     With label 1 for positives and 0 for negatives: g = count x (label - sigma(f)).   f: [E, O] -> g: [E, O].
@@ -123,7 +53,7 @@ def row_decay(touches: Tensor, lr: float, weight_decay: float) -> Tensor:
 def sgd_step(
     u: Tensor,
     w: Tensor,
-    batch: Interactions,
+    batch: DenseInteractions,
     lr: float,
     weight_decay: float,
     lr_factors: tuple[float, float] = (1.0, 1.0),

@@ -1,0 +1,119 @@
+"""What do batches and shared negatives cost in accuracy? A net trained with several, beside position by position.
+
+Each variant is B:G:S (positions a step : positions that share a draw : shared negatives); 1:1:- updates after every position
+with its own K negatives, as word2vec.c does. One stream of words and windows for all variants of a seed. Prints mean
++- deviation over seeds of the analogy accuracy and of the last epoch's loss, and CPU seconds (one thread).
+Checked first: one step of every variant equals the slow twin's.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from w2v_inf import reference
+from w2v_inf.analogy import analogy_accuracy, load_questions
+from w2v_inf.config import Architecture, Config, CorpusConfig, Parametrization, Sample, StreamConfig, TextFile
+from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
+from w2v_inf.models.fused import use_threads
+from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
+from w2v_inf.stream import Stream
+from w2v_inf.vocab import Vocabulary
+
+VARIANTS = {
+    Architecture.cbow: ("1:1:-", "16:16:32", "32:32:32", "64:64:32", "64:64:64", "128:128:64", "256:256:64"),
+    Architecture.skipgram: ("1:1:-", "4:4:32", "8:8:32", "16:16:32", "16:16:64"),
+}
+
+
+def config_of(options: CorpusConfig, architecture: Architecture, variant: str) -> Config:
+    batch, group, shared = variant.split(":")
+    stream = StreamConfig(architecture=architecture, batch_size=int(batch), group_size=int(group))
+    if shared != "-":
+        stream.shared_negatives = int(shared)
+    return Config(corpus=options, stream=stream)
+
+
+def stream_of(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, epochs: int, seed: int) -> Stream:
+    return Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, epochs, config.train.lr, seed)
+
+
+def model_of(vocab_size: int, width: int, seed: int, dtype: torch.dtype = torch.float32) -> LinearModel:
+    if width == 0:
+        return init_mup_limit(vocab_size, 0.0, dtype)
+    return init_finite(vocab_size, width, ABC[Parametrization.mup], 0.0, torch.Generator().manual_seed(seed), dtype)
+
+
+def check(stream: Stream, vocab_size: int) -> None:
+    """A step in float64 against the twin, on the stream's first batch."""
+    batch = next(iter(stream.epoch(0)))
+    model = model_of(vocab_size, 3, 0, torch.float64)
+    u, w = model.u.numpy().copy(), model.w.numpy().copy()
+    u, w, loss = reference.linear_update(
+        u, w, batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight, batch.lr, 0.001
+    )
+    model.weight_decay = 0.001
+    assert abs(model.update(batch) - loss) < 1e-9 * loss
+    np.testing.assert_allclose(model.u, u, atol=1e-12)
+    np.testing.assert_allclose(model.w, w, atol=1e-12)
+
+
+def run(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int, epochs: int, seed: int) -> dict[str, float]:
+    """Train one net; accuracy in percent, the last epoch's loss in nats, CPU seconds of training."""
+    stream = stream_of(corpus, vocab, config, epochs, seed)
+    model = model_of(len(vocab), width, seed)
+    model.weight_decay = config.train.weight_decay
+    start = time.process_time()
+    for epoch in range(epochs):
+        loss = examples = 0.0
+        for batch in stream.epoch(epoch):
+            loss += model.update(batch) * len(batch.target)
+            examples += len(batch.target)
+    cpu_s = time.process_time() - start
+    accuracy = analogy_accuracy(model, load_questions(vocab), ("3cosadd",))["3cosadd"]["total"]["accuracy"]
+    return {"accuracy": accuracy, "loss": loss / examples, "cpu_s": cpu_s}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
+    parser.add_argument("--max-vocab", type=int, default=3000)
+    parser.add_argument("--width", type=int, default=256, help="columns; 0: the dense limit")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--architecture", choices=[a.value for a in Architecture], default="cbow")
+    parser.add_argument("--variants", nargs="*", help="B:G:S, shared negatives '-' for K own ones")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    use_threads(1)
+
+    architecture = Architecture(args.architecture)
+    options = TextFile(path=args.text, max_vocab=args.max_vocab) if args.text else Sample(max_vocab=args.max_vocab)
+    corpus = open_corpus(prepare(options, Path(Config(corpus=options).data_dir)))
+    vocab = select_vocabulary(corpus, options)
+    print(f"{architecture.value}, V={len(vocab):,}, width {args.width or 'infinite'}, {args.epochs} epochs, {args.seeds} seeds")
+    rows: dict[str, Any] = {}
+    for variant in args.variants or VARIANTS[architecture]:
+        config = config_of(options, architecture, variant)
+        check(stream_of(corpus, vocab, config, args.epochs, 0), len(vocab))
+        runs = [run(corpus, vocab, config, args.width, args.epochs, seed) for seed in range(args.seeds)]
+        rows[variant] = runs
+        texts = [f"{key} {mean_and_deviation([r[key] for r in runs])}" for key in ("accuracy", "loss", "cpu_s")]
+        print(f"{variant:12} {'   '.join(texts)}", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({"options": vars(args) | {"json": None}, "runs": rows}, indent=1) + "\n")
+
+
+def mean_and_deviation(values: list[float]) -> str:
+    deviation = f" +- {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{deviation}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The fused CPU step against the torch step and the slow twin: tiles, threads, bfloat16 rows."""
+
+import numpy as np
+import pytest
+import torch
+from toy import SHAPES, arrays, toy_batch
+
+from w2v_inf import reference
+from w2v_inf.models.fused import fused_step, use_threads
+from w2v_inf.models.interactions import dense_interactions
+from w2v_inf.models.linear import init_mup_limit
+from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
+
+FACTORS = (0.7, 1.3)
+
+
+def tables(vocab_size: int, width: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    u, w = (torch.randn(vocab_size, width, generator=generator, dtype=torch.float64).mul_(0.6).to(dtype) for _ in "uw")
+    return u, w
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("tile", [1, 3, 64])
+@pytest.mark.parametrize("tp4", [False, True])
+def test_equals_torch_step_and_twin(shape: tuple[int, ...], tile: int, tp4: bool) -> None:
+    u, w = tables(shape[0], 7)
+    dense_u, dense_w = u.clone(), w.clone()
+    slow_u, slow_w = u.numpy().copy(), w.numpy().copy()
+    for seed in range(3):
+        batch = toy_batch(seed, *shape)
+        loss = fused_step(u, w, batch, 0.2, FACTORS, tp4, tile=tile)
+        counts = dense_interactions(batch, torch.float64, u.device)
+        dense_loss = sgd_step(dense_u, dense_w, counts, batch.lr, 0.2, FACTORS, tp4_logit if tp4 else exact_logit)
+        slow_u, slow_w, slow_loss = reference.linear_update(slow_u, slow_w, **arrays(batch), weight_decay=0.2, lr_factors=FACTORS, tp4=tp4)
+        assert loss == pytest.approx(dense_loss, rel=1e-12) and loss == pytest.approx(slow_loss, rel=1e-12)
+        for fast, dense, slow in ((u, dense_u, slow_u), (w, dense_w, slow_w)):
+            torch.testing.assert_close(fast, dense, rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(fast, slow, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_threads_share_the_columns(num_threads: int) -> None:
+    """200 columns are worth three threads; what they add up in parts differs from one thread's by rounding only."""
+    use_threads(1)
+    batches = [toy_batch(seed, 13, 9, 6, 4, 3) for seed in range(4)]
+    u, w = tables(13, 200)
+    losses = [fused_step(u, w, batch, 0.2) for batch in batches]
+    use_threads(num_threads)
+    try:
+        runs = []
+        for _ in range(2):
+            other_u, other_w = tables(13, 200)
+            other_losses = [fused_step(other_u, other_w, batch, 0.2) for batch in batches]
+            runs.append((other_u, other_w))
+    finally:
+        use_threads(1)
+    assert other_losses == pytest.approx(losses, rel=1e-12)
+    torch.testing.assert_close(runs[0], (u, w), rtol=1e-10, atol=1e-12)
+    assert torch.equal(runs[0][0], runs[1][0]) and torch.equal(runs[0][1], runs[1][1])
+
+
+def test_far_logits_and_a_loss_that_is_not_finite() -> None:
+    """Beyond +-40 sigma is flat to double precision and the loss is linear; nan and infinity show in the loss."""
+    batch = toy_batch(0, 7, 5, 4, 3, 1)
+    u, w = tables(7, 5)
+    slow = reference.linear_update(20 * u.numpy(), 20 * w.numpy(), **arrays(batch), weight_decay=0.0)
+    far_u, far_w = 20 * u, 20 * w
+    assert fused_step(far_u, far_w, batch, 0.0) == pytest.approx(slow[2], rel=1e-12)
+    np.testing.assert_allclose(far_u, slow[0], rtol=1e-10, atol=1e-10)
+    for bad in (np.nan, np.inf):
+        u, w = tables(7, 5)
+        u[batch.context[0].max()] = bad
+        assert not np.isfinite(fused_step(u, w, batch, 0.0))
+
+
+def test_bfloat16_rounds_without_bias() -> None:
+    """Averaged over salts, one bfloat16 step is the float32 step; each lands on one of the two neighbours."""
+    batch = toy_batch(1, 13, 9, 6, 4, 3, lr=1e-3)
+    u, w = (t.bfloat16() for t in tables(13, 33))
+    exact_u, exact_w = u.float(), w.float()
+    fused_step(exact_u, exact_w, batch, 0.0)
+    total, num_salts = torch.zeros(13, 33, dtype=torch.float64), 400
+    for salt in range(num_salts):
+        batch.words_seen = 64 * salt
+        one_u, one_w = u.clone(), w.clone()
+        scales = torch.ones(13), torch.ones(13)
+        fused_step(one_u, one_w, batch, 0.0, scales=scales)
+        assert (one_u.float() - exact_u).abs().max() <= 2**-7 * exact_u.abs().max()
+        total += one_u.double()
+    moved = (u.float() != exact_u).any(1)
+    assert moved.sum() > 8
+    # A rounding error has at most the size of a unit in the last place, 2^-7 |x|, and half that deviation.
+    deviations = (total / num_salts - exact_u.double()) / (2**-8 * exact_u.abs().double() / num_salts**0.5)
+    assert deviations[moved].abs().max() < 5 and deviations[moved].abs().mean() > 0.05
+
+
+def test_bfloat16_row_scales_take_the_decay() -> None:
+    """Rows decay by e^-45 against their steps, a factor at a time that 8 bits barely hold; scales are folded in when small."""
+    batch = toy_batch(1, 13, 9, 6, 4, 3, lr=0.03)
+    model, twin = init_mup_limit(13, 0.0, torch.bfloat16), init_mup_limit(13, 0.0, torch.float64)
+    model.weight_decay = twin.weight_decay = 0.3
+    for step in range(5000):
+        batch.words_seen = step
+        model.update(batch)
+        twin.update(batch)
+    assert model.scales is not None
+    for scale in model.scales:
+        assert float(scale.min()) > 0.9e-3 and float(scale.max()) <= 1 and float(scale.min()) < 0.1
+    ids = torch.arange(13)
+    torch.testing.assert_close(model.gram(ids), twin.gram(ids).float(), rtol=0.05, atol=0.1)

@@ -1,0 +1,297 @@
+"""The update rule on the CPU, fused over tiles of columns; `step.sgd_step` is its twin in torch.
+
+Decisions:
+- Columns are independent given the logits' gradients. So a step is: logits, summed over tiles of columns; their
+  gradients; updates, tile by tile. A tile of all rows that the batch touches stays in the second-level cache.
+- Negatives are GEMMs [E, D] x [D, N] (BLAS, called from compiled code); positives and context bags are sparse, and cost
+  less row by row than as GEMMs.
+- Threads share out the columns; their partial logits are added in a fixed order. So a step repeats bit for bit at a
+  fixed number of threads, and no row is updated by two threads at once.
+- Tables in bfloat16 carry a float32 scale a row, which takes the weight decay: it is far below the precision of 8 bits.
+"""
+
+import math
+
+import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401 - numba calls this BLAS; it must be loaded before its threads can be limited
+import torch
+from numba import config as numba_config
+from numba import get_num_threads, njit, prange, set_num_threads
+from threadpoolctl import threadpool_limits
+
+from w2v_inf.models.interactions import count_interactions
+from w2v_inf.models.rows import add, add_to_mean, compiled, decay_and_add, dot, load_rows, mean_rows, multiply, store_rows
+from w2v_inf.models.step import MAX_EXP, TABLE_SIZE
+from w2v_inf.stream import Batch
+
+TILE = 512
+"""Columns in a tile at most: about 300 rows of 2 KiB."""
+MIN_COLUMNS = 64
+"""Columns that are worth a thread."""
+SMALLEST_SCALE = 1e-3
+"""Row scales below it are multiplied into their rows."""
+NO_SCALE = np.empty(0, np.float32)
+
+
+def use_threads(num_threads: int) -> None:
+    """Run steps on `num_threads` CPU threads from now on, or on all cores if 0; BLAS inside them stays single-threaded."""
+    cores: int = numba_config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
+    set_num_threads(min(num_threads or cores, cores))
+    threadpool_limits(1, user_api="blas")
+
+
+def fused_step(
+    u: torch.Tensor,
+    w: torch.Tensor,
+    batch: Batch,
+    weight_decay: float,
+    lr_factors: tuple[float, float] = (1.0, 1.0),
+    tp4: bool = False,
+    scales: tuple[torch.Tensor, torch.Tensor] | None = None,
+    tile: int = TILE,
+) -> float:
+    """One simultaneous SGD step with negative sampling; updates `u`, `w` and `scales` in place. As `step.sgd_step`.
+
+    Args:
+      u, w: input and output embedding, [V, D], C-contiguous on the CPU: float32, float64, or bfloat16 with `scales`.
+      lr_factors: multiply the gradients of u and w (the parametrization's); decay is not multiplied.
+      tp4: use the authors' table of sigma.
+      scales: of the rows of u and w, [V] float32 each; the embeddings are scale x row.    tile: columns at a time.
+    Returns: loss before the step, nats per example.
+    Cost: O((6 N + 4 C + 6) D) FLOP a position; about 3 (I + O) D numbers moved a batch.
+    """
+    arrays = batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight
+    num_chunks = max(1, min(get_num_threads(), u.shape[1] // MIN_COLUMNS))
+    u_table, w_table = (t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w))
+    u_scale, w_scale = (scale.numpy() for scale in scales) if scales else (NO_SCALE, NO_SCALE)
+    options = batch.lr, weight_decay, *lr_factors, tp4, num_chunks, tile
+    real = np.zeros((), np.float64 if u.dtype is torch.float64 else np.float32)
+    return _step(u_table, w_table, u_scale, w_scale, real, *arrays, *options, batch.words_seen)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _step(
+    u, w, u_scale, w_scale, zero, context, target, noise, noise_row, noise_weight,
+    lr, weight_decay, u_factor, w_factor, tp4, num_chunks, tile, salt,
+):  # fmt: skip
+    """`fused_step` on arrays, so that a batch costs Python one call; arithmetic in the type of `zero`."""
+    # Compiled parallel loops take arrays and plain tuples of them. What is not worth threads is in functions of its own.
+    rows, negatives, input_touches, output_touches = _plan(context, target, noise, noise_row, noise_weight)
+    decay = math.log1p(-lr * weight_decay)
+    u_steps = _row_steps(u_scale, rows[0], decay, input_touches, lr * u_factor, zero)
+    w_steps = _row_steps(w_scale, rows[1], decay, output_touches, lr * w_factor, zero)
+    columns = u.shape[1]
+    chunk = (columns + num_chunks - 1) // num_chunks
+    tile = min(tile, chunk)
+    scratch, logits, pair_logits = _allocate(rows, negatives, num_chunks, tile, zero)
+    for k in prange(num_chunks):
+        start, stop = k * chunk, min(columns, (k + 1) * chunk)
+        _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch[k], logits[k], pair_logits[k])
+    loss = _logit_gradients(logits, pair_logits, negatives, tp4)
+    g, pair_g = logits[0], pair_logits[0]  # overwritten by their gradients
+    for k in prange(num_chunks):
+        start, stop = k * chunk, min(columns, (k + 1) * chunk)
+        _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch[k], g, pair_g, salt)
+    _keep_scales(u_scale, rows[0], u_steps)
+    _keep_scales(w_scale, rows[1], w_steps)
+    return loss / len(target)
+
+
+@compiled
+def _plan(context, target, noise, noise_row, noise_weight):
+    """`interactions` with what only moves rows in a plain tuple."""
+    counts = count_interactions(context, target, noise, noise_row, noise_weight)
+    rows = counts.inputs, counts.outputs, counts.slots, counts.first_slot, counts.pair_hidden, counts.pair_output
+    return rows, counts.negatives, counts.input_touches, counts.output_touches
+
+
+@compiled
+def _allocate(rows, negatives, num_chunks, tile, zero):
+    """Scratch memory for a tile a thread; logits of negatives and positives, a part a thread."""
+    num_hidden, num_noise = negatives.shape
+    num_rows = len(rows[0]) + len(rows[1]) + 2 * num_hidden + num_noise
+    scratch = np.empty((num_chunks, num_rows * tile), zero.dtype)
+    logits = np.zeros((num_chunks, num_hidden, num_noise), zero.dtype)
+    return scratch, logits, np.zeros((num_chunks, len(rows[5])), zero.dtype)
+
+
+@compiled
+def _row_steps(scale, ids, log_decay, touches, lr, zero):
+    """What happens to each touched row: its scale on the way in, decay, step size, and one over its scale on the way out.
+
+    Rows without scales have empty ones.
+    """
+    decay = np.exp(log_decay * touches)
+    before = np.empty(len(ids) if len(scale) else 0, zero.dtype)
+    unscale = np.empty_like(before)
+    for k in range(len(before)):
+        before[k] = scale[ids[k]]
+        after = before[k] * decay[k]
+        unscale[k] = 1 / after if after > SMALLEST_SCALE else 1.0
+    return before, decay.astype(zero.dtype), zero.dtype.type(lr), unscale
+
+
+@compiled
+def _keep_scales(scale, ids, steps):
+    """Write the scales of touched rows back."""
+    for k in range(len(steps[3])):
+        scale[ids[k]] = 1 / steps[3][k]
+
+
+@compiled
+def _carve(scratch, rows, num_hidden, num_noise, tile):
+    """The scratch memory as input rows, output rows, hidden vectors, their gradients and the noise words' gradients.
+
+    Hidden vectors that are the inputs themselves share their memory; the last value says whether they are means.
+    """
+    inputs, outputs, slots, first_slot, _, _ = rows
+    mean = len(slots) != len(first_slot) - 1
+    ends = np.cumsum(np.array((len(inputs), len(outputs), num_hidden if mean else 0, num_hidden, num_noise))) * tile
+    u_rows = scratch[: ends[0]].reshape(len(inputs), tile)
+    w_rows = scratch[ends[0] : ends[1]].reshape(len(outputs), tile)
+    hidden = scratch[ends[1] : ends[2]].reshape(num_hidden, tile) if mean else u_rows
+    hidden_gradient = scratch[ends[2] : ends[3]].reshape(num_hidden, tile)
+    noise_gradient = scratch[ends[3] : ends[4]].reshape(num_noise, tile)
+    return u_rows, w_rows, hidden, hidden_gradient, noise_gradient, mean
+
+
+@compiled
+def _load_tile(u, w, rows, u_steps, w_steps, start, u_rows, w_rows, hidden, mean):
+    """Gather the batch's rows, columns from `start`, and average the contexts."""
+    inputs, outputs, slots, first_slot, _, _ = rows
+    load_rows(u, inputs, start, u_rows)
+    _multiply_rows(u_steps[0], u_rows)
+    load_rows(w, outputs, start, w_rows)
+    _multiply_rows(w_steps[0], w_rows)
+    if mean:
+        for b in range(len(hidden)):
+            mean_rows(u_rows, slots[first_slot[b] : first_slot[b + 1]], hidden[b])
+
+
+@compiled
+def _multiply_rows(scale, rows):
+    """rows[k] *= scale[k], where there are scales."""
+    for k in range(len(scale)):
+        multiply(scale[k], rows[k])
+
+
+@compiled
+def _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits):
+    """Add the logits of negatives [E, N] and positives [B] over columns [start, stop) to zeros."""
+    pair_hidden, pair_output = rows[4:]
+    num_hidden, num_noise = logits.shape
+    partial = np.empty_like(logits)
+    for c in range(start, stop, tile):
+        width = min(tile, stop - c)
+        u_rows, w_rows, hidden, _, _, mean = _carve(scratch, rows, num_hidden, num_noise, width)
+        _load_tile(u, w, rows, u_steps, w_steps, c, u_rows, w_rows, hidden, mean)
+        np.dot(hidden, w_rows[:num_noise].T, partial)
+        add(partial.dtype.type(1), partial.ravel(), logits.ravel())
+        for b in range(len(pair_logits)):
+            pair_logits[b] += dot(hidden[pair_hidden[b]], w_rows[pair_output[b]])
+
+
+@compiled
+def _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, salt):
+    """Decay, then add: w_o += lr sum_e g_eo h_e and u_i += lr sum_e bag_ei sum_o g_eo w_o, over columns [start, stop)."""
+    inputs, outputs, slots, first_slot, pair_hidden, pair_output = rows
+    (_, u_decay, u_lr, u_unscale), (_, w_decay, w_lr, w_unscale) = u_steps, w_steps
+    num_hidden, num_noise = g.shape
+    for c in range(start, stop, tile):
+        width = min(tile, stop - c)
+        u_rows, w_rows, hidden, hidden_gradient, noise_gradient, mean = _carve(scratch, rows, num_hidden, num_noise, width)
+        if stop - start > tile:  # otherwise the one tile is still there
+            _load_tile(u, w, rows, u_steps, w_steps, c, u_rows, w_rows, hidden, mean)
+        np.dot(g, w_rows[:num_noise], hidden_gradient)
+        np.dot(g.T, hidden, noise_gradient)
+        for b in range(len(pair_g)):
+            add(pair_g[b], w_rows[pair_output[b]], hidden_gradient[pair_hidden[b]])
+
+        # The outputs first: `hidden` may be the input rows themselves.
+        for n in range(num_noise):
+            decay_and_add(w_decay[n], w_rows[n], w_lr, noise_gradient[n])
+        _multiply_rows(w_decay[num_noise:], w_rows[num_noise:])
+        for b in range(len(pair_g)):
+            add(w_lr * pair_g[b], hidden[pair_hidden[b]], w_rows[pair_output[b]])
+        _multiply_rows(w_unscale, w_rows)
+        store_rows(w_rows, w, outputs, c, 2 * salt)
+
+        _multiply_rows(u_decay, u_rows)
+        for e in range(num_hidden):
+            if mean:
+                add_to_mean(u_lr, hidden_gradient[e], slots[first_slot[e] : first_slot[e + 1]], u_rows)
+            else:
+                add(u_lr, hidden_gradient[e], u_rows[e])
+        _multiply_rows(u_unscale, u_rows)
+        store_rows(u_rows, u, inputs, c, 2 * salt + 1)
+
+
+@compiled
+def _logit_gradients(logits, pair_logits, negatives, tp4):
+    """Add the threads' parts; overwrite the sum by minus the loss's gradient, count x (label - sigma(f)).
+
+    Returns: the loss in nats, summed over examples.
+    """
+    f, pair_f, count = logits[0].ravel(), pair_logits[0], negatives.ravel()
+    for k in range(1, len(logits)):
+        add(f.dtype.type(1), logits[k].ravel(), f)
+        add(f.dtype.type(1), pair_logits[k], pair_f)
+    if tp4:
+        return _table_gradients(f, pair_f, count)
+    loss = 0.0
+    for k in range(len(f)):
+        p, softplus = _sigmoid(np.float64(f[k]))
+        f[k] = -count[k] * p
+        loss += count[k] * softplus
+    for b in range(len(pair_f)):
+        p, softplus = _sigmoid(-np.float64(pair_f[b]))
+        pair_f[b] = p
+        loss += softplus
+    return loss
+
+
+@njit(inline="always", error_model="numpy")
+def _sigmoid(x):
+    """sigma(x) and softplus(x) = -log(1 - sigma(x)) to about 1e-14, without branches, so that loops over it vectorise."""
+    magnitude = abs(x)
+    # exp(-|x|) by Taylor at |x| / 256, then eight squarings; beyond 40 it no longer changes 1 + z.
+    y = min(magnitude, 40.0) * (-1 / 256)
+    z = 1 + y * (1 + y / 2 * (1 + y / 3 * (1 + y / 4 * (1 + y / 5 * (1 + y / 6 * (1 + y / 7 * (1 + y / 8)))))))
+    z *= z
+    z *= z
+    z *= z
+    z *= z
+    z *= z
+    z *= z
+    z *= z
+    z *= z
+    # log(1 + z) = 2 artanh(z / (2 + z)), whose argument is at most 1/3.
+    s = z / (2 + z)
+    q = s * s
+    series = 1 / 17 + q * (1 / 19 + q * (1 / 21 + q * (1 / 23 + q * (1 / 25 + q * (1 / 27 + q * (1 / 29 + q / 31))))))
+    series = 1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q * (1 / 15 + q * series)))))))
+    return (1.0 if x >= 0 else z) / (1 + z), 0.5 * (x + magnitude) + 2 * s * series
+
+
+@compiled
+def _table_gradients(f, pair_f, count):
+    """`_logit_gradients` with the authors' table (`step.tp4_logit`); beyond +-12 it is certain, and the loss is the true one."""
+    loss = 0.0
+    for k in range(len(f)):
+        p, softplus, _ = _table_sigmoid(np.float64(f[k]))
+        f[k] = -count[k] * p
+        loss += count[k] * softplus
+    for b in range(len(pair_f)):
+        p, softplus, x = _table_sigmoid(np.float64(pair_f[b]))
+        pair_f[b] = 1 - p
+        loss += softplus - x
+    return loss
+
+
+@compiled
+def _table_sigmoid(f):
+    """Looked-up sigma, and softplus of the logit that the loss is taken at, with that logit."""
+    certain = abs(f) >= MAX_EXP
+    x = f if certain else (2 * math.floor((f + MAX_EXP) * (TABLE_SIZE // MAX_EXP // 2)) / TABLE_SIZE - 1) * MAX_EXP
+    p, softplus = _sigmoid(x)
+    return (1.0 if f > 0 else 0.0) if certain else p, softplus, x
