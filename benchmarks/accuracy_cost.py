@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from w2v_inf import reference
 from w2v_inf.analogy import analogy_accuracy, load_questions
 from w2v_inf.config import Architecture, Config, CorpusConfig, Parametrization, Sample, StreamConfig, TextFile
 from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
-from w2v_inf.models.fused import use_threads
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
+from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Stream
+from w2v_inf.train import BATCHES_AT_ONCE
 from w2v_inf.vocab import Vocabulary
 
 VARIANTS = {
@@ -71,9 +73,11 @@ def run(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int, ep
     start = time.process_time()
     for epoch in range(epochs):
         loss = examples = 0.0
-        for batch in stream.epoch(epoch):
-            loss += model.update(batch) * len(batch.target)
-            examples += len(batch.target)
+        batches = stream.epoch(epoch)
+        while some := list(islice(batches, BATCHES_AT_ONCE)):
+            sizes = [len(batch.target) for batch in some]
+            loss += np.dot(model.update_all(some), sizes)
+            examples += sum(sizes)
     cpu_s = time.process_time() - start
     accuracy = analogy_accuracy(model, load_questions(vocab), ("3cosadd",))["3cosadd"]["total"]["accuracy"]
     return {"accuracy": accuracy, "loss": loss / examples, "cpu_s": cpu_s}

@@ -17,8 +17,8 @@ import torch
 from w2v_inf import reference
 from w2v_inf.config import Architecture, Config, Parametrization, Sample, StreamConfig, TextFile
 from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
-from w2v_inf.models.fused import use_threads
 from w2v_inf.models.linear import ABC, LinearModel, init_finite
+from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Batch, Stream
 
 COLUMNS = (64, 256, 1024, 4096)
@@ -44,8 +44,7 @@ def microseconds_a_position(model: LinearModel, batches: list[Batch], positions:
     times = []
     for _ in range(repeats + 1):
         start = time.process_time()
-        for batch in batches:
-            model.update(batch)
+        model.update_all(batches)
         times.append((time.process_time() - start) / positions * 1e6)
     return statistics.median(times[1:])
 

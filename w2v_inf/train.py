@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluate import evaluate_model, place_gram
 from w2v_inf.files import write_json
 from w2v_inf.models import GIB, build_model, model_bytes, pick_device
-from w2v_inf.models.fused import use_threads
+from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Stream
 from w2v_inf.vocab import Vocabulary
 
 log = logging.getLogger(__name__)
 
+BATCHES_AT_ONCE = 64
+"""Batches that a model gets in one call: compiled models stay in compiled code for a while."""
 REPORTS_PER_EPOCH = 20
 SHOWN_EVERY_S = 10.0
 """Progress lines go to a log file no faster than this; metrics.jsonl gets them all."""
@@ -58,8 +61,10 @@ def train(config: Config) -> Path:
     log_evaluation(evaluation, meter, 0)
     for epoch in range(config.train.epochs):
         meter.go_on()
-        for batch in stream.epoch(epoch):
-            meter.count(model.update(batch), len(batch.target), batch.words_seen, batch.lr)
+        batches = stream.epoch(epoch)
+        while some := list(islice(batches, BATCHES_AT_ONCE)):
+            for batch, loss in zip(some, model.update_all(some), strict=True):
+                meter.count(loss, len(batch.target), batch.words_seen, batch.lr)
         meter.end_epoch(epoch + 1)
         evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
         log_evaluation(evaluation, meter, epoch + 1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +32,10 @@ class Model(Protocol):
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
+        ...
+
+    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+        """A step a batch, as `update` one after another; returns the losses."""
         ...
 
     def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:

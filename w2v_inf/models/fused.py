@@ -5,20 +5,20 @@ Decisions:
   gradients; updates, tile by tile. A tile of all rows that the batch touches stays in the second-level cache.
 - Negatives are GEMMs [E, D] x [D, N] (BLAS, called from compiled code); positives and context bags are sparse, and cost
   less row by row than as GEMMs.
-- Threads share out the columns; their partial logits are added in a fixed order. So a step repeats bit for bit at a
-  fixed number of threads, and no row is updated by two threads at once.
+- Threads share out the columns, each keeping its own through many batches: they meet once a batch, to add their partial
+  logits, always in the same order. So training repeats bit for bit at a fixed number of threads, and no row's part is
+  touched by two threads. They are Python threads in compiled code without the interpreter lock; see team.py.
 - Tables in bfloat16 carry a float32 scale a row, which takes the weight decay: it is far below the precision of 8 bits.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401 - numba calls this BLAS; it must be loaded before its threads can be limited
 import torch
-from numba import config as numba_config
-from numba import get_num_threads, njit, prange, set_num_threads
-from threadpoolctl import threadpool_limits
+from numba import njit
 
+from w2v_inf.models import team
 from w2v_inf.models.interactions import count_interactions
 from w2v_inf.models.rows import add, add_to_mean, compiled, decay_and_add, dot, load_rows, mean_rows, multiply, store_rows
 from w2v_inf.models.step import MAX_EXP, TABLE_SIZE
@@ -28,91 +28,115 @@ TILE = 512
 """Columns in a tile at most: about 300 rows of 2 KiB."""
 MIN_COLUMNS = 64
 """Columns that are worth a thread."""
+COLUMNS_AT_ONCE = 1 << 19
+"""Batches x columns in one compiled call: about 0.2 s, after which Python can answer Ctrl-C."""
 SMALLEST_SCALE = 1e-3
 """Row scales below it are multiplied into their rows."""
 NO_SCALE = np.empty(0, np.float32)
 
 
-def use_threads(num_threads: int) -> None:
-    """Run steps on `num_threads` CPU threads from now on, or on all cores if 0; BLAS inside them stays single-threaded."""
-    cores: int = numba_config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
-    set_num_threads(min(num_threads or cores, cores))
-    threadpool_limits(1, user_api="blas")
-
-
-def fused_step(
+def fused_steps(
     u: torch.Tensor,
     w: torch.Tensor,
-    batch: Batch,
+    batches: Sequence[Batch],
     weight_decay: float,
     lr_factors: tuple[float, float] = (1.0, 1.0),
     tp4: bool = False,
     scales: tuple[torch.Tensor, torch.Tensor] | None = None,
     tile: int = TILE,
-) -> float:
-    """One simultaneous SGD step with negative sampling; updates `u`, `w` and `scales` in place. As `step.sgd_step`.
+) -> np.ndarray:
+    """An SGD step with negative sampling for each batch; updates `u`, `w` and `scales` in place. As `step.sgd_step`.
 
     Args:
       u, w: input and output embedding, [V, D], C-contiguous on the CPU: float32, float64, or bfloat16 with `scales`.
+      batches: of one stream.
       lr_factors: multiply the gradients of u and w (the parametrization's); decay is not multiplied.
       tp4: use the authors' table of sigma.
       scales: of the rows of u and w, [V] float32 each; the embeddings are scale x row.    tile: columns at a time.
-    Returns: loss before the step, nats per example.
+    Returns: loss before each step, nats per example, [batches] float64.
     Cost: O((6 N + 4 C + 6) D) FLOP a position; about 3 (I + O) D numbers moved a batch.
     """
-    arrays = batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight
-    num_chunks = max(1, min(get_num_threads(), u.shape[1] // MIN_COLUMNS))
+    at_once = max(1, COLUMNS_AT_ONCE // u.shape[1])
+    return np.concatenate(
+        [_steps(u, w, batches[k : k + at_once], weight_decay, lr_factors, tp4, scales, tile) for k in range(0, len(batches), at_once)]
+    )
+
+
+def _steps(u, w, batches, weight_decay, lr_factors, tp4, scales, tile) -> np.ndarray:
+    """`fused_steps` in one compiled call a thread."""
     u_table, w_table = (t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w))
     u_scale, w_scale = (scale.numpy() for scale in scales) if scales else (NO_SCALE, NO_SCALE)
-    options = batch.lr, weight_decay, *lr_factors, tp4, num_chunks, tile
-    real = np.zeros((), np.float64 if u.dtype is torch.float64 else np.float32)
-    return _step(u_table, w_table, u_scale, w_scale, real, *arrays, *options, batch.words_seen)
+    stacked = [np.concatenate([getattr(b, name) for b in batches]) for name in ("context", "target", "noise", "noise_row")]
+    edges = [np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "noise")]
+    lr, salt = np.array([b.lr for b in batches]), np.array([b.words_seen for b in batches])
+    losses = np.empty(len(batches))
+
+    num_threads = max(1, min(team.size(), u.shape[1] // MIN_COLUMNS))
+    # Logits of a batch: hidden vectors x distinct noise words, and positives. Two of each, so that a thread may be a batch ahead.
+    most = max(len(b.target) * (min(b.noise.size, len(u)) + 1) for b in batches)
+    parts = np.empty((2, num_threads, most), np.float64 if u.dtype is torch.float64 else np.float32)
+    options = batches[0].noise_weight, weight_decay, *lr_factors, tp4, tile
+    team.run(_train, num_threads, parts, u_table, w_table, u_scale, w_scale, *stacked, *edges, lr, salt, *options, losses)
+    return losses
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _step(
-    u, w, u_scale, w_scale, zero, context, target, noise, noise_row, noise_weight,
-    lr, weight_decay, u_factor, w_factor, tp4, num_chunks, tile, salt,
+@njit(cache=True, nogil=True)
+def _train(
+    rank, num_threads, sync, parts, u, w, u_scale, w_scale, context, target, noise, noise_row, first_example, first_noise,
+    lrs, salts, noise_weight, weight_decay, u_factor, w_factor, tp4, tile, losses,
 ):  # fmt: skip
-    """`fused_step` on arrays, so that a batch costs Python one call; arithmetic in the type of `zero`."""
-    # Compiled parallel loops take arrays and plain tuples of them. What is not worth threads is in functions of its own.
-    rows, negatives, input_touches, output_touches = _plan(context, target, noise, noise_row, noise_weight)
-    decay = math.log1p(-lr * weight_decay)
-    u_steps = _row_steps(u_scale, rows[0], decay, input_touches, lr * u_factor, zero)
-    w_steps = _row_steps(w_scale, rows[1], decay, output_touches, lr * w_factor, zero)
-    columns = u.shape[1]
-    chunk = (columns + num_chunks - 1) // num_chunks
-    tile = min(tile, chunk)
-    scratch, logits, pair_logits = _allocate(rows, negatives, num_chunks, tile, zero)
-    for k in prange(num_chunks):
-        start, stop = k * chunk, min(columns, (k + 1) * chunk)
-        _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch[k], logits[k], pair_logits[k])
-    loss = _logit_gradients(logits, pair_logits, negatives, tp4)
-    g, pair_g = logits[0], pair_logits[0]  # overwritten by their gradients
-    for k in prange(num_chunks):
-        start, stop = k * chunk, min(columns, (k + 1) * chunk)
-        _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch[k], g, pair_g, salt)
-    _keep_scales(u_scale, rows[0], u_steps)
-    _keep_scales(w_scale, rows[1], w_steps)
-    return loss / len(target)
+    """The share of thread `rank` in the steps of all batches: its columns."""
+    zero = parts[0, 0, :1]  # for its type: what is computed in
+    start, stop = rank * u.shape[1] // num_threads, (rank + 1) * u.shape[1] // num_threads
+    tile = min(tile, stop - start)
+    met = 0
+    for b in range(len(lrs)):
+        here, there = slice(first_example[b], first_example[b + 1]), slice(first_noise[b], first_noise[b + 1])
+        rows, negatives, touches = _plan(context[here], target[here], noise[there], noise_row[here], noise_weight)
+        log_decay = math.log1p(-lrs[b] * weight_decay)
+        u_steps = _row_steps(u_scale, rows[0], log_decay, touches[0], lrs[b] * u_factor, zero)
+        w_steps = _row_steps(w_scale, rows[1], log_decay, touches[1], lrs[b] * w_factor, zero)
+        scratch = np.empty((len(rows[0]) + len(rows[1]) + 2 * len(negatives) + negatives.shape[1]) * tile, zero.dtype)
+
+        logits, pair_logits = _part(parts[b % 2, rank], negatives, len(target[here]))
+        _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits)
+        met += num_threads
+        team.meet(sync, met, num_threads)
+        g, pair_g = _sum_parts(parts[b % 2], negatives, len(target[here]))
+        loss = _logit_gradients(g.ravel(), pair_g, negatives.ravel(), tp4)
+        _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, salts[b])
+
+        if rank == 0:
+            losses[b] = loss / len(target[here])
+            _keep_scales(u_scale, rows[0], u_steps)
+            _keep_scales(w_scale, rows[1], w_steps)
+        if len(u_scale):  # nobody reads the scales before they are written
+            met += num_threads
+            team.meet(sync, met, num_threads)
+
+
+@compiled
+def _part(part, negatives, num_examples):
+    """A thread's share of the logits: of the negatives [E, N], of the positives [B]."""
+    size = negatives.size
+    return part[:size].reshape(negatives.shape), part[size : size + num_examples]
+
+
+@compiled
+def _sum_parts(parts, negatives, num_examples):
+    """The logits, summed over threads in their order, in new memory."""
+    total = parts[0, : negatives.size + num_examples].copy()
+    for rank in range(1, len(parts)):
+        add(total.dtype.type(1), parts[rank, : len(total)], total)
+    return _part(total, negatives, num_examples)
 
 
 @compiled
 def _plan(context, target, noise, noise_row, noise_weight):
-    """`interactions` with what only moves rows in a plain tuple."""
+    """`interactions` with what moves rows in a plain tuple."""
     counts = count_interactions(context, target, noise, noise_row, noise_weight)
     rows = counts.inputs, counts.outputs, counts.slots, counts.first_slot, counts.pair_hidden, counts.pair_output
-    return rows, counts.negatives, counts.input_touches, counts.output_touches
-
-
-@compiled
-def _allocate(rows, negatives, num_chunks, tile, zero):
-    """Scratch memory for a tile a thread; logits of negatives and positives, a part a thread."""
-    num_hidden, num_noise = negatives.shape
-    num_rows = len(rows[0]) + len(rows[1]) + 2 * num_hidden + num_noise
-    scratch = np.empty((num_chunks, num_rows * tile), zero.dtype)
-    logits = np.zeros((num_chunks, num_hidden, num_noise), zero.dtype)
-    return scratch, logits, np.zeros((num_chunks, len(rows[5])), zero.dtype)
+    return rows, counts.negatives, (counts.input_touches, counts.output_touches)
 
 
 @compiled
@@ -177,8 +201,10 @@ def _multiply_rows(scale, rows):
 
 @compiled
 def _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits):
-    """Add the logits of negatives [E, N] and positives [B] over columns [start, stop) to zeros."""
+    """Write the logits of negatives [E, N] and positives [B] over columns [start, stop)."""
     pair_hidden, pair_output = rows[4:]
+    logits[:] = 0
+    pair_logits[:] = 0
     num_hidden, num_noise = logits.shape
     partial = np.empty_like(logits)
     for c in range(start, stop, tile):
@@ -227,15 +253,8 @@ def _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g,
 
 
 @compiled
-def _logit_gradients(logits, pair_logits, negatives, tp4):
-    """Add the threads' parts; overwrite the sum by minus the loss's gradient, count x (label - sigma(f)).
-
-    Returns: the loss in nats, summed over examples.
-    """
-    f, pair_f, count = logits[0].ravel(), pair_logits[0], negatives.ravel()
-    for k in range(1, len(logits)):
-        add(f.dtype.type(1), logits[k].ravel(), f)
-        add(f.dtype.type(1), pair_logits[k], pair_f)
+def _logit_gradients(f, pair_f, count, tp4):
+    """Overwrite logits by minus the loss's gradient, count x (label - sigma(f)); returns the loss in nats, summed."""
     if tp4:
         return _table_gradients(f, pair_f, count)
     loss = 0.0

@@ -4,14 +4,14 @@ Both are the same arithmetic; they differ in width, start and step sizes only (T
 limit is a net of width V_in + V_out started diagonally).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding, Parametrization
-from w2v_inf.models.fused import fused_step
+from w2v_inf.models.fused import fused_steps
 from w2v_inf.models.interactions import dense_interactions
 from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
 from w2v_inf.stream import Batch
@@ -43,9 +43,16 @@ class LinearModel:
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
+        return self.update_all([batch])[0]
+
+    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+        """A step a batch; returns the losses."""
         if self.u.device.type == "cpu":
             tp4 = self.logit is tp4_logit
-            return fused_step(self.u, self.w, batch, self.weight_decay, self.lr_factors, tp4, self.scales)
+            return fused_steps(self.u, self.w, batches, self.weight_decay, self.lr_factors, tp4, self.scales).tolist()
+        return [self._update_on_device(batch) for batch in batches]
+
+    def _update_on_device(self, batch: Batch) -> float:
         counts = dense_interactions(batch, self.u.dtype, self.u.device)
         return sgd_step(self.u, self.w, counts, batch.lr, self.weight_decay, self.lr_factors, self.logit)
 

@@ -12,7 +12,7 @@ O(n^-1/2) movement of row i adds along w_o(0): the kernel's second half. All of 
 Decay multiplies whole rows of z and p. They are held with a scale a row, multiplied through before it gets small.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +101,10 @@ class NtkLimit:
             self.start.p.decay_and_add(inputs, outputs, input_decay, self.start.scale**2 * t * bag_gradient)
             self.start.t[outputs] *= output_decay[:, 0].double()
         return loss
+
+    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+        """A step a batch; returns the losses."""
+        return [self.update(batch) for batch in batches]
 
     def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
         """Inner products of embeddings, [R, C]; the input embeddings as unit directions.
