@@ -1,14 +1,15 @@
-"""What do batches and shared negatives cost in accuracy? A net trained with several, beside position by position.
+"""What do batches and shared negatives cost in accuracy? A net trained with several, beside position by position and gensim.
 
-Each variant is B:G:S (positions a step : positions that share a draw : shared negatives); 1:1:- updates after every position
-with its own K negatives, as word2vec.c does. One stream of words and windows for all variants of a seed. Prints mean
+Each variant is B:G:S (positions a step : positions that share a draw : shared negatives), or gensim. 1:1:- updates after every
+position with its own K negatives; B:G:S:whole gives context words the whole gradient, both as word2vec.c and gensim
+do; B:G:S:bfloat16 holds the limit (--width 0) in 16 bits. One stream of words and windows for all variants of a seed. Prints mean
 +- deviation over seeds of the analogy accuracy and of the last epoch's loss, and CPU seconds (one thread).
 Checked first: one step of every variant equals the slow twin's.
 """
 
 import argparse
 import json
-import statistics
+import math
 import time
 from itertools import islice
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers import gensim_model, train_gensim
 
 from w2v_inf import reference
 from w2v_inf.analogy import analogy_accuracy, load_questions
-from w2v_inf.config import Architecture, Config, CorpusConfig, Parametrization, Sample, StreamConfig, TextFile
+from w2v_inf.config import Architecture, Config, ContextGradient, CorpusConfig, Parametrization, Sample, StreamConfig, TextFile, TrainConfig
 from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
 from w2v_inf.models.team import use_threads
@@ -34,11 +36,14 @@ VARIANTS = {
 
 
 def config_of(options: CorpusConfig, architecture: Architecture, variant: str) -> Config:
-    batch, group, shared = variant.split(":")
+    if variant == "gensim":
+        return Config(corpus=options, stream=StreamConfig(architecture=architecture))
+    batch, group, shared, *rule = variant.split(":")
     stream = StreamConfig(architecture=architecture, batch_size=int(batch), group_size=int(group))
     if shared != "-":
         stream.shared_negatives = int(shared)
-    return Config(corpus=options, stream=stream)
+    train = TrainConfig(context_gradient=ContextGradient.whole if rule == ["whole"] else ContextGradient.divided)
+    return Config(corpus=options, stream=stream, train=train)
 
 
 def stream_of(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, epochs: int, seed: int) -> Stream:
@@ -65,22 +70,34 @@ def check(stream: Stream, vocab_size: int) -> None:
     np.testing.assert_allclose(model.w, w, atol=1e-12)
 
 
-def run(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int, epochs: int, seed: int) -> dict[str, float]:
-    """Train one net; accuracy in percent, the last epoch's loss in nats, CPU seconds of training."""
-    stream = stream_of(corpus, vocab, config, epochs, seed)
-    model = model_of(len(vocab), width, seed)
-    model.weight_decay = config.train.weight_decay
-    start = time.process_time()
-    for epoch in range(epochs):
-        loss = examples = 0.0
-        batches = stream.epoch(epoch)
-        while some := list(islice(batches, BATCHES_AT_ONCE)):
-            sizes = [len(batch.target) for batch in some]
-            loss += np.dot(model.update_all(some), sizes)
-            examples += sum(sizes)
+def run(corpus: EncodedCorpus, vocab: Vocabulary, variant: str, config: Config, width: int, epochs: int, seed: int) -> dict[str, float]:
+    """Train one net; accuracy in percent, the last epoch's loss in nats (nan for gensim), CPU seconds of training."""
+    start, loss = time.process_time(), math.nan
+    if variant == "gensim":
+        peer = gensim_model(vocab, config, width, seed)
+        train_gensim(peer, corpus, vocab, epochs)
+        u = torch.from_numpy(peer.wv[vocab.words])
+        model = LinearModel(u, u)
+    else:
+        dtype = torch.bfloat16 if variant.endswith(":bfloat16") else torch.float32
+        model = model_of(len(vocab), width, seed, dtype)
+        model.weight_decay, model.whole_gradient = config.train.weight_decay, config.train.context_gradient is ContextGradient.whole
+        loss = train(model, stream_of(corpus, vocab, config, epochs, seed))
     cpu_s = time.process_time() - start
     accuracy = analogy_accuracy(model, load_questions(vocab), ("3cosadd",))["3cosadd"]["total"]["accuracy"]
-    return {"accuracy": accuracy, "loss": loss / examples, "cpu_s": cpu_s}
+    return {"accuracy": accuracy, "loss": loss, "cpu_s": cpu_s}
+
+
+def train(model: LinearModel, stream: Stream) -> float:
+    """All epochs; returns the last one's loss in nats per example."""
+    total = examples = 0.0
+    for epoch in range(stream.epochs):
+        batches, total, examples = stream.epoch(epoch), 0.0, 0
+        while some := list(islice(batches, BATCHES_AT_ONCE)):
+            sizes = [len(batch.target) for batch in some]
+            total += float(np.dot(model.update_all(some), sizes))
+            examples += sum(sizes)
+    return total / examples
 
 
 def main() -> None:
@@ -91,7 +108,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--architecture", choices=[a.value for a in Architecture], default="cbow")
-    parser.add_argument("--variants", nargs="*", help="B:G:S, shared negatives '-' for K own ones")
+    parser.add_argument("--variants", nargs="*", help="B:G:S[:whole|:bfloat16] or gensim; S - for K own negatives")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -105,8 +122,9 @@ def main() -> None:
     rows: dict[str, Any] = {}
     for variant in args.variants or VARIANTS[architecture]:
         config = config_of(options, architecture, variant)
-        check(stream_of(corpus, vocab, config, args.epochs, 0), len(vocab))
-        runs = [run(corpus, vocab, config, args.width, args.epochs, seed) for seed in range(args.seeds)]
+        if variant != "gensim":
+            check(stream_of(corpus, vocab, config, args.epochs, 0), len(vocab))
+        runs = [run(corpus, vocab, variant, config, args.width, args.epochs, seed) for seed in range(args.seeds)]
         rows[variant] = runs
         texts = [f"{key} {mean_and_deviation([r[key] for r in runs])}" for key in ("accuracy", "loss", "cpu_s")]
         print(f"{variant:12} {'   '.join(texts)}", flush=True)
@@ -115,8 +133,8 @@ def main() -> None:
 
 
 def mean_and_deviation(values: list[float]) -> str:
-    deviation = f" +- {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{deviation}"
+    deviation = f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ import machine
 import numpy as np
 import torch
 from accuracy_cost import check, model_of
-from gensim.models import Word2Vec
-from gensim_accuracy import Sentences
+from peers import gensim_model, train_gensim
 
 from w2v_inf.config import Architecture, Config, Sample, StreamConfig, TextFile
 from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
@@ -53,19 +52,9 @@ def ours(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int) -
 
 
 def gensims(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int) -> Callable[[], object]:
-    """One epoch of gensim's training on the same words and vocabulary, one worker."""
-    model = Word2Vec(
-        vector_size=width,
-        sg=int(config.stream.architecture is Architecture.skipgram),
-        window=config.stream.window,
-        negative=config.stream.num_negatives,
-        sample=config.stream.subsample_threshold,
-        alpha=config.train.lr,
-        min_count=1,
-        workers=1,
-    )
-    model.build_vocab_from_freq(dict(zip(vocab.words, vocab.counts.tolist(), strict=True)))
-    return lambda: model.train(Sentences(corpus), total_words=int(vocab.counts.sum()), epochs=1)
+    """One epoch of gensim's training on the same words and vocabulary."""
+    model = gensim_model(vocab, config, width)
+    return lambda: train_gensim(model, corpus, vocab, 1)
 
 
 def arithmetic(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, columns: int) -> tuple[float, float]:

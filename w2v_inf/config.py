@@ -46,6 +46,11 @@ class Storage(Enum):
     bfloat16 = "bfloat16"
 
 
+class ContextGradient(Enum):
+    divided = "divided"
+    whole = "whole"
+
+
 class Sigmoid(Enum):
     exact = "exact"
     tp4 = "tp4"
@@ -249,6 +254,9 @@ class TrainConfig:
     for skip-gram, as word2vec.c."""
     weight_decay: float = 0.001
     """A row touched m times in a step is first multiplied by (1 - lr weight_decay)^m."""
+    context_gradient: ContextGradient = ContextGradient.divided
+    """divided: the gradient of the mean context, as TP4; whole: each context word gets all of the hidden vector's gradient, as
+    word2vec.c and gensim do (steps on u about 9 times larger in CBOW; the same in skip-gram)."""
     sigmoid: Sigmoid = Sigmoid.exact
     """exact, or the look-up table of the authors' program with its off-by-0.19 slip (tp4)."""
 

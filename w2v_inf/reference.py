@@ -40,10 +40,11 @@ def samples_of(target: int, noise: np.ndarray, weight: float) -> list[tuple[int,
     return [(target, 1, 1.0)] + [(int(o), 0, weight) for o in noise if o != target]
 
 
-def linear_update(u, w, context, target, noise, noise_row, noise_weight, lr, weight_decay, lr_factors=(1.0, 1.0), tp4=False):
+def linear_update(u, w, context, target, noise, noise_row, noise_weight, lr, weight_decay, lr_factors=(1.0, 1.0), tp4=False, whole=False):
     """One step of word2vec with negative sampling on copies of u, w [V, D]; returns (u, w, loss in nats per example).
 
     Mikolov et al. 2013 (CBOW, mean of context) with TP4's per-touch weight decay, decay then add. Skip-gram is C = 1.
+    whole: each context word gets the hidden vector's whole gradient, as in word2vec.c and gensim.
     """
     u_gradient, w_gradient = np.zeros_like(u), np.zeros_like(w)
     u_touches, w_touches = np.zeros(len(u)), np.zeros(len(w))
@@ -58,7 +59,7 @@ def linear_update(u, w, context, target, noise, noise_row, noise_weight, lr, wei
             w_gradient[o] += g * h
             w_touches[o] += weight
             for i in words:
-                u_gradient[i] += g * w[o] / len(words)
+                u_gradient[i] += g * w[o] * (1 if whole else 1 / len(words))
         for i in words:
             u_touches[i] += 1
     u_decay = (1 - lr * weight_decay) ** u_touches[:, None]
@@ -89,7 +90,7 @@ def token_by_token(u, w, context, target, noise, lr, weight_decay, tp4=False):
     return u, w, loss
 
 
-def ntk_update(z, s, context, target, noise, noise_row, noise_weight, lr, weight_decay, start=None, tp4=False):
+def ntk_update(z, s, context, target, noise, noise_row, noise_weight, lr, weight_decay, start=None, tp4=False, whole=False):
     """One step of the NTK limit on copies of z [V_in, V_out], s [V]; returns (z, s, start, loss in nats per example).
 
     f = sum_i x_i s_i z_io; with `start` = (e, t, p, scale): + t_o p_io + s_i t_o e_io. See models/ntk_limit.py.
@@ -108,7 +109,7 @@ def ntk_update(z, s, context, target, noise, noise_row, noise_weight, lr, weight
             out_touches[o] += weight
             for i in words:
                 z_gradient[i, o] += g * s[i] / len(words)
-                p_gradient[i, o] += g * t[o] * scale**2 / len(words)
+                p_gradient[i, o] += g * t[o] * scale**2 * (1 if whole else 1 / len(words))
         for i in words:
             in_touches[i] += 1
     in_decay = (1 - lr * weight_decay) ** in_touches

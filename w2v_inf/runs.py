@@ -33,7 +33,7 @@ ARCHITECTURE_NAMES = {"cbow": "CBOW", "skipgram": "skip-gram"}
 NEEDED_IN_SUMMARY = ("model", "architecture", "corpus", "vocab_size", "tokens", "epochs", "seed", "corpus_checksum", "evaluation")
 FEWEST_PAIRS = 50
 """Word pairs below which a rank correlation is mostly noise (its standard error is about 1 / sqrt(pairs))."""
-COMPARED_TRAIN_OPTIONS = ("epochs", "lr", "weight_decay", "sigmoid")
+COMPARED_TRAIN_OPTIONS = ("epochs", "lr", "weight_decay", "context_gradient", "sigmoid")
 
 
 class Model(NamedTuple):

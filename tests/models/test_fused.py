@@ -25,17 +25,18 @@ def tables(vocab_size: int, width: int, dtype: torch.dtype = torch.float64) -> t
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("tile", [1, 3, 64])
-@pytest.mark.parametrize("tp4", [False, True])
-def test_equals_torch_step_and_twin(shape: tuple[int, ...], tile: int, tp4: bool) -> None:
+@pytest.mark.parametrize(("tp4", "whole"), [(False, False), (False, True), (True, False)])
+def test_equals_torch_step_and_twin(shape: tuple[int, ...], tile: int, tp4: bool, whole: bool) -> None:
     u, w = tables(shape[0], 7)
     dense_u, dense_w = u.clone(), w.clone()
     slow_u, slow_w = u.numpy().copy(), w.numpy().copy()
     for seed in range(3):
         batch = toy_batch(seed, *shape)
-        loss = fused_steps(u, w, [batch], 0.2, FACTORS, tp4, tile=tile)[0]
+        loss = fused_steps(u, w, [batch], 0.2, FACTORS, tp4, whole, tile=tile)[0]
         counts = dense_interactions(batch, torch.float64, u.device)
-        dense_loss = sgd_step(dense_u, dense_w, counts, batch.lr, 0.2, FACTORS, tp4_logit if tp4 else exact_logit)
-        slow_u, slow_w, slow_loss = reference.linear_update(slow_u, slow_w, **arrays(batch), weight_decay=0.2, lr_factors=FACTORS, tp4=tp4)
+        dense_loss = sgd_step(dense_u, dense_w, counts, batch.lr, 0.2, FACTORS, tp4_logit if tp4 else exact_logit, whole)
+        how = {"weight_decay": 0.2, "lr_factors": FACTORS, "tp4": tp4, "whole": whole}
+        slow_u, slow_w, slow_loss = reference.linear_update(slow_u, slow_w, **arrays(batch), **how)
         assert loss == pytest.approx(dense_loss, rel=1e-12) and loss == pytest.approx(slow_loss, rel=1e-12)
         for fast, dense, slow in ((u, dense_u, slow_u), (w, dense_w, slow_w)):
             torch.testing.assert_close(fast, dense, rtol=1e-10, atol=1e-12)

@@ -105,8 +105,8 @@ def test_true_sigma_does_not_repeat_the_authors_program() -> None:
     assert 0.02 < np.abs(model.u.numpy() - z["u_final"]).max() < 0.5
 
 
-def trained_logits(model: LinearModel, shape: tuple[int, ...] = (7, 5, 4, 3, 2), steps: int = 6) -> torch.Tensor:
-    model.weight_decay = 0.05
+def trained_logits(model: LinearModel, shape: tuple[int, ...] = (7, 5, 4, 3, 2), steps: int = 6, whole: bool = False) -> torch.Tensor:
+    model.weight_decay, model.whole_gradient = 0.05, whole
     for seed in range(steps):
         model.update(toy_batch(seed, *shape))
     return model.u @ model.w.T
@@ -149,14 +149,14 @@ def test_scales_equal_training_the_raw_parameters(parametrization: Parametrizati
     torch.testing.assert_close(ours.u @ ours.w.T, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.8])
+@pytest.mark.parametrize(("scale", "whole"), [(0.0, False), (0.8, False), (0.0, True)])
 @pytest.mark.parametrize("shape", [(7, 5, 4, 3, 2), (11, 17, 1, 6, 5)])
-def test_mup_nets_approach_the_limit(scale: float, shape: tuple[int, ...]) -> None:
+def test_mup_nets_approach_the_limit(scale: float, whole: bool, shape: tuple[int, ...]) -> None:
     """Distance of the logits to the limit's falls with the root of the width, from a zero and a random output start."""
-    limit = trained_logits(init_mup_limit(shape[0], scale, torch.float64), shape)
+    limit = trained_logits(init_mup_limit(shape[0], scale, torch.float64), shape, whole=whole)
     widths, distances = [64, 512, 4096], []
     for width in widths:
-        nets = [trained_logits(finite(width, Parametrization.mup, seed, scale, shape[0]), shape) for seed in range(8)]
+        nets = [trained_logits(finite(width, Parametrization.mup, seed, scale, shape[0]), shape, whole=whole) for seed in range(8)]
         distances.append(np.mean([float((net - limit).norm()) for net in nets]))
     slope = np.polyfit(np.log(widths), np.log(distances), 1)[0]
     assert -0.6 < slope < -0.4

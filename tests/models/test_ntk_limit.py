@@ -23,18 +23,19 @@ def z_table(model: NtkLimit) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("scale", [0.0, 0.7])
-def test_step_equals_twin(shape: tuple[int, ...], scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("scale", "whole"), [(0.0, False), (0.7, False), (0.7, True)])
+def test_step_equals_twin(shape: tuple[int, ...], scale: float, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # A high floor makes the scales be multiplied through within the test.
     monkeypatch.setattr(ntk_limit, "SMALLEST_SCALE", 0.9)
     model = make(shape[0], scale)
+    model.whole_gradient = whole
     z, s = np.zeros((shape[0], shape[0])), np.ones(shape[0])
     start = None
     if model.start is not None:
         start = (model.start.e.numpy().copy(), np.ones(shape[0]), np.zeros_like(z), scale)
     for seed in range(4):
         batch = toy_batch(seed, *shape)
-        z, s, start, loss = reference.ntk_update(z, s, **arrays(batch), weight_decay=0.2, start=start)
+        z, s, start, loss = reference.ntk_update(z, s, **arrays(batch), weight_decay=0.2, start=start, whole=whole)
         assert model.update(batch) == pytest.approx(loss, rel=1e-12)
         np.testing.assert_allclose(z_table(model), z, rtol=1e-10, atol=1e-13)
         np.testing.assert_allclose(model.s, s, rtol=1e-12)
@@ -63,8 +64,8 @@ def logits(model: NtkLimit) -> torch.Tensor:
     return table
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0])
-def test_wide_ntp_nets_approach_it(scale: float) -> None:
+@pytest.mark.parametrize(("scale", "whole"), [(0.0, False), (1.0, False), (1.0, True)])
+def test_wide_ntp_nets_approach_it(scale: float, whole: bool) -> None:
     """Slope about -1/2 in the width, when the limit takes its random initial logits from the net it is compared with."""
     widths, distances = [64, 512, 4096], []
     for width in widths:
@@ -74,6 +75,7 @@ def test_wide_ntp_nets_approach_it(scale: float) -> None:
             net = init_finite(7, width, ABC[Parametrization.ntp], scale, generator, torch.float64)
             limit = make(7, scale, 0.05)
             net.weight_decay = 0.05
+            net.whole_gradient = limit.whole_gradient = whole
             if limit.start is not None:
                 limit.start.e.copy_(net.u @ net.w.T)
             for step in range(6):

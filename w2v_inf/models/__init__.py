@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from w2v_inf.config import Config, Device, Embedding, Finite, ModelConfig, MupLimit, Parametrization, Sigmoid, Storage
+from w2v_inf.config import Config, ContextGradient, Device, Embedding, Finite, ModelConfig, MupLimit, Parametrization, Sigmoid, Storage
 from w2v_inf.errors import UserError
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
 from w2v_inf.models.ntk_limit import init_ntk_limit
@@ -76,6 +76,7 @@ def build_model(config: Config, vocab_size: int) -> Model:
     else:
         model = init_ntk_limit(vocab_size, scale, generator, device=device)
     model.weight_decay = config.train.weight_decay
+    model.whole_gradient = config.train.context_gradient is ContextGradient.whole
     model.logit = tp4_logit if config.train.sigmoid is Sigmoid.tp4 else exact_logit
     return model
 

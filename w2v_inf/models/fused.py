@@ -20,7 +20,7 @@ from numba import njit
 
 from w2v_inf.models import team
 from w2v_inf.models.interactions import count_interactions
-from w2v_inf.models.rows import add, add_to_mean, compiled, decay_and_add, dot, load_rows, mean_rows, multiply, store_rows
+from w2v_inf.models.rows import add, add_to_rows, compiled, decay_and_add, dot, load_rows, mean_rows, multiply, store_rows
 from w2v_inf.models.step import MAX_EXP, TABLE_SIZE
 from w2v_inf.stream import Batch
 
@@ -42,6 +42,7 @@ def fused_steps(
     weight_decay: float,
     lr_factors: tuple[float, float] = (1.0, 1.0),
     tp4: bool = False,
+    whole_gradient: bool = False,
     scales: tuple[torch.Tensor, torch.Tensor] | None = None,
     tile: int = TILE,
 ) -> np.ndarray:
@@ -51,18 +52,21 @@ def fused_steps(
       u, w: input and output embedding, [V, D], C-contiguous on the CPU: float32, float64, or bfloat16 with `scales`.
       batches: of one stream.
       lr_factors: multiply the gradients of u and w (the parametrization's); decay is not multiplied.
-      tp4: use the authors' table of sigma.
+      tp4: use the authors' table of sigma.    whole_gradient: as in `step.sgd_step`.
       scales: of the rows of u and w, [V] float32 each; the embeddings are scale x row.    tile: columns at a time.
     Returns: loss before each step, nats per example, [batches] float64.
     Cost: O((6 N + 4 C + 6) D) FLOP a position; about 3 (I + O) D numbers moved a batch.
     """
     at_once = max(1, COLUMNS_AT_ONCE // u.shape[1])
     return np.concatenate(
-        [_steps(u, w, batches[k : k + at_once], weight_decay, lr_factors, tp4, scales, tile) for k in range(0, len(batches), at_once)]
+        [
+            _steps(u, w, batches[k : k + at_once], weight_decay, lr_factors, tp4, whole_gradient, scales, tile)
+            for k in range(0, len(batches), at_once)
+        ]
     )
 
 
-def _steps(u, w, batches, weight_decay, lr_factors, tp4, scales, tile) -> np.ndarray:
+def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales, tile) -> np.ndarray:
     """`fused_steps` in one compiled call a thread."""
     u_table, w_table = (t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w))
     u_scale, w_scale = (scale.numpy() for scale in scales) if scales else (NO_SCALE, NO_SCALE)
@@ -75,7 +79,7 @@ def _steps(u, w, batches, weight_decay, lr_factors, tp4, scales, tile) -> np.nda
     # Logits of a batch: hidden vectors x distinct noise words, and positives. Two of each, so that a thread may be a batch ahead.
     most = max(len(b.target) * (min(b.noise.size, len(u)) + 1) for b in batches)
     parts = np.empty((2, num_threads, most), np.float64 if u.dtype is torch.float64 else np.float32)
-    options = batches[0].noise_weight, weight_decay, *lr_factors, tp4, tile
+    options = batches[0].noise_weight, weight_decay, *lr_factors, tp4, whole_gradient, tile
     team.run(_train, num_threads, parts, u_table, w_table, u_scale, w_scale, *stacked, *edges, lr, salt, *options, losses)
     return losses
 
@@ -83,7 +87,7 @@ def _steps(u, w, batches, weight_decay, lr_factors, tp4, scales, tile) -> np.nda
 @njit(cache=True, nogil=True)
 def _train(
     rank, num_threads, sync, parts, u, w, u_scale, w_scale, context, target, noise, noise_row, first_example, first_noise,
-    lrs, salts, noise_weight, weight_decay, u_factor, w_factor, tp4, tile, losses,
+    lrs, salts, noise_weight, weight_decay, u_factor, w_factor, tp4, whole_gradient, tile, losses,
 ):  # fmt: skip
     """The share of thread `rank` in the steps of all batches: its columns."""
     zero = parts[0, 0, :1]  # for its type: what is computed in
@@ -104,7 +108,7 @@ def _train(
         team.meet(sync, met, num_threads)
         g, pair_g = _sum_parts(parts[b % 2], negatives, len(target[here]))
         loss = _logit_gradients(g.ravel(), pair_g, negatives.ravel(), tp4)
-        _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, salts[b])
+        _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salts[b])
 
         if rank == 0:
             losses[b] = loss / len(target[here])
@@ -218,7 +222,7 @@ def _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pa
 
 
 @compiled
-def _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, salt):
+def _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salt):
     """Decay, then add: w_o += lr sum_e g_eo h_e and u_i += lr sum_e bag_ei sum_o g_eo w_o, over columns [start, stop)."""
     inputs, outputs, slots, first_slot, pair_hidden, pair_output = rows
     (_, u_decay, u_lr, u_unscale), (_, w_decay, w_lr, w_unscale) = u_steps, w_steps
@@ -245,7 +249,9 @@ def _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g,
         _multiply_rows(u_decay, u_rows)
         for e in range(num_hidden):
             if mean:
-                add_to_mean(u_lr, hidden_gradient[e], slots[first_slot[e] : first_slot[e + 1]], u_rows)
+                words = slots[first_slot[e] : first_slot[e + 1]]
+                share = g.dtype.type(u_lr if whole_gradient else u_lr / len(words))
+                add_to_rows(share, hidden_gradient[e], words, u_rows)
             else:
                 add(u_lr, hidden_gradient[e], u_rows[e])
         _multiply_rows(u_unscale, u_rows)

@@ -127,12 +127,14 @@ class DenseInteractions:
     """`Interactions` as small dense matrices for torch, on one device; float32 or float64.
 
     inputs [I], outputs [O]: int64.    bag [E, I]: share of each input in each hidden vector, None when they coincide.
+    whole_bag [E, I]: how often it occurs there, None with `bag`.
     positives [E, O], negatives [E, O]: counts.    input_touches [I], output_touches [O].    num_examples: B.
     """
 
     inputs: Tensor
     outputs: Tensor
     bag: Tensor | None
+    whole_bag: Tensor | None
     positives: Tensor
     negatives: Tensor
     input_touches: Tensor
@@ -149,7 +151,7 @@ def dense_interactions(batch: Batch, dtype: torch.dtype, device: torch.device) -
     words_of = np.diff(counts.first_slot)
     example = np.repeat(np.arange(num_examples), words_of)
     bag = np.zeros((num_examples, len(counts.inputs)))
-    np.add.at(bag, (example, counts.slots), 1 / words_of[example])
+    np.add.at(bag, (example, counts.slots), 1)
     positives = np.zeros((num_hidden, num_outputs))
     np.add.at(positives, (counts.pair_hidden, counts.pair_output), 1)
     negatives = np.pad(counts.negatives, ((0, 0), (0, num_outputs - num_noise)))
@@ -160,7 +162,8 @@ def dense_interactions(batch: Batch, dtype: torch.dtype, device: torch.device) -
     return DenseInteractions(
         inputs=torch.from_numpy(counts.inputs).to(device, torch.int64),
         outputs=torch.from_numpy(counts.outputs).to(device, torch.int64),
-        bag=None if one_word_each else tensor(bag),
+        bag=None if one_word_each else tensor(bag / words_of[:, None]),
+        whole_bag=None if one_word_each else tensor(bag),
         positives=tensor(positives),
         negatives=tensor(negatives),
         input_touches=tensor(counts.input_touches),

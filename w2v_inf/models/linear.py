@@ -30,7 +30,7 @@ W_l = n^-a_l w_l, w_l ~ N(0, n^-2b_l), learning rate lr n^-c."""
 class LinearModel:
     """Input embedding `u` [V, D] and output embedding `w` [V, D], logit <h, w_o>; `update` changes both in place.
 
-    lr_factors: multiply the gradients of u and w; weight_decay and `logit` as in `step.sgd_step`.
+    lr_factors: multiply the gradients of u and w; weight_decay, `logit` and whole_gradient as in `step.sgd_step`.
     scales: of the rows of bfloat16 tables (CPU only), [V] float32 each: the embeddings are then scale x row.
     """
 
@@ -39,6 +39,7 @@ class LinearModel:
     lr_factors: tuple[float, float] = (1.0, 1.0)
     weight_decay: float = 0.0
     logit: Callable[[Tensor], Tensor] = exact_logit
+    whole_gradient: bool = False
     scales: tuple[Tensor, Tensor] | None = None
 
     def update(self, batch: Batch) -> float:
@@ -48,13 +49,13 @@ class LinearModel:
     def update_all(self, batches: Sequence[Batch]) -> list[float]:
         """A step a batch; returns the losses."""
         if self.u.device.type == "cpu":
-            tp4 = self.logit is tp4_logit
-            return fused_steps(self.u, self.w, batches, self.weight_decay, self.lr_factors, tp4, self.scales).tolist()
+            how = self.weight_decay, self.lr_factors, self.logit is tp4_logit, self.whole_gradient
+            return fused_steps(self.u, self.w, batches, *how, self.scales).tolist()
         return [self._update_on_device(batch) for batch in batches]
 
     def _update_on_device(self, batch: Batch) -> float:
         counts = dense_interactions(batch, self.u.dtype, self.u.device)
-        return sgd_step(self.u, self.w, counts, batch.lr, self.weight_decay, self.lr_factors, self.logit)
+        return sgd_step(self.u, self.w, counts, batch.lr, self.weight_decay, self.lr_factors, self.logit, self.whole_gradient)
 
     def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
         """Inner products of the embeddings of `rows` [R] with those of `columns` [C], or of all V words; [R, C]."""

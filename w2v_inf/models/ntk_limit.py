@@ -74,6 +74,7 @@ class NtkLimit:
     s: Tensor
     start: RandomStart | None = None
     weight_decay: float = 0.0
+    whole_gradient: bool = False
     logit: Callable[[Tensor], Tensor] = exact_logit
 
     def update(self, batch: Batch) -> float:
@@ -90,7 +91,7 @@ class NtkLimit:
             logits += self.start.logits(inputs, outputs, s)
         f = logits if counts.bag is None else counts.bag @ logits  # [E, O]
         g, loss = logit_gradient(f, counts, self.logit)
-        bag_gradient = batch.lr * (g if counts.bag is None else counts.bag.T @ g)  # [I, O]
+        bag_gradient = batch.lr * (g if counts.bag is None else counts.bag.T @ g)  # [I, O], of z
 
         input_decay = row_decay(counts.input_touches, batch.lr, self.weight_decay)  # [I, 1]
         output_decay = row_decay(counts.output_touches, batch.lr, self.weight_decay)  # [O, 1]
@@ -98,7 +99,9 @@ class NtkLimit:
         self.s[inputs] *= input_decay[:, 0].double()
         if self.start is not None:
             t = self.start.t[outputs].to(dtype)  # [O]
-            self.start.p.decay_and_add(inputs, outputs, input_decay, self.start.scale**2 * t * bag_gradient)
+            spread = counts.whole_bag if self.whole_gradient else counts.bag
+            u_gradient = batch.lr * (g if spread is None else spread.T @ g)  # [I, O]
+            self.start.p.decay_and_add(inputs, outputs, input_decay, self.start.scale**2 * t * u_gradient)
             self.start.t[outputs] *= output_decay[:, 0].double()
         return loss
 

@@ -102,11 +102,10 @@ def mean_rows(rows, which, out):
 
 
 @compiled
-def add_to_mean(scale, x, which, rows):
-    """The adjoint of `mean_rows`: rows[which] += scale x / number."""
-    share = x.dtype.type(scale / len(which))
+def add_to_rows(scale, x, which, rows):
+    """rows[k] += scale x for each k of `which`."""
     for k in which:
-        add(share, x, rows[k])
+        add(scale, x, rows[k])
 
 
 @compiled

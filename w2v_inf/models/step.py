@@ -58,6 +58,7 @@ def sgd_step(
     weight_decay: float,
     lr_factors: tuple[float, float] = (1.0, 1.0),
     logit: Callable[[Tensor], Tensor] = exact_logit,
+    whole_gradient: bool = False,
 ) -> float:
     """One simultaneous SGD step with negative sampling; updates `u` and `w` in place.
 
@@ -66,6 +67,7 @@ def sgd_step(
 
     Args:
       u, w: input and output embedding, [V, D], same float dtype and device.
+      whole_gradient: give each context word the hidden vector's whole gradient, not its share (word2vec.c, gensim).
       lr: step size; row updates of u and w are further multiplied by `lr_factors` (the parametrization's), decay is not.
     Returns: loss before the step, nats per example.
     Cost: O((E + I) O D) FLOP; temporaries of (E + I + O) D.
@@ -78,10 +80,11 @@ def sgd_step(
     # In place from here on: `hidden` may be `u_rows` itself, so the outputs are moved first.
     w_rows.mul_(row_decay(batch.output_touches, lr, weight_decay)).addmm_(g.T, hidden, alpha=lr * lr_factors[1])
     u_rows.mul_(row_decay(batch.input_touches, lr, weight_decay))
-    if batch.bag is None:
+    spread = batch.whole_bag if whole_gradient else batch.bag
+    if spread is None:
         u_rows.add_(hidden_gradient, alpha=lr * lr_factors[0])
     else:
-        u_rows.addmm_(batch.bag.T, hidden_gradient, alpha=lr * lr_factors[0])
+        u_rows.addmm_(spread.T, hidden_gradient, alpha=lr * lr_factors[0])
     w.index_copy_(0, batch.outputs, w_rows)
     u.index_copy_(0, batch.inputs, u_rows)
     return loss
