@@ -22,6 +22,9 @@ from threadpoolctl import threadpool_limits
 SPINS = 2000
 """Looks before a waiting thread gives its core away: some microseconds."""
 
+EVERYBODY = 1 << 62
+"""More arrivals than any meeting waits for."""
+
 _size = 1
 _pool = ThreadPoolExecutor(max_workers=1)
 
@@ -42,10 +45,21 @@ def size() -> int:
 
 
 def run(function: Callable[..., None], num_threads: int, *arguments: object) -> None:
-    """Call function(rank, num_threads, sync, *arguments) on `num_threads` threads, this one as rank 0, and wait for all."""
+    """Call function(rank, num_threads, sync, *arguments) on `num_threads` threads, this one as rank 0, and wait for all.
+
+    Raises: what one of them raised; the others are then let through their meetings to the end, and what they wrote is void.
+    """
     sync = np.zeros(8, np.int64)  # a cache line
-    others = [_pool.submit(function, rank, num_threads, sync, *arguments) for rank in range(1, num_threads)]
-    function(0, num_threads, sync, *arguments)
+
+    def call(rank: int) -> None:
+        try:
+            function(rank, num_threads, sync, *arguments)
+        except BaseException:
+            sync[0] = EVERYBODY
+            raise
+
+    others = [_pool.submit(call, rank) for rank in range(1, num_threads)]
+    call(0)
     for other in others:
         other.result()
 
