@@ -93,10 +93,11 @@ def _train(
     zero = parts[0, 0, :1]  # for its type: what is computed in
     start, stop = rank * u.shape[1] // num_threads, (rank + 1) * u.shape[1] // num_threads
     tile = min(tile, stop - start)
+    place = np.full(len(u), -1, np.int32)
     met = 0
     for b in range(len(lrs)):
         here, there = slice(first_example[b], first_example[b + 1]), slice(first_noise[b], first_noise[b + 1])
-        rows, negatives, touches = _plan(context[here], target[here], noise[there], noise_row[here], noise_weight)
+        rows, negatives, touches = _plan(context[here], target[here], noise[there], noise_row[here], noise_weight, place)
         log_decay = math.log1p(-lrs[b] * weight_decay)
         u_steps = _row_steps(u_scale, rows[0], log_decay, touches[0], lrs[b] * u_factor, zero)
         w_steps = _row_steps(w_scale, rows[1], log_decay, touches[1], lrs[b] * w_factor, zero)
@@ -136,9 +137,9 @@ def _sum_parts(parts, negatives, num_examples):
 
 
 @compiled
-def _plan(context, target, noise, noise_row, noise_weight):
+def _plan(context, target, noise, noise_row, noise_weight, place):
     """`interactions` with what moves rows in a plain tuple."""
-    counts = count_interactions(context, target, noise, noise_row, noise_weight)
+    counts = count_interactions(context, target, noise, noise_row, noise_weight, place)
     rows = counts.inputs, counts.outputs, counts.slots, counts.first_slot, counts.pair_hidden, counts.pair_output
     return rows, counts.negatives, (counts.input_touches, counts.output_touches)
 

@@ -42,23 +42,27 @@ class Interactions(NamedTuple):
 
 def interactions(batch: Batch) -> Interactions:
     """Count who meets whom. Cost: O(B (C + S)) on one CPU core, about 0.3 us a position."""
-    return count_interactions(batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight)
+    highest = max(batch.context.max(), batch.target.max(), batch.noise.max())
+    place = np.full(highest + 1, -1, np.int32)
+    return count_interactions(batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight, place)
 
 
 @njit(cache=True, nogil=True)
 def count_interactions(
-    context: np.ndarray, target: np.ndarray, noise: np.ndarray, noise_row: np.ndarray, noise_weight: float
+    context: np.ndarray, target: np.ndarray, noise: np.ndarray, noise_row: np.ndarray, noise_weight: float, place: np.ndarray
 ) -> Interactions:
-    """`interactions` on the batch's arrays, for compiled callers."""
+    """`interactions` on the batch's arrays, for compiled callers.
+
+    place: where a word is among those found so far; [V] int32, -1 everywhere before and after.
+    """
     num_examples = len(target)
-    inputs, slots, first_slot, input_touches = _count_inputs(context)
-    table = _empty_table(noise.size + num_examples)
+    inputs, slots, first_slot, input_touches = _count_inputs(context, place)
     outputs = np.empty(noise.size + num_examples, np.int32)
     num_outputs = 0
     noise_of = np.empty(noise.shape, np.int32)
     for row in range(len(noise)):
         for s in range(noise.shape[1]):
-            noise_of[row, s] = _place(noise[row, s], table, outputs, num_outputs)
+            noise_of[row, s] = _find(noise[row, s], place, outputs, num_outputs)
             num_outputs = max(num_outputs, noise_of[row, s] + 1)
 
     one_word_each = len(slots) == num_examples
@@ -67,7 +71,7 @@ def count_interactions(
     negatives = np.zeros((len(inputs) if one_word_each else num_examples, num_outputs))
     output_touches = np.zeros(num_outputs + num_examples)
     for b in range(num_examples):
-        pair_output[b] = _place(target[b], table, outputs, num_outputs)
+        pair_output[b] = _find(target[b], place, outputs, num_outputs)
         num_outputs = max(num_outputs, pair_output[b] + 1)
         output_touches[pair_output[b]] += 1
         for n in noise_of[noise_row[b]]:
@@ -75,14 +79,14 @@ def count_interactions(
                 negatives[pair_hidden[b], n] += noise_weight
                 output_touches[n] += noise_weight
     outputs, output_touches = outputs[:num_outputs], output_touches[:num_outputs]
+    place[outputs] = -1
     return Interactions(inputs, outputs, slots, first_slot, pair_hidden, pair_output, negatives, input_touches, output_touches)
 
 
 @njit(cache=True, nogil=True)
-def _count_inputs(context: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _count_inputs(context: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Distinct context words, each slot's place among them, each example's first slot, touches."""
     num_examples, num_slots = context.shape
-    table = _empty_table(context.size)
     inputs, slots = np.empty(context.size, np.int32), np.empty(context.size, np.int32)
     touches = np.zeros(context.size)
     first_slot = np.empty(num_examples + 1, np.int32)
@@ -91,35 +95,23 @@ def _count_inputs(context: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
         first_slot[b] = num_filled
         for c in range(num_slots):
             if context[b, c] >= 0:
-                i = _place(context[b, c], table, inputs, num_inputs)
+                i = _find(context[b, c], place, inputs, num_inputs)
                 num_inputs = max(num_inputs, i + 1)
                 touches[i] += 1
                 slots[num_filled] = i
                 num_filled += 1
     first_slot[num_examples] = num_filled
+    place[inputs[:num_inputs]] = -1
     return inputs[:num_inputs], slots[:num_filled], first_slot, touches[:num_inputs]
 
 
 @njit(cache=True, nogil=True)
-def _empty_table(num_words: int) -> np.ndarray:
-    """A hash table that `num_words` fill to half at most."""
-    size = 16
-    while size < 2 * num_words:
-        size *= 2
-    return np.full(size, -1, np.int32)
-
-
-@njit(cache=True, nogil=True)
-def _place(word: int, table: np.ndarray, words: np.ndarray, num_words: int) -> int:
-    """The place of `word` in `words`, where it is appended (at `num_words`) if it is new; open addressing."""
-    mask = len(table) - 1
-    k = ((word * np.int64(2654435761)) >> 8) & mask
-    while table[k] >= 0 and words[table[k]] != word:
-        k = (k + 1) & mask
-    if table[k] < 0:
-        table[k] = num_words
+def _find(word: int, place: np.ndarray, words: np.ndarray, num_words: int) -> int:
+    """The place of `word` in `words`, where it is appended (at `num_words`) if it is new."""
+    if place[word] < 0:
+        place[word] = num_words
         words[num_words] = word
-    return table[k]
+    return place[word]
 
 
 @dataclass
