@@ -1,6 +1,8 @@
-"""Every test: deterministic algorithms, full float32 precision, no network."""
+"""Every test: deterministic algorithms, full float32 precision, no network. Warnings are errors (pyproject.toml)."""
 
 import socket
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -9,16 +11,36 @@ torch.use_deterministic_algorithms(True)
 torch.set_float32_matmul_precision("highest")
 torch.set_num_threads(1)
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections may only go to this machine."""
-    connect = socket.socket.connect
 
-    def local_only(self: socket.socket, address: object) -> None:
-        host = address[0] if isinstance(address, tuple) else "localhost"
-        if host not in ("127.0.0.1", "::1", "localhost"):
-            raise OSError(f"a test tried to reach {host}")
-        connect(self, address)  # type: ignore[arg-type]
+# For the session: fixtures of a module's scope run outside those of a test.
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Names are looked up and connections made on this machine only."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _local_only(getattr(socket.socket, name)))
+        patch.setattr(socket, "getaddrinfo", _local_names_only(socket.getaddrinfo))
+        yield
 
-    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+def _local_only(connect: Any) -> Any:
+    def guarded(self: socket.socket, address: Any) -> Any:
+        _refuse_remote(address[0] if isinstance(address, tuple) else "localhost")  # else the path of a Unix socket
+        return connect(self, address)
+
+    return guarded
+
+
+def _local_names_only(getaddrinfo: Any) -> Any:
+    def guarded(host: Any, *args: Any, **options: Any) -> Any:
+        _refuse_remote(host)
+        return getaddrinfo(host, *args, **options)
+
+    return guarded
+
+
+def _refuse_remote(host: Any) -> None:
+    if host not in LOOPBACK:
+        raise OSError(f"a test tried to reach {host}")
