@@ -180,9 +180,8 @@ def test_commands_give_back_the_options_of_the_run(tmp_path):
 
 def test_commands_quote_awkward_paths(tmp_path):
     folder = make_run(tmp_path / "a", width=64, corpus="file")
-    config = json.loads((folder / "config.yaml").read_text())
-    config["corpus"]["path"] = "my texts/a=b, c.txt"
-    (folder / "config.yaml").write_text(json.dumps(config))
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("toy.txt", "my texts/a=b, c.txt"))
     assert """'corpus.path="my texts/a=b, c.txt"'""" in repeat_commands(find_runs([tmp_path]))[0]
 
 
