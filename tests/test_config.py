@@ -79,7 +79,10 @@ def test_saved_options_come_back(overrides: list[str], tmp_path: Path) -> None:
     assert config.read(tmp_path / "config.yaml") == original
 
 
-@pytest.mark.parametrize("text", ["", "a: [", "corpus: {name: nix}\nmodel: {name: finite}", "- 1", "model: 3\ncorpus: 4"])
+OUT_OF_RANGE = "corpus: {name: text8, min_count: 0}\nmodel: {name: finite}"
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "corpus: {name: nix}\nmodel: {name: finite}", "- 1", "model: 3\ncorpus: 4", OUT_OF_RANGE])
 def test_damaged_saved_options(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError, match="does not hold the options of a run"):

@@ -14,7 +14,7 @@ from w2v_inf.config import PROJECT_ROOT, Config, Finite, PlotConfig, Text8
 from w2v_inf.config import Figure as FigureName
 from w2v_inf.errors import UserError
 from w2v_inf.plots import FIGURES, draw, plot, plot_accuracy, plot_loss, plot_sections, plot_width, save
-from w2v_inf.runs import Model, by_model, find_runs, group_runs, group_titles, load_run, spread
+from w2v_inf.runs import Model, by_model, find_runs, group_runs, group_titles, spread
 from w2v_inf.triptych import choose_panels, plot_pca
 
 
@@ -107,15 +107,6 @@ def test_damaged_files_are_named(tmp_path, name, text):
     (make_run(tmp_path / "a", width=64) / name).write_text(text)
     with pytest.raises(UserError, match=name):
         find_runs([tmp_path])
-
-
-def test_steps_written_twice_by_a_resumed_run_count_once(tmp_path):
-    folder = make_run(tmp_path / "a", width=64)
-    before = load_run(folder).progress
-    path = folder / "metrics.jsonl"
-    path.write_text(path.read_text() + json.dumps({**before[3], "loss": 1.25}) + "\n")
-    after = load_run(folder).progress
-    assert len(after) == len(before) and after[3]["loss"] == 1.25
 
 
 # --- figures ---

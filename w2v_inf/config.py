@@ -384,10 +384,10 @@ def read(path: Path) -> Config:
             chosen = {member.name: member for member in members}[saved[group]["name"]]
             schema[group] = OmegaConf.structured(chosen)
         merged = OmegaConf.merge(schema, saved)
-    except (OSError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        assert isinstance(merged, DictConfig)
+        return load(merged)
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, YAMLError, OmegaConfBaseException, UserError) as error:
         raise UserError(f"{path} does not hold the options of a run ({str(error).splitlines()[0]}): train again") from error
-    assert isinstance(merged, DictConfig)
-    return load(merged)
 
 
 def load(cfg: DictConfig) -> Config:

@@ -37,14 +37,22 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda draft: draft.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n"))
 
 
+def read_text(path: Path) -> str:
+    """Read a file of a run, UTF-8. Raises: UserError if it is not there or damaged."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} not found: run python scripts/train.py first") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): train the run again") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises: UserError if it is not there or damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found: run python scripts/train.py first") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): train the run again") from error
+        value = json.loads(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): train the run again") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged (no JSON object): train the run again")
     return value

@@ -50,8 +50,7 @@ TERMINAL = (*QUALITY[:3], QUALITY[4], *COST[:2], COST[-1])
 
 def comparable_with_paper(runs: list[Run]) -> bool:
     """Whether the paper's values belong beside these runs: CBOW on text8 itself (at V = 71,291, which every table says)."""
-    corpus = runs[0].config.get("corpus") or {}
-    return corpus.get("name") == "text8" and runs[0].group.architecture == "cbow"
+    return runs[0].config.corpus.name == "text8" and runs[0].group.architecture == "cbow"
 
 
 def format_spread(value: Spread, form: str) -> str:

@@ -12,6 +12,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from html import escape
 from itertools import chain, repeat
 from pathlib import Path
@@ -21,17 +22,17 @@ import matplotlib
 from omegaconf import OmegaConf
 
 from w2v_inf import findings
-from w2v_inf.config import CORPORA, MODELS, Config, EvaluateConfig, StreamConfig, TrainConfig
+from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
 from w2v_inf.findings import distance_table, format_table, headline, protocol_sentence, result_table
 from w2v_inf.plots import Drawing, draw
-from w2v_inf.runs import Run, by_model, config_value, find_runs, folders_to_read, group_runs, group_titles, shared_folder
+from w2v_inf.runs import Run, by_model, find_runs, folders_to_read, group_runs, group_titles, shared_folder
 
 __all__ = ["format_table", "repeat_commands", "report", "write_report"]
 
 MAX_NEIGHBOURS = 5
-LOCAL_OPTIONS = ("run_dir", "data_dir", "evaluate", "plot", "reproduce")
+LOCAL_OPTIONS = ("run_dir", "runs_dir", "data_dir", "evaluate", "plot", "reproduce")
 """Where things lie on the machine of the run, and options of other stages: not part of what was trained."""
 
 ALWAYS_SAID = ("model.width", "train.epochs")
@@ -153,9 +154,8 @@ def _section(title: str, runs: list[Run], source: str) -> str:
 
 def _source(run: Run, corpora_info: Mapping[str, str]) -> str:
     """Where the text comes from and its licence; a user's own file goes by its name, its kind is `file`."""
-    kind = str(config_value(run, "corpus.name", run.group.corpus))
-    licence = run.summary.get("licence")
-    return " ".join(part for part in (corpora_info.get(kind, ""), f"Licence of the text: {licence}." if licence else "") if part)
+    known, licence = corpora_info.get(run.config.corpus.name, ""), run.summary.get("licence")
+    return " ".join(part for part in (known, f"Licence of the text: {licence}." if licence else "") if part)
 
 
 COST_NOTE = "Loss: mean of the last epoch, nats per example. Time and memory are those of training on the machine under Environment."
@@ -245,8 +245,8 @@ def _facts(tables: Iterable[Mapping[str, Any]]) -> list[list[str]]:
 def _options(runs: list[Run]) -> str:
     parts = []
     for model, own in by_model(runs).items():
-        options = {key: value for key, value in own[0].config.items() if key not in LOCAL_OPTIONS}
-        text = OmegaConf.to_yaml(OmegaConf.create(options))
+        options = OmegaConf.structured(own[0].config)
+        text = OmegaConf.to_yaml(OmegaConf.masked_copy(options, [key for key in options if key not in LOCAL_OPTIONS]))
         parts.append(f"<details><summary>{escape(model.label)}</summary><pre>{escape(text)}</pre></details>")
     return "".join(parts)
 
@@ -260,49 +260,33 @@ def repeat_commands(runs: list[Run]) -> list[str]:
 
 
 def _corpus_options(run: Run) -> list[str]:
-    return _chosen("corpus", CORPORA, run.config.get("corpus") or {"name": run.summary["corpus"]})
+    return _chosen("corpus", run.config.corpus)
 
 
 def _training_options(run: Run) -> list[str]:
     config = run.config
-    words = _chosen("model", MODELS, config.get("model") or {"name": run.summary["model"]})
-    for group, kind in (("stream", StreamConfig), ("train", TrainConfig)):
-        words += _changed(group, kind, config.get(group) or {})
-    words += _changed("evaluate", EvaluateConfig, {"embedding": config_value(run, "evaluate.embedding", "input")})
-    top = {key: config[key] for key in ("device", "num_threads") if key in config}
-    return [*words, *_changed("", Config, top), f"seed={run.seed}"]
+    groups = [*_chosen("model", config.model), *_changed("stream.", config.stream), *_changed("train.", config.train)]
+    embedding = _changed("evaluate.", config.evaluate, ("embedding",))
+    return [*groups, *embedding, *_changed("", config, ("device", "num_threads")), f"seed={run.seed}"]
 
 
-def _chosen(group: str, kinds: Iterable[type], options: Mapping[str, Any]) -> list[str]:
+def _chosen(group: str, member: Any) -> list[str]:
     """`group=name` and the options of that member that differ from its defaults."""
-    kind = next((kind for kind in kinds if _defaults(kind).get("name") == options["name"]), None)
-    if kind is None:
-        return [f"{group}={options['name']}"]
-    return [f"{group}={options['name']}", *_changed(group, kind, {k: v for k, v in options.items() if k != "name"})]
+    return [f"{group}={member.name}", *_changed(f"{group}.", member)]
 
 
-def _changed(group: str, kind: type, options: Mapping[str, Any]) -> list[str]:
-    defaults = _defaults(kind)
-    prefix = f"{group}." if group else ""
-    return [
-        _override(f"{prefix}{k}", v)
-        for k, v in options.items()
-        if prefix + k in ALWAYS_SAID or k not in defaults or _plain(defaults[k]) != v
-    ]
-
-
-def _defaults(kind: type) -> dict[str, Any]:
-    """Defaults of a dataclass; it need not be valid with all of them (corpus=file has no default path)."""
-    return {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in dataclasses.fields(kind)}
-
-
-def _plain(value: Any) -> Any:
-    return value.name if hasattr(value, "name") else value
+def _changed(prefix: str, options: Any, names: Iterable[str] = ()) -> list[str]:
+    """The options of a dataclass, or those of `names`, that differ from their defaults."""
+    # By field: a member need not be valid with all its defaults (corpus=file has no default path).
+    fields = [field for field in dataclasses.fields(options) if not names or field.name in names]
+    defaults = {field.name: field.default_factory() if callable(field.default_factory) else field.default for field in fields}
+    values = {name: getattr(options, name) for name in defaults}
+    return [_override(prefix + k, v) for k, v in values.items() if prefix + k in ALWAYS_SAID or v != defaults[k]]
 
 
 def _override(key: str, value: Any) -> str:
     """One Hydra override, quoted for Hydra and for the shell where they need it."""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = value.value if isinstance(value, Enum) else str(value)
     if isinstance(value, list):
         text = f"[{','.join(map(str, value))}]"
     elif isinstance(value, str) and not re.fullmatch(r"[\w./+-]+", value):

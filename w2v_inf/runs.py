@@ -1,7 +1,7 @@
 """Reading finished runs back from their folders, for figures and reports.
 
 Decisions:
-- A run counts when its `summary.json` says `done`; others are left out, with a line in the log.
+- A run counts when it has a `summary.json`, which is written last; others are left out, with a line in the log.
 - Runs are compared only inside a `Group`: same text, vocabulary, architecture, stream, step size and evaluation. Runs
   that differ in any of these never meet in one figure or one mean.
 - Inside a group, runs of one `Model` differ by seed only; of two runs with one seed the newer counts, so that n is honest.
@@ -11,26 +11,25 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from w2v_inf.config import Config
+from w2v_inf import config as options
+from w2v_inf.config import Config, Engine, Finite, MupLimit, Parametrization
 from w2v_inf.errors import UserError
-from w2v_inf.files import read_json
-from w2v_inf.records import run_folder
+from w2v_inf.files import read_json, read_text
+from w2v_inf.records import CONFIG, METRICS, SUMMARY, run_folder
 
 log = logging.getLogger(__name__)
 
 ARCHITECTURE_NAMES = {"cbow": "CBOW", "skipgram": "skip-gram"}
 NEEDED_IN_SUMMARY = ("model", "architecture", "corpus", "vocab_size", "tokens", "epochs", "seed", "corpus_checksum", "evaluation")
+NEEDED_IN_METRICS = {"progress": {"words_seen", "loss"}, "evaluation": {"words_seen", "epoch", "analogy"}}
 FEWEST_PAIRS = 50
 """Word pairs below which a rank correlation is mostly noise (its standard error is about 1 / sqrt(pairs))."""
 COMPARED_TRAIN_OPTIONS = ("epochs", "lr", "weight_decay", "context_gradient", "sigmoid")
@@ -84,13 +83,13 @@ class Run:
     """One finished run as its folder tells it."""
 
     folder: Path
-    config: dict[str, Any]
+    config: Config
     environment: dict[str, Any]
     summary: dict[str, Any]
     progress: list[dict[str, Any]]
-    """Lines of metrics.jsonl by step: loss (nats an example), words_seen, ..."""
+    """Lines of metrics.jsonl in order: loss (nats an example), words_seen, ..."""
     evaluations: list[dict[str, Any]]
-    """Lines of metrics.jsonl by epoch, from epoch 0 on."""
+    """Lines of metrics.jsonl after each epoch, from epoch 0 on."""
 
     @property
     def seed(self) -> int:
@@ -103,12 +102,11 @@ class Run:
 
     @cached_property
     def group(self) -> Group:
-        s, train = self.summary, self.config.get("train") or {}
-        options = {f"stream.{k}": v for k, v in (self.config.get("stream") or {}).items()}
-        options |= {f"train.{k}": train[k] for k in COMPARED_TRAIN_OPTIONS if k in train}
-        options["evaluate.embedding"] = (self.config.get("evaluate") or {}).get("embedding", "input")
-        options.pop("stream.architecture", None)
-        pairs = tuple(sorted((k, str(v)) for k, v in options.items()))
+        s, train = self.summary, self.config.train
+        values = {f"stream.{k}": v for k, v in asdict(self.config.stream).items() if k != "architecture"}
+        values |= {f"train.{k}": getattr(train, k) for k in COMPARED_TRAIN_OPTIONS}
+        values["evaluate.embedding"] = self.config.evaluate.embedding
+        pairs = tuple(sorted((k, str(v.value if isinstance(v, Enum) else v)) for k, v in values.items()))
         return Group(s["corpus"], s["architecture"], int(s["vocab_size"]), str(s["corpus_checksum"]), pairs)
 
     def accuracy(self, part: str = "total", rule: str = "3cosadd") -> float:
@@ -138,14 +136,14 @@ def _number(value: Any) -> float:
 
 
 def _variant(run: Run) -> str:
-    options = run.config.get("model") or {}
-    parts = []
-    if run.summary["model"] == "finite" and (kind := run.summary.get("parametrization") or "mup") != "mup":
-        parts.append(f"custom {options.get('exponents')}" if kind == "custom" else str(kind))
-    if run.summary["model"] == "mup_limit" and (engine := run.summary.get("engine") or "dense") != "dense":
-        parts.append(str(engine))
-    if scale := options.get("output_init_scale"):
-        parts.append(f"output start {scale:g}")
+    model, parts = run.config.model, []
+    if isinstance(model, Finite) and model.parametrization is not Parametrization.mup:
+        custom = model.parametrization is Parametrization.custom
+        parts.append(f"custom {model.exponents}" if custom else model.parametrization.value)
+    if isinstance(model, MupLimit) and model.engine is not Engine.dense:
+        parts.append(model.engine.value)
+    if model.output_init_scale:
+        parts.append(f"output start {model.output_init_scale:g}")
     return ", ".join(parts)
 
 
@@ -161,55 +159,29 @@ def load_run(folder: str | Path) -> Run:
     Raises: UserError if a file is missing or damaged, or the run did not finish.
     """
     folder = Path(folder)
-    summary = read_json(folder / "summary.json")
+    summary = read_json(folder / SUMMARY)
     missing = [key for key in NEEDED_IN_SUMMARY if key not in summary]
     if not missing and not isinstance(summary["evaluation"], dict):
         missing = ["evaluation"]
     if missing or summary["model"] not in ("ntk_limit", "finite", "mup_limit"):
         what = f"lacks {', '.join(missing)}" if missing else f"names an unknown model {summary['model']!r}"
-        raise UserError(f"{folder / 'summary.json'} {what}: train the run again")
-    lines = _read_metrics(folder / "metrics.jsonl")
-    progress = _in_order(lines, "progress", "step")
-    evaluations = _in_order(lines, "evaluation", "epoch")
-    return Run(folder, _read_yaml(folder / "config.yaml"), read_json(folder / "environment.json"), summary, progress, evaluations)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): a run folder needs it; train the run again") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is damaged (not UTF-8): train the run again") from error
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = OmegaConf.to_container(OmegaConf.create(_read_text(path)))
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): train the run again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (no options in it): train the run again")
-    return {str(key): item for key, item in value.items()}
+        raise UserError(f"{folder / SUMMARY} {what}: train the run again")
+    lines = _read_metrics(folder / METRICS)
+    progress, evaluations = ([line for line in lines if line["event"] == event] for event in ("progress", "evaluation"))
+    return Run(folder, options.read(folder / CONFIG), read_json(folder / "environment.json"), summary, progress, evaluations)
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     lines = []
-    for number, text in enumerate(_read_text(path).splitlines(), 1):
+    for number, text in enumerate(read_text(path).splitlines(), 1):
         try:
             line = json.loads(text)
-            if not {"event", "words_seen", "step" if line["event"] == "progress" else "epoch"} <= line.keys():
+            if not NEEDED_IN_METRICS[line["event"]] <= line.keys():
                 raise KeyError
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}, line {number} is damaged: {text[:60]!r}; delete the line or train the run again") from error
         lines.append(line)
     return lines
-
-
-def _in_order(lines: list[dict[str, Any]], event: str, key: str) -> list[dict[str, Any]]:
-    """Lines of one event by `key`; where a resumed run wrote a step twice, the later line counts."""
-    kept = {line[key]: line for line in lines if line["event"] == event}
-    return [kept[at] for at in sorted(kept)]
 
 
 def find_runs(folders: Iterable[str | Path]) -> list[Run]:
@@ -223,20 +195,17 @@ def find_runs(folders: Iterable[str | Path]) -> list[Run]:
             raise UserError(f"{folder} is not a folder: plot.runs takes folders that scripts/train.py wrote")
         here = [run for path in _run_folders(folder) if (run := _load_if_done(path))]
         if not here:
-            raise UserError(
-                f"{folder} holds no finished run (no summary.json): run scripts/train.py first or name other folders in plot.runs"
-            )
+            raise UserError(f"{folder} holds no finished run (no {SUMMARY}): run scripts/train.py first or name other folders in plot.runs")
         found |= {run.folder.resolve(): run for run in here}
     return _newest(sorted(found.values(), key=lambda run: str(run.folder)))
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    return sorted({path.parent for name in ("summary.json", "metrics.jsonl") for path in folder.rglob(name)})
+    return sorted({path.parent for name in (SUMMARY, METRICS) for path in folder.rglob(name)})
 
 
 def _load_if_done(folder: Path) -> Run | None:
-    path = folder / "summary.json"
-    if not path.exists() or read_json(path).get("status", "done") != "done":
+    if not (folder / SUMMARY).exists():
         log.warning("%s is not finished: left out", folder)
         return None
     return load_run(folder)
@@ -308,16 +277,6 @@ def caption_of(runs: list[Run], *sentences: str) -> str:
     synthetic = "SYNTHETIC corpus" if runs[0].summary.get("synthetic") else ""
     facts = [group.title, f"{epochs} {'epoch' if epochs == 1 else 'epochs'}", seen, seeds, synthetic]
     return " ".join([*sentences, "; ".join(fact for fact in facts if fact) + "."])
-
-
-def config_value(run: Run, option: str, default: Any = None) -> Any:
-    """An option by its dotted name."""
-    node: Any = run.config
-    for key in option.split("."):
-        if not isinstance(node, Mapping) or key not in node:
-            return default
-        node = node[key]
-    return node
 
 
 def folders_to_read(config: Config) -> list[Path]:

@@ -203,7 +203,6 @@ def summarise(config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: M
     """summary.json, less the evaluation."""
     model = config.model
     return {
-        "status": "done",
         "model": model.name,
         "engine": model.engine.value if isinstance(model, MupLimit) else None,
         "parametrization": model.parametrization.value if isinstance(model, Finite) else None,
