@@ -9,10 +9,10 @@ from torch import Tensor
 
 from w2v_inf import config as options
 from w2v_inf import records
-from w2v_inf.analogy import inverse_lengths, load_questions
+from w2v_inf.analogy import load_questions
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
-from w2v_inf.evaluate import evaluate_model
+from w2v_inf.evaluate import cosine_table, evaluate_model
 from w2v_inf.files import read_json, write_json
 from w2v_inf.models import Model, build_model
 from w2v_inf.train import set_threads
@@ -65,15 +65,8 @@ def add_limit_distance(folder: Path, model: Model, vocab: Vocabulary, limit: Mod
         )
     summary = read_json(folder / records.SUMMARY)
     ids = torch.arange(min(COMMONEST, len(vocab)))
-    summary["limit_distance"] = limit_distance(cosine_gram(model, ids), cosine_gram(limit, ids))
+    summary["limit_distance"] = limit_distance(*(cosine_table(m, ids, ids).double().cpu() for m in (model, limit)))
     write_json(folder / records.SUMMARY, summary)
-
-
-def cosine_gram(model: Model, ids: Tensor) -> Tensor:
-    """Cosines of the embeddings of `ids` [N] with each other; [N, N] float64 on the CPU."""
-    gram = model.gram(ids, ids).double().cpu()
-    inverse = inverse_lengths(gram.diagonal())
-    return gram * inverse[:, None] * inverse
 
 
 def limit_distance(cosines: Tensor, limit: Tensor) -> dict[str, float | None]:

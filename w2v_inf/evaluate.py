@@ -36,6 +36,7 @@ __all__ = [
     "Places",
     "Questions",
     "analogy_accuracy",
+    "cosine_table",
     "evaluate_model",
     "load_questions",
     "nearest_neighbours",
@@ -80,7 +81,13 @@ def evaluate_model(model: Model, vocab: Vocabulary, questions: Questions, embedd
 
 
 @torch.no_grad()
-def _cosines(model: Model, rows: Tensor, columns: Tensor | None, embedding: Embedding, squared_norms: Tensor | None) -> Tensor:
+def cosine_table(
+    model: Model,
+    rows: Tensor,
+    columns: Tensor | None = None,
+    embedding: Embedding = Embedding.input,
+    squared_norms: Tensor | None = None,
+) -> Tensor:
     """Cosines of the words `rows` with `columns` (None: all), 0 for words of length 0; [R, C], on the model's device."""
     inverse = inverse_lengths(model.squared_norms(embedding) if squared_norms is None else squared_norms)  # [V]
     rows = rows.to(inverse.device)
@@ -122,7 +129,7 @@ def _correlate(
 
     ids = torch.tensor([pair[:2] for pair in known])  # [pairs, 2]
     words, local = torch.unique(ids, return_inverse=True)
-    block = _cosines(model, words, words, embedding, squared_norms).cpu()  # [R, R]
+    block = cosine_table(model, words, words, embedding, squared_norms).cpu()  # [R, R]
     cosines = block[local[:, 0], local[:, 1]].double().numpy()  # [pairs]
     scores = np.array([pair[2] for pair in known])
     different = cosines[(ids[:, 0] != ids[:, 1]).numpy()]
@@ -148,7 +155,7 @@ def nearest_neighbours(
     if not known:
         return {}
     ids = torch.tensor([vocab.id_of[word] for word in known])
-    cosines = _cosines(model, ids, None, embedding, squared_norms).cpu()  # [words, V]
+    cosines = cosine_table(model, ids, None, embedding, squared_norms).cpu()  # [words, V]
     cosines[torch.arange(len(ids)), ids] = -torch.inf
     ordered, order = cosines.sort(dim=1, descending=True, stable=True)  # topk would leave the order of ties open
     k = min(k, len(vocab) - 1)
