@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from w2v_inf.config import PROJECT_ROOT, Config, Finite, PlotConfig, Text8, load, register
 from w2v_inf.errors import UserError
-from w2v_inf.findings import distance_table, headline, result_table
+from w2v_inf.findings import distance_table, headline, ntk_loss_sentence, result_table
 from w2v_inf.report import format_table, neighbour_table, repeat_commands, report, write_report
 from w2v_inf.runs import find_runs
 
@@ -147,6 +147,37 @@ def test_headline_when_nothing_is_solved(tmp_path):
 def test_headline_of_an_ntk_limit_above_chance(tmp_path):
     make_run(tmp_path / "a", model="ntk_limit", accuracy=9.0)
     assert "above chance" in headline(find_runs([tmp_path]))[0]
+
+
+def _edit(folder, old, new):
+    path = folder / ("summary.json" if '"' in old else "config.yaml")
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_how_far_the_ntk_limits_loss_moved(tmp_path):
+    ntk = make_run(tmp_path / "ntk", model="ntk_limit")
+    alone = "The NTK limit's loss went from 18.02 nats per example at zero logits, (1 + K) log 2, to 17.50 in the last epoch (-2.9 %"
+    barely = ": at the learning rate that all models share it barely trains."
+    assert ntk_loss_sentence(find_runs([tmp_path])) == [f"{alone}){barely}"]
+    limit = make_run(tmp_path / "limit", model="mup_limit")
+    assert ntk_loss_sentence(find_runs([tmp_path])) == [f"{alone}; muP limit -77.8 %){barely}"]
+    assert ntk_loss_sentence(find_runs([limit])) == []
+
+    _edit(ntk, '"loss_nats": 17.5', '"loss_nats": 3.0')
+    _edit(ntk, "num_negatives: 25", "num_negatives: 5")
+    (sentence,) = ntk_loss_sentence(find_runs([ntk]))
+    assert "went from 4.16 nats" in sentence and "to 3.00 in the last epoch (-27.9 %)." in sentence
+    _edit(ntk, "sigmoid: exact", "sigmoid: tp4")
+    assert ntk_loss_sentence(find_runs([ntk])) == []
+
+
+def test_the_ntk_limits_loss_stands_beside_its_rows(html, runs):
+    text = " ".join(Page(html).text)
+    for corpus in ("text8", "planted"):
+        (sentence,) = ntk_loss_sentence([run for run in runs if run.group.corpus == corpus])
+        assert sentence in text
+    assert text.count("it barely trains") == 4  # in the headline and under the losses of each corpus
 
 
 def test_distances_to_the_limit(runs, tmp_path):

@@ -5,6 +5,7 @@ Decisions:
   several, else that of a share of so many questions (too wide for models that answer the same questions, so on the safe side).
 - Where no model solves more than `MIN_ACCURACY` percent, analogies rank nothing, and the headline says that instead.
 - Only muP nets and the dense limit enter the headline; other parametrizations and engines are in the table.
+- That the NTK limit solves nothing is read beside how far its loss moved: at the step size of the others it may barely train.
 """
 
 import math
@@ -14,9 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from w2v_inf.config import Sigmoid
 from w2v_inf.runs import Model, Run, Spread, by_model, group_runs, group_titles, spread
 
 MIN_ACCURACY = 2.0
+MIN_FALL = 10.0
+"""Percent of its start by which a loss must fall for the model to count as trained."""
 PAPER_TEXT8 = {"NTK limit": 0.0, "width 64": 33.35, "width 256": 41.58, "width 1,024": 42.56, "muP limit": 43.31}
 """TP4 (arXiv 2011.14522), CBOW on text8, V = 71,291: word analogy accuracy in percent, by `Model.label`."""
 
@@ -111,7 +115,7 @@ def protocol_sentence(runs: list[Run]) -> str:
 
 
 def headline(runs: list[Run]) -> list[str]:
-    """What the runs of one group show, in sentences: NTK limit, width, muP limit, distance to the limit."""
+    """What the runs of one group show, in sentences: NTK limit, width, muP limit, the NTK limit's loss, distance to the limit."""
     models = {m: own for m, own in by_model(runs).items() if not m.variant and spread(run.accuracy() for run in own).n}
     finite = [m for m in models if m.rank == 1]
     sentences = []
@@ -126,7 +130,7 @@ def headline(runs: list[Run]) -> list[str]:
         )
     else:
         sentences += [*_ntk_sentence(models), *_width_sentence(models, finite), *_limit_sentence(models, finite)]
-    return [*sentences, *_distance_sentence(runs)]
+    return [*sentences, *ntk_loss_sentence(runs), *_distance_sentence(runs)]
 
 
 def _accuracy(runs: list[Run]) -> Spread:
@@ -160,6 +164,25 @@ def _ntk_sentence(models: dict[Model, list[Run]]) -> list[str]:
             f"The NTK limit solves {accuracy:.1f} % of the analogies (chance {chance:.2g} %): it learns no features, as the theory says."
         ]
     return [f"The NTK limit solves {accuracy:.1f} % of the analogies, above chance ({chance:.2g} %): the theory does not expect that."]
+
+
+def ntk_loss_sentence(runs: list[Run]) -> list[str]:
+    """How far the NTK limit's loss moved from that of zero logits, beside the muP limit's (else the widest net's); nothing without it.
+
+    Negatives equal to the target are skipped, so the first examples cost that share less (about 1/V for even counts).
+    """
+    losses = {m: spread(run.number("loss_nats") for run in own).mean for m, own in by_model(runs).items() if not m.variant}
+    losses = {m: loss for m, loss in losses.items() if not math.isnan(loss)}
+    ntk, other = next((m for m in losses if m.rank == 0), None), max(losses, default=None)
+    # The authors' table gives zero logits another loss.
+    if ntk is None or runs[0].config.train.sigmoid is not Sigmoid.exact:
+        return []
+    start = (1 + runs[0].config.stream.num_negatives) * math.log(2)
+    moved = {m: 100 * (loss / start - 1) for m, loss in losses.items()}
+    beside = f"; {other.label} {moved[other]:+.1f} %" if other and other != ntk else ""
+    verdict = ": at the learning rate that all models share it barely trains" if abs(moved[ntk]) < MIN_FALL else ""
+    way = f"from {start:.2f} nats per example at zero logits, (1 + K) log 2, to {losses[ntk]:.2f} in the last epoch"
+    return [f"The NTK limit's loss went {way} ({moved[ntk]:+.1f} %{beside}){verdict}."]
 
 
 def _width_sentence(models: dict[Model, list[Run]], finite: list[Model]) -> list[str]:

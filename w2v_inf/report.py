@@ -25,7 +25,7 @@ from w2v_inf import findings
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
-from w2v_inf.findings import distance_table, format_table, headline, protocol_sentence, result_table
+from w2v_inf.findings import distance_table, format_table, headline, ntk_loss_sentence, protocol_sentence, result_table
 from w2v_inf.plots import Drawing, draw
 from w2v_inf.runs import Run, by_model, find_runs, folders_to_read, group_runs, group_titles, shared_folder
 
@@ -140,7 +140,7 @@ def _section(title: str, runs: list[Run], source: str) -> str:
         _synthetic(runs),
         f"<p>{escape(source)}</p>" if source else "",
         f"<h3>Results</h3>{_table(result_table(runs, findings.QUALITY), 'numbers')}<p>{escape(_result_note(runs))}</p>",
-        f"<h3>Loss and cost</h3>{_table(result_table(runs, findings.COST), 'numbers')}<p>{escape(COST_NOTE)}</p>",
+        f"<h3>Loss and cost</h3>{_table(result_table(runs, findings.COST), 'numbers')}<p>{escape(_cost_note(runs))}</p>",
         *(_figure(drawing) for drawing in _drawings(runs)),
         _optional("Distance to the limit", _table(distance_table(runs), "numbers"), DISTANCE_NOTE),
         _optional("Nearest neighbours", _table(neighbour_table(runs), "text"), f"The {MAX_NEIGHBOURS} nearest by cosine; one run a model."),
@@ -170,6 +170,10 @@ def _result_note(runs: list[Run]) -> str:
     paper = " Paper: TP4's values, CBOW on text8 with V = 71,291." if findings.comparable_with_paper(runs) else ""
     similarity = "WordSim-353 and SimLex-999: Spearman correlation with human scores."
     return f"{protocol_sentence(runs)}. {similarity}{paper}"
+
+
+def _cost_note(runs: list[Run]) -> str:
+    return " ".join([COST_NOTE, *ntk_loss_sentence(runs)])
 
 
 def _synthetic(runs: list[Run]) -> str:
