@@ -1,5 +1,6 @@
 """Figures show the numbers of the runs they were drawn from, and repeat byte for byte."""
 
+import io
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from matplotlib.colors import to_rgb
 from w2v_inf.config import PROJECT_ROOT, Config, Finite, PlotConfig, Text8
 from w2v_inf.config import Figure as FigureName
 from w2v_inf.errors import UserError
+from w2v_inf.evaluate import Places
 from w2v_inf.plots import FIGURES, draw, plot, plot_accuracy, plot_loss, plot_sections, plot_width, save
 from w2v_inf.runs import Model, by_model, find_runs, group_runs, group_titles, spread
 from w2v_inf.triptych import choose_panels, plot_pca
@@ -224,6 +226,60 @@ def test_pca_draws_what_is_there(tmp_path):
         plot_pca(runs)
 
 
+def _places_file(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def _one_array(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+DAMAGED_PLACES = {
+    "empty": b"",
+    "no archive": b"words",
+    "one array": _one_array(np.eye(3)),
+    "an array lacks": _places_file(words=["a"], is_state=[True]),
+    "pickled": _places_file(words=np.array([{}]), is_state=[True], gram=np.eye(1)),
+    "do not fit": _places_file(words=["a", "b"], is_state=[True, False], gram=np.eye(3)),
+    "numbers for kinds": _places_file(words=["a", "b"], is_state=[1, 0], gram=np.eye(2)),
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED_PLACES.values(), ids=DAMAGED_PLACES)
+def test_damaged_places_are_named_in_one_line(tmp_path, damaged):
+    path = make_run(tmp_path / "a", width=64) / "places.npz"
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=f"^{path} is missing or damaged .+: train the run again$"):
+        plot_pca(find_runs([tmp_path]))
+
+
+def test_no_damage_to_places_is_a_traceback(tmp_path):
+    path = tmp_path / "places.npz"
+    whole = (make_run(tmp_path / "a", width=64) / "places.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    cut = [whole[:length] for length in range(0, len(whole), 53)]
+    flipped = [whole[:i] + bytes([rng.integers(256)]) + whole[i + 1 :] for i in rng.integers(len(whole), size=300)]
+    refused = 0
+    for damaged in [*cut, *flipped]:
+        path.write_bytes(damaged)
+        try:
+            Places.load(path)
+        except UserError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+    assert refused > 0.8 * (len(cut) + len(flipped))  # some bytes are dates and the like
+
+
+def test_the_other_figures_are_drawn_without_places(tmp_path, caplog):
+    (make_run(tmp_path / "a", width=64) / "places.npz").write_bytes(b"")
+    assert [drawing.name for drawing in draw(find_runs([tmp_path]), ["pca", "loss"])] == ["loss"]
+    assert "not drawn" in caplog.text and "places.npz is missing or damaged" in caplog.text
+
+
 def test_other_parametrizations_get_their_own_line(tmp_path):
     make_family(tmp_path / "mup", widths=(64, 256), seeds=(0,))
     for width in (64, 256):
@@ -267,6 +323,17 @@ def test_stage_puts_figures_beside_the_runs(tmp_path):
     make_run(tmp_path / "b", width=64, seed=1)
     paths = plot(_config(figure=FigureName.accuracy, runs=[str(tmp_path / "a"), str(tmp_path / "b")]))
     assert paths[0] == tmp_path / "figures" / "accuracy.png"
+
+
+def test_a_folder_of_mixed_runs_gets_a_file_each(tmp_path):
+    for corpus, architecture in (("text8", "cbow"), ("text8", "skipgram"), ("planted", "cbow")):
+        make_run(tmp_path / corpus / architecture / "a", width=64, corpus=corpus, architecture=architecture)
+    (tmp_path / "planted" / "cbow" / "a" / "places.npz").unlink()
+    groups = ["planted-cbow", "text8-cbow", "text8-skipgram"]
+    assert [path.name for path in plot(_config(figure=FigureName.width, runs=[str(tmp_path)])) if path.suffix == ".png"] == [
+        f"width-{group}-5000.png" for group in groups
+    ]
+    assert [drawing.name for drawing in draw(find_runs([tmp_path]), ["pca"])] == [f"pca-{group}-5000" for group in groups[1:]]
 
 
 def test_unwritable_out_is_a_user_error(folder, tmp_path):

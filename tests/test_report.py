@@ -216,6 +216,20 @@ def test_commands_quote_awkward_paths(tmp_path):
     assert """'corpus.path="my texts/a=b, c.txt"'""" in repeat_commands(find_runs([tmp_path]))[0]
 
 
+def test_a_folder_of_mixed_runs_gets_a_section_each(tmp_path):
+    for corpus, architecture in (("text8", "cbow"), ("text8", "skipgram"), ("planted", "cbow")):
+        make_family(tmp_path / corpus / architecture, (64,), (0,), corpus=corpus, architecture=architecture)
+    html = report(Config(corpus=Text8(), model=Finite(), plot=PlotConfig(runs=[str(tmp_path)]))).read_text(encoding="utf-8")
+    sections = {section.split("</h2>")[0]: section for section in html.split("<h2>")}
+    planted, cbow, skipgram = (sections[f"{name}, V = 5,000"] for name in ("planted, CBOW", "text8, CBOW", "text8, skip-gram"))
+    for section in (planted, cbow, skipgram):
+        assert section.count("<figure>") == 5 and section.count("scripts/train.py") == 3
+    assert "corpus=planted" in planted and "corpus=text8" not in planted
+    assert skipgram.count("stream.architecture=skipgram") == 3 and "architecture=skipgram" not in cbow + planted
+    assert "43.31" in cbow and "43.31" not in skipgram + planted  # the paper's value for CBOW on text8
+    assert all(f"<h3>{name}, V = 5,000</h3>" in sections["Result"] for name in ("planted, CBOW", "text8, CBOW", "text8, skip-gram"))
+
+
 def test_stage_writes_beside_the_runs_and_prints_the_path(tmp_path, capsys):
     make_run(tmp_path / "a", width=64)
     path = report(Config(corpus=Text8(), model=Finite(), plot=PlotConfig(runs=[str(tmp_path)])))

@@ -1,8 +1,11 @@
 """The main job at toy size: plan, fallback, going on, and what it refuses."""
 
+import hashlib
 import re
 import subprocess
 import sys
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,9 @@ from w2v_inf.errors import UserError
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 
 
-def run_script(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_script(tmp_path: Path, *arguments: str, start: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     where = [f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs"]
-    command = [sys.executable, str(PROJECT_ROOT / "scripts" / "reproduce.py"), *where, *arguments]
+    command = [sys.executable, *start, str(PROJECT_ROOT / "scripts" / "reproduce.py"), *where, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -47,6 +50,25 @@ def test_the_whole_job_and_going_on(text: Path, tmp_path: Path) -> None:
     again = run_script(tmp_path, *arguments)
     assert again.returncode == 0 and again.stderr.count("(done)") == 6
     assert [s.stat().st_mtime_ns for s in summaries] == before and again.stdout == done.stdout
+
+
+def test_the_whole_job_on_a_local_zip_of_text8(text: Path, tmp_path: Path) -> None:
+    archive, content = tmp_path / "text8.zip", " ".join(text.read_text().split()).encode()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("text8", content)
+    # Only the process that reads the zip checks its text; the runs find it encoded.
+    start = """import dataclasses, runpy, sys
+from w2v_inf.corpus import sources
+_, md5, *sys.argv = sys.argv
+sources.TEXT8 = dataclasses.replace(sources.TEXT8, md5=md5)
+runpy.run_path(sys.argv[0], run_name="__main__")"""
+    options = ["corpus=text8", f"corpus.path={archive}", "reproduce.profile=smoke", "reproduce.widths=[4]"]
+    done = run_script(tmp_path, *options, start=["-c", start, hashlib.md5(content).hexdigest()])
+    assert done.returncode == 0, done.stderr
+    assert "\ntext8, CBOW, V = 14\n" in done.stdout and "43.31" in done.stdout
+    assert "Report: " in done.stdout and (tmp_path / "runs" / "report-text8-cbow-smoke" / "report.html").exists()
+    assert len(list((tmp_path / "runs" / "text8-cbow").glob("*/summary.json"))) == 3
+    assert not list((tmp_path / "data").rglob("*.zip"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -182,10 +181,16 @@ class Places:
     def load(cls, path: Path) -> "Places":
         """Read what `save` wrote. Raises: UserError if it is missing or damaged."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["words"].tolist(), arrays["is_state"], arrays["gram"])
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise UserError(f"{path} is missing or damaged ({str(error).splitlines()[0]}): train the run again") from error
+            # Opened here: numpy leaves the file open when it is not what it expects.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                words, is_state, gram = (arrays[name] for name in ("words", "is_state", "gram"))
+            num_places = len(words)
+            if is_state.shape != (num_places,) or is_state.dtype != bool or gram.shape != (num_places, num_places):
+                raise ValueError("its arrays do not fit together")
+            return cls(words.tolist(), is_state, gram)
+        except Exception as error:  # zipfile and numpy meet damaged bytes with a dozen kinds, some without a message
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"{path} is missing or damaged ({reason}): train the run again") from error
 
 
 @torch.no_grad()
