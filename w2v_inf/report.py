@@ -79,6 +79,8 @@ do better, and the limit best, is an observation: it is checked below.</p>
 LIMITS = (
     "All gradients of a batch are taken at the values before it; the authors' program updates position by position. "
     "The two agree to first order in the step size.",
+    "Positions of a group (stream.group_size) share their negatives (stream.shared_negatives), weighted to K in all: the expected gradient "
+    "is that of K negatives for each, as the authors draw them (and as stream.group_size=1 does here).",
     "All models of a section saw the same options; the step size was not tuned for each width.",
     "Accuracy counts only questions whose four words are in the vocabulary, so numbers at different vocabularies cannot be compared.",
     "In the NTK limit all candidates of a question tie up to rounding; a tie counts as a miss, so its accuracy is 0 rather than chance.",
