@@ -3,7 +3,8 @@
 Each variant is B:G:S (positions a step : positions that share a draw : shared negatives), or gensim. 1:1:- updates after every
 position with its own K negatives; B:G:S:whole gives context words the whole gradient, both as word2vec.c and gensim
 do; B:G:S:bfloat16 holds the limit (--width 0) in 16 bits. One stream of words and windows for all variants of a seed. Prints mean
-+- deviation over seeds of the analogy accuracy and of the last epoch's loss, and CPU seconds (one thread).
++- deviation over seeds of the analogy accuracy, the last epoch's loss, the cosine-Gram distance to the first variant of the
+same seed (of the first variant itself: to its next seed), and CPU seconds (one thread).
 Checked first: one step of every variant equals the slow twin's.
 """
 
@@ -21,8 +22,10 @@ from peers import gensim_model, train_gensim
 
 from w2v_inf import reference
 from w2v_inf.analogy import analogy_accuracy, load_questions
+from w2v_inf.assess import COMMONEST, limit_distance
 from w2v_inf.config import Architecture, Config, ContextGradient, CorpusConfig, Parametrization, Sample, StreamConfig, TextFile, TrainConfig
 from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
+from w2v_inf.evaluate import cosine_table
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
 from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Stream
@@ -33,6 +36,9 @@ VARIANTS = {
     Architecture.cbow: ("1:1:-", "16:16:32", "32:32:32", "64:64:32", "64:64:64", "128:128:64", "256:256:64"),
     Architecture.skipgram: ("1:1:-", "4:4:32", "8:8:32", "16:16:32", "16:16:64"),
 }
+
+
+Result = tuple[dict[str, float], torch.Tensor]
 
 
 def config_of(options: CorpusConfig, architecture: Architecture, variant: str) -> Config:
@@ -70,8 +76,9 @@ def check(stream: Stream, vocab_size: int) -> None:
     np.testing.assert_allclose(model.w, w, atol=1e-12)
 
 
-def run(corpus: EncodedCorpus, vocab: Vocabulary, variant: str, config: Config, width: int, epochs: int, seed: int) -> dict[str, float]:
-    """Train one net; accuracy in percent, the last epoch's loss in nats (nan for gensim), CPU seconds of training."""
+def run(corpus: EncodedCorpus, vocab: Vocabulary, variant: str, config: Config, width: int, epochs: int, seed: int) -> Result:
+    """Train one net; accuracy in percent, the last epoch's loss in nats (nan for gensim), CPU seconds; cosines of common words."""
+    commonest = torch.arange(min(COMMONEST, len(vocab)))
     start, loss = time.process_time(), math.nan
     if variant == "gensim":
         peer = gensim_model(vocab, config, width, seed)
@@ -85,7 +92,7 @@ def run(corpus: EncodedCorpus, vocab: Vocabulary, variant: str, config: Config, 
         loss = train(model, stream_of(corpus, vocab, config, epochs, seed))
     cpu_s = time.process_time() - start
     accuracy = analogy_accuracy(model, load_questions(vocab), ("3cosadd",))["3cosadd"]["total"]["accuracy"]
-    return {"accuracy": accuracy, "loss": loss, "cpu_s": cpu_s}
+    return {"accuracy": accuracy, "loss": loss, "cpu_s": cpu_s}, cosine_table(model, commonest, commonest)
 
 
 def train(model: LinearModel, stream: Stream) -> float:
@@ -120,13 +127,19 @@ def main() -> None:
     vocab = select_vocabulary(corpus, options)
     print(f"{architecture.value}, V={len(vocab):,}, width {args.width or 'infinite'}, {args.epochs} epochs, {args.seeds} seeds")
     rows: dict[str, Any] = {}
+    first: list[torch.Tensor] = []
     for variant in args.variants or VARIANTS[architecture]:
         config = config_of(options, architecture, variant)
         if variant != "gensim":
             check(stream_of(corpus, vocab, config, args.epochs, 0), len(vocab))
         runs = [run(corpus, vocab, variant, config, args.width, args.epochs, seed) for seed in range(args.seeds)]
-        rows[variant] = runs
-        texts = [f"{key} {mean_and_deviation([r[key] for r in runs])}" for key in ("accuracy", "loss", "cpu_s")]
+        tables = [table for _, table in runs]
+        # The first variant is compared with itself under the next seed: what another stream (and start) alone makes.
+        others = first or tables[1:] + tables[:1]
+        first = first or tables
+        measured = [row | {"gram_error": limit_distance(a, b)["gram_error"]} for (row, a), b in zip(runs, others, strict=True)]
+        rows[variant] = measured
+        texts = [f"{key} {mean_and_deviation([row[key] for row in measured])}" for key in ("accuracy", "loss", "gram_error", "cpu_s")]
         print(f"{variant:12} {'   '.join(texts)}", flush=True)
     if args.json:
         args.json.write_text(json.dumps({"options": vars(args) | {"json": None}, "runs": rows}, indent=1) + "\n")
