@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--max-vocab", type=int, default=7670)
     parser.add_argument("--tokens", type=int, default=400_000, help="first tokens of the corpus that are trained on")
     parser.add_argument("--widths", type=int, nargs="*", default=[64, 256, 1024, LIMIT], help="0: the dense limit")
+    parser.add_argument("--architectures", nargs="*", default=[a.value for a in Architecture])
+    parser.add_argument("--shared-negatives", type=int, default=0, help="S; 0: the default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -92,8 +94,9 @@ def main() -> None:
     about = machine.describe()
     print(f"{words:,} words, V={len(vocab):,}; {about}")
     rows: list[dict[str, Any]] = []
-    for architecture in Architecture:
-        config = Config(corpus=options, stream=StreamConfig(architecture=architecture))
+    for architecture in map(Architecture, args.architectures):
+        stream = StreamConfig(architecture=architecture, shared_negatives=args.shared_negatives)
+        config = Config(corpus=options, stream=stream)
         for width in args.widths:
             programs = {"ours": ours(corpus, vocab, config, width)}
             if width != LIMIT:
