@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 def train(model: LinearModel, batches: list[Batch]) -> tuple[float, float]:
     """CPU and wall microseconds a position."""
-    positions = len(batches) * 64
+    positions = sum(len(batch.target) for batch in batches)
     cpu, wall = time.process_time(), time.perf_counter()
     for k in range(0, len(batches), BATCHES_AT_ONCE):
         model.update_all(batches[k : k + BATCHES_AT_ONCE])
@@ -56,7 +56,7 @@ def against_vocabulary(options: CorpusConfig, corpus: EncodedCorpus, sizes: list
         stream = cbow_stream(options, size, corpus)
         vocab_size = len(stream.counts)
         check(stream, vocab_size)
-        batches = list(islice(stream.epoch(0), 60))
+        batches = list(islice(stream.epoch(0), 120))
         model = model_of(vocab_size, 0, 0)
         model.weight_decay = 0.001
         train(model, batches)
@@ -103,7 +103,7 @@ def threads(options: CorpusConfig, corpus: EncodedCorpus, widths: list[int], max
     rows = []
     stream = cbow_stream(options, max_vocab, corpus)
     for width in widths:
-        batches = list(islice(stream.epoch(0), 60 if width == 0 else 600))
+        batches = list(islice(stream.epoch(0), 120 if width == 0 else 2400))
         losses, walls = {}, {1: [], 2: []}
         for _ in range(rounds):
             for num_threads in walls:

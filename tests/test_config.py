@@ -32,7 +32,7 @@ from w2v_inf.errors import UserError
         ("train.weight_decay=-1", "train.weight_decay must be 0 or more, got -1.0"),
         ("model.name=ntk_limit", "model.name must be finite here: choose with model=NAME, got ntk_limit"),
         ("corpus.name=../x", "corpus.name must be sample here"),
-        ("stream.group_size=128", "stream.group_size must be at most stream.batch_size = 64, got 128"),
+        ("stream.group_size=128", "stream.group_size must be at most stream.batch_size = 32, got 128"),
         ("corpus=file", "corpus.path must be the path of a text file"),
         ("model.parametrization=custom", "model.exponents must be five numbers"),
         ("model.exponents=[1,2]", "model.exponents must be five numbers"),
@@ -59,7 +59,7 @@ def test_hydra_refuses_what_a_group_member_does_not_have(overrides: list[str]) -
 
 def test_defaults_depend_on_the_architecture() -> None:
     cbow, skipgram = config_of(), config_of("stream.architecture=skipgram")
-    assert (cbow.train.lr, cbow.stream.batch_size, cbow.stream.group_size, cbow.stream.shared_negatives) == (0.05, 64, 64, 32)
+    assert (cbow.train.lr, cbow.stream.batch_size, cbow.stream.group_size, cbow.stream.shared_negatives) == (0.05, 32, 32, 16)
     stream = skipgram.stream
     assert (skipgram.train.lr, stream.batch_size, stream.group_size, stream.shared_negatives) == (0.025, 16, 16, 64)
     assert config_of("stream.architecture=skipgram", "train.lr=0.1", "stream.batch_size=8").stream.group_size == 8

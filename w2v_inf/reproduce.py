@@ -44,7 +44,7 @@ CHOSEN_HERE = {
     "experiment=": "reproduce.profile chooses the experiment",
     "num_threads=": "one thread a run, one run a core",
 }
-COST_US = {Architecture.cbow: (1.2, 0.0075), Architecture.skipgram: (3.5, 0.0155)}
+COST_US = {Architecture.cbow: (1.0, 0.005), Architecture.skipgram: (3.5, 0.0155)}
 """CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
 NTK_COLUMNS = 2500
 """Columns of a finite net that costs as much as the NTK limit's scattered table."""

@@ -25,7 +25,7 @@ from w2v_inf.vocab import Vocabulary
 
 log = logging.getLogger(__name__)
 
-BATCHES_AT_ONCE = 64
+BATCHES_AT_ONCE = 128
 """Batches that a model gets in one call: compiled models stay in compiled code for a while."""
 REPORTS_PER_EPOCH = 20
 SHOWN_EVERY_S = 10.0
