@@ -206,3 +206,18 @@ def test_one_word_documents_give_nothing() -> None:
     tokens = np.arange(6, dtype=np.int32) % 3
     alone = Stream(tokens, np.arange(7), np.array([2, 2, 2]), options_of(subsample_threshold=0), 1, 0.05, 0)
     assert list(alone.epoch(0)) == []
+
+
+@pytest.mark.parametrize("architecture", list(Architecture))
+@pytest.mark.parametrize("group_size", [1, 4])
+def test_an_epoch_can_start_anywhere(architecture: Architecture, group_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "BLOCK", 100)
+    source = make(options_of(architecture=architecture, group_size=group_size, num_negatives=5, batch_size=8))
+    everything = [batch_bytes(batch) for batch in source.epoch(1)]
+    for skip in (0, 1, 5, 17, len(everything) - 1, len(everything), len(everything) + 3):
+        assert [batch_bytes(batch) for batch in source.epoch(1, skip)] == everything[skip:]
+
+
+def batch_bytes(batch: stream.Batch) -> tuple:
+    ids = (batch.context, batch.target, batch.noise, batch.noise_row)
+    return *(a.tobytes() for a in ids), batch.noise_weight, batch.lr, batch.words_seen

@@ -56,6 +56,11 @@ class Sigmoid(Enum):
     tp4 = "tp4"
 
 
+class Resume(Enum):
+    auto = "auto"
+    never = "never"
+
+
 class Cleaning(Enum):
     text8 = "text8"
     unicode = "unicode"
@@ -259,6 +264,8 @@ class TrainConfig:
     word2vec.c and gensim do (steps on u about 9 times larger in CBOW; the same in skip-gram)."""
     sigmoid: Sigmoid = Sigmoid.exact
     """exact, or the look-up table of the authors' program with its off-by-0.19 slip (tp4)."""
+    resume: Resume = Resume.auto
+    """auto: an interrupted run goes on from its last checkpoint; never: it starts anew, without its checkpoints."""
 
     def __post_init__(self) -> None:
         _check("train.epochs", self.epochs, 1 <= self.epochs <= 10_000, "from 1 to 10,000")

@@ -1,26 +1,30 @@
 """The run folder: its name, its files, and how they are written.
 
 config.yaml (resolved options), environment.json, vocab.tsv (the word of each row), metrics.jsonl (progress and evaluations as they
-happen), and at the end model.safetensors, places.npz and summary.json. summary.json comes last: a folder without it is not a
-finished run.
+happen), checkpoints while it trains (`checkpoint.py`), and at the end model.safetensors, places.npz and summary.json. summary.json
+comes last: a folder without it is not a finished run.
 """
 
 import dataclasses
+import fcntl
 import json
 import logging
+import os
 import platform
 import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from w2v_inf import config as options
 from w2v_inf.config import PROJECT_ROOT, Config, Finite, ModelConfig, Parametrization, StreamConfig, TextFile
@@ -30,7 +34,6 @@ from w2v_inf.models import Model
 
 SUMMARY, CONFIG, STATE, METRICS = "summary.json", "config.yaml", "model.safetensors", "metrics.jsonl"
 PLACES, VOCABULARY = "places.npz", "vocab.tsv"
-ROWS_READ = 1024
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ def run_folder(config: Config) -> Path:
     """
     if config.run_dir:
         return Path(config.run_dir)
-    named = {"name", "path", "architecture", "width", "parametrization", "exponents"}
+    named = {"name", "path", "architecture", "width", "parametrization", "exponents", "resume"}
     parts = [model_label(config.model), f"seed{config.seed}"]
     usual = Config(stream=StreamConfig(architecture=config.stream.architecture))
     for group in (config.corpus, config.stream, config.model, config.train):
@@ -84,6 +87,7 @@ def _required(group: Any) -> dict[str, Any]:
 def trained_options(config: Config) -> dict[str, Any]:
     """The options that decide what is trained and measured; those of figures and machine are left out."""
     groups = {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")}
+    del groups["train"]["resume"]
     return groups | {"seed": config.seed, "evaluate": {"embedding": config.evaluate.embedding}}
 
 
@@ -94,24 +98,51 @@ def is_finished(folder: Path, config: Config, corpus_checksum: str) -> bool:
     """
     if not (folder / SUMMARY).exists():
         return False
-    difference = _first_difference(trained_options(options.read(folder / CONFIG)), trained_options(config))
-    if difference:
-        raise UserError(f"{folder} holds a run with other options ({difference}): choose another run_dir or delete the folder")
-    trained_on = read_json(folder / SUMMARY)["corpus_checksum"]
-    if trained_on != corpus_checksum:
-        text = f"checksum {trained_on[:12]} there, {corpus_checksum[:12]} here"
-        raise UserError(f"{folder} holds a run on another text ({text}): choose another run_dir or delete the folder")
+    check_same_run(folder, config, corpus_checksum, read_json(folder / SUMMARY)["corpus_checksum"], "delete the folder")
     return True
 
 
-def start_run(folder: Path, config: Config) -> None:
-    """Make the folder and write the options; metrics start anew. Raises: UserError if it cannot be written."""
+def check_same_run(folder: Path, config: Config, corpus_checksum: str, trained_on: str, advice: str) -> None:
+    """Raises: UserError if the folder's run has other options, or `trained_on`, its text's checksum, is not this text's."""
+    difference = _first_difference(trained_options(options.read(folder / CONFIG)), trained_options(config))
+    if difference:
+        raise UserError(f"{folder} holds a run with other options ({difference}): choose another run_dir or {advice}")
+    if trained_on != corpus_checksum:
+        text = f"checksum {trained_on[:12]} there, {corpus_checksum[:12]} here"
+        raise UserError(f"{folder} holds a run on another text ({text}): choose another run_dir or {advice}")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the run folder, and keep other processes from training in it. Raises: UserError if one does, or it cannot be made."""
+    descriptor = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        options.save(config, folder / CONFIG)
-        (folder / METRICS).write_text("")
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise UserError(f"run_dir={folder} cannot be written ({error.strerror}): choose another folder") from error
+        if descriptor is None:
+            raise _not_writable(folder, error) from error
+        os.close(descriptor)
+        raise UserError(f"another process is training in run_dir={folder}: wait for it, or choose another folder") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)  # and so the lock; the kernel does it for a process that is killed
+
+
+def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
+    """Write the options and keep so much of the metrics. Raises: UserError if the folder cannot be written."""
+    try:
+        options.save(config, folder / CONFIG)
+        with open(folder / METRICS, "a") as file:
+            file.truncate(metrics_bytes)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"run_dir={folder} cannot be written ({error.strerror}): choose another folder")
 
 
 def _first_difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:
@@ -143,17 +174,13 @@ def save_state(folder: Path, model: Model) -> None:
 
 
 def load_state(folder: Path, model: Model) -> None:
-    """Fill the model from a run folder, a stretch of rows at a time. Raises: UserError if the file is missing or damaged."""
+    """Fill the model from a run folder; the file is mapped, not read whole. Raises: UserError if it is missing or damaged."""
     path = folder / STATE
     if not path.exists():
         raise UserError(f"{path} not found: run python scripts/train.py run_dir={folder} first")
     try:
-        with safe_open(path, "pt") as file:
-            for name, tensor in model.state().items():
-                rows = file.get_slice(name)
-                for start in range(0, len(tensor), ROWS_READ):
-                    tensor[start : start + ROWS_READ] = rows[start : start + ROWS_READ]
-    except (SafetensorError, OSError, RuntimeError) as error:
+        model.load(load_file(path))
+    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): delete {folder} and train again") from error
 
 

@@ -4,22 +4,22 @@ import logging
 import math
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-from w2v_inf import records
+from w2v_inf import checkpoint, records
 from w2v_inf.analogy import load_questions
-from w2v_inf.config import Config, Finite, MupLimit
+from w2v_inf.config import Config, Finite, MupLimit, Resume
 from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluate import evaluate_model, place_gram
 from w2v_inf.files import write_json
-from w2v_inf.models import GIB, build_model, model_bytes, pick_device
-from w2v_inf.models.team import use_threads
+from w2v_inf.interruption import Interruption, noting_interruptions
+from w2v_inf.models import GIB, Model, build_model, model_bytes, pick_device, team
 from w2v_inf.stream import Stream
 from w2v_inf.vocab import Vocabulary
 
@@ -35,20 +35,29 @@ SHOWN_EVERY_S = 10.0
 def train(config: Config) -> Path:
     """Train the configured model and return its run folder; a finished run with the same options is left as it is.
 
+    An interrupted run goes on from its last checkpoint, to the same bits (train.resume=auto).
     Raises: UserError for a corpus that cannot be had, a model that does not fit, a run folder with another run in it,
-      a loss that is not finite, or no space.
+      a loss that is not finite, or no space; KeyboardInterrupt and SystemExit once an interrupted run is saved.
     """
     set_threads(config)
     folder = records.run_folder(config)
     corpus, vocab = load_corpus(config)
     if records.is_finished(folder, config, corpus.info["tokens_sha256"]):
+        checkpoint.remove_all(folder)  # a run killed at its very end has some
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
     model = build_model(config, len(vocab))
-    records.start_run(folder, config)
+    with records.alone_in(folder), noting_interruptions() as interruption:
+        return train_model(model, folder, config, corpus, vocab, interruption)
+
+
+def train_model(model: Model, folder: Path, config: Config, corpus: EncodedCorpus, vocab: Vocabulary, interruption: Interruption) -> Path:
+    """Train `model` from its start or the folder's last checkpoint; `interruption` is looked at between calls of the model."""
+    device = pick_device(config.device)
+    keeper = checkpoint.Keeper(folder, folder / records.METRICS, model, made_with(corpus, device))
+    tally = resume_or_start(keeper, config)
     vocab.save(folder / records.VOCABULARY)
     records.reset_peak_rss()
-    device = pick_device(config.device)
     write_json(folder / "environment.json", records.environment(config, device, corpus.info["tokens_sha256"]))
     size = f"{model_bytes(config.model, len(vocab)) / GIB:.2f} GiB"
     facts = [records.model_label(config.model), f"V={len(vocab):,}", config.stream.architecture.value, f"{size} on {device}"]
@@ -56,15 +65,20 @@ def train(config: Config) -> Path:
 
     questions = load_questions(vocab)
     stream = Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
-    meter = Meter(folder, stream)
-    evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
-    log_evaluation(evaluation, meter, 0)
-    for epoch in range(config.train.epochs):
+    meter = Meter(folder, stream, tally)
+    evaluation = {}
+    if tally.steps == 0:
+        evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
+        log_evaluation(evaluation, meter, 0)
+    for epoch in range(tally.epoch, config.train.epochs):
         meter.go_on()
-        batches = stream.epoch(epoch)
+        batches = stream.epoch(epoch, skip=tally.batches)
         while some := list(islice(batches, BATCHES_AT_ONCE)):
             for batch, loss in zip(some, model.update_all(some), strict=True):
                 meter.count(loss, len(batch.target), batch.words_seen, batch.lr)
+            if interruption.number:
+                save_and_stop(keeper, meter, interruption)
+            keeper.save_if_due(meter.state)
         meter.end_epoch(epoch + 1)
         evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
         log_evaluation(evaluation, meter, epoch + 1)
@@ -72,14 +86,54 @@ def train(config: Config) -> Path:
     records.save_state(folder, model)
     place_gram(model, vocab, config.evaluate.embedding).save(folder / records.PLACES)
     write_json(folder / records.SUMMARY, summarise(config, corpus, vocab, meter, device) | {"evaluation": evaluation})
+    checkpoint.remove_all(folder)
     return folder
+
+
+def made_with(corpus: EncodedCorpus, device: torch.device) -> dict[str, Any]:
+    """What a run must be gone on with: the text, or the result would be another's; threads and device, for its bits."""
+    return {"corpus_checksum": corpus.info["tokens_sha256"], "num_threads": team.size(), "device": str(device)}
+
+
+def resume_or_start(keeper: checkpoint.Keeper, config: Config) -> "Tally":
+    """Put the model and the metrics where the last checkpoint left them, or make the folder ready for a start.
+
+    Raises: UserError if the folder's checkpoint is of a run with other options or on another text.
+    """
+    folder, here = keeper.folder, keeper.made_with
+    checkpoint.remove_drafts(folder)
+    found = checkpoint.newest(folder, keeper.metrics) if config.train.resume is Resume.auto else None
+    if found is None:
+        checkpoint.remove_all(folder)
+        records.start_run(folder, config)
+        return Tally()
+    there = found.made_with
+    advice = "start this one anew with train.resume=never"
+    records.check_same_run(folder, config, here["corpus_checksum"], there["corpus_checksum"], advice)
+    records.start_run(folder, config, found.metrics_bytes)
+    keeper.model.load(found.state)
+    tally = Tally(**found.tally)
+    log.info("%s: going on at step %s of %s", folder, f"{tally.steps:,}", found.path.name)
+    for name in ("num_threads", "device"):
+        if there[name] != here[name]:
+            log.warning("%s was %s until there and is %s now: the last bits of the result may differ", name, there[name], here[name])
+    return tally
+
+
+def save_and_stop(keeper: checkpoint.Keeper, meter: "Meter", interruption: Interruption) -> NoReturn:
+    """Keep an interrupted run and stop as the signal asks."""
+    path = keeper.save(meter.state)
+    _clear_line()
+    where = f"{path}: the same command goes on from there" if path else f"checkpoints before it, if any, are in {keeper.folder}"
+    log.info("interrupted after step %s; %s", f"{meter.tally.steps:,}", where)
+    interruption.act()
 
 
 def set_threads(config: Config) -> None:
     """Take `num_threads` CPU threads, in torch and in our own loops, or every core if 0."""
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    use_threads(config.num_threads)
+    team.use_threads(config.num_threads)
 
 
 def load_corpus(config: Config) -> tuple[EncodedCorpus, Vocabulary]:
@@ -89,80 +143,110 @@ def load_corpus(config: Config) -> tuple[EncodedCorpus, Vocabulary]:
 
 
 @dataclass
+class Tally:
+    """Where a run stands, as a checkpoint keeps it."""
+
+    epoch: int = 0
+    """Epochs that are over."""
+    batches: int = 0
+    """Of the epoch that has begun."""
+    steps: int = 0
+    examples: int = 0
+    words_seen: int = 0
+    next_report: int = 0
+    lr: float = 0.0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Losses and examples since the last report, nats and number."""
+    epoch_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """The same since the epoch began."""
+    epoch_loss: float = 0.0
+    """Of the last whole epoch, nats an example."""
+
+
+@dataclass
 class Meter:
     """Counts what happens and says it: metrics.jsonl in equal steps of the text, stderr as time passes."""
 
     folder: Path
     stream: Stream
-    steps: int = 0
-    examples: int = 0
-    words_seen: int = 0
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    epoch_loss: float = math.nan
-    _epoch_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    _sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    tally: Tally = field(default_factory=Tally)
     _wall: float = field(default_factory=time.perf_counter)
     _cpu: float = field(default_factory=time.process_time)
-    _next_report: int = 0
-    _lr: float = math.nan
     _last_shown: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        self._next_report = self._interval
+        self.tally.next_report = self.tally.next_report or self._interval
 
     @property
     def _interval(self) -> int:
         return max(1, self.stream.words_per_epoch // REPORTS_PER_EPOCH)
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """The tally now, within an epoch, ready for JSON."""
+        wall_s, cpu_s = self._times()
+        return asdict(self.tally) | {"wall_s": wall_s, "cpu_s": cpu_s}
+
     def count(self, loss: float, num_examples: int, words_seen: int, lr: float) -> None:
         """One step is done; `loss` in nats per example. Raises: UserError if it is not finite."""
-        self.steps += 1
-        self._lr = lr
+        tally = self.tally
+        tally.steps += 1
+        tally.batches += 1
+        tally.lr = lr
         if not math.isfinite(loss):
             epoch = words_seen / self.stream.words_per_epoch
             raise UserError(
-                f"the loss is {loss} at step {self.steps:,} (epoch {epoch:.2f}): lower train.lr (now {self.stream.lr:g}) "
-                f"or stream.batch_size (now {self.stream.config.batch_size}); what was logged is in {self.folder}"
+                f"the loss is {loss} at step {tally.steps:,} (epoch {epoch:.2f}): lower train.lr (now {self.stream.lr:g}) "
+                f"or stream.batch_size (now {self.stream.config.batch_size}); what was logged, and the last checkpoint if there is "
+                f"one, is in {self.folder}"
             )
-        self.examples += num_examples
-        for sums in (self._sums, self._epoch_sums):
+        tally.examples += num_examples
+        for sums in (tally.sums, tally.epoch_sums):
             sums[0] += loss * num_examples
             sums[1] += num_examples
-        if words_seen >= self._next_report:
-            self._next_report += self._interval
-            self._report(words_seen, lr)
+        if words_seen >= tally.next_report:
+            tally.next_report += self._interval
+            self._report(words_seen)
 
     def end_epoch(self, epoch: int) -> None:
         """Close an epoch and stop the clocks. Raises: UserError if the corpus gave no example."""
-        if not self._epoch_sums[1]:
+        tally = self.tally
+        if not tally.epoch_sums[1]:
             raise UserError("the corpus has no two words that meet in a window: raise stream.subsample_threshold or take a longer text")
-        self.words_seen = epoch * self.stream.words_per_epoch
-        self.epoch_loss = self._epoch_sums[0] / self._epoch_sums[1]
-        self._epoch_sums = [0.0, 0.0]
-        if self._sums[1]:
-            self._report(self.words_seen, self._lr)
-        self.wall_s += time.perf_counter() - self._wall
-        self.cpu_s += time.process_time() - self._cpu
+        tally.words_seen = epoch * self.stream.words_per_epoch
+        tally.epoch_loss = tally.epoch_sums[0] / tally.epoch_sums[1]
+        tally.epoch_sums = [0.0, 0.0]
+        tally.epoch, tally.batches = epoch, 0
+        if tally.sums[1]:
+            self._report(tally.words_seen)
+        tally.wall_s, tally.cpu_s = self._times()
 
     def go_on(self) -> None:
         """Start the clocks of an epoch."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def _report(self, words_seen: int, lr: float) -> None:
-        wall_s = self.wall_s + time.perf_counter() - self._wall
+    def _times(self) -> tuple[float, float]:
+        """Wall and CPU seconds of training so far."""
+        wall_s, cpu_s = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        return self.tally.wall_s + wall_s, self.tally.cpu_s + cpu_s
+
+    def _report(self, words_seen: int) -> None:
+        wall_s, _ = self._times()
+        tally = self.tally
         line = {
             "event": "progress",
-            "step": self.steps,
+            "step": tally.steps,
             "epoch": words_seen / self.stream.words_per_epoch,
             "words_seen": words_seen,
-            "loss": self._sums[0] / self._sums[1],
-            "lr": lr,
+            "loss": tally.sums[0] / tally.sums[1],
+            "lr": tally.lr,
             "words_per_s": words_seen / wall_s,
             "rss_bytes": records.rss_bytes(),
             "elapsed_s": wall_s,
         }
-        self._sums = [0.0, 0.0]
+        tally.sums = [0.0, 0.0]
         records.append_metrics(self.folder, line)
         live = sys.stderr.isatty()
         if live or time.perf_counter() - self._last_shown >= SHOWN_EVERY_S:
@@ -181,6 +265,11 @@ def _show(line: dict[str, Any], epochs: int, live: bool) -> None:
     print(f"\r{text}\033[K" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
 
 
+def _clear_line() -> None:
+    """Where progress is rewritten in place, make room for a line of the log."""
+    print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
+
+
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
@@ -188,20 +277,20 @@ def _duration(seconds: float) -> str:
 def log_evaluation(evaluation: dict[str, Any], meter: Meter, epoch: int) -> None:
     """Keep what was measured after an epoch (0: before training), and say the accuracy."""
     parts = ("total", "semantic", "syntactic")
-    line = {"event": "evaluation", "epoch": epoch, "words_seen": epoch * meter.stream.words_per_epoch, "elapsed_s": meter.wall_s}
+    line = {"event": "evaluation", "epoch": epoch, "words_seen": epoch * meter.stream.words_per_epoch, "elapsed_s": meter.tally.wall_s}
     line |= {"analogy": {part: evaluation["analogy"]["3cosadd"][part] for part in parts}}
     line |= {"analogy_3cosmul": {part: evaluation["analogy"]["3cosmul"][part] for part in parts}}
     records.append_metrics(meter.folder, line | {"similarity": evaluation["similarity"]})
     total = line["analogy"]["total"]
     accuracy = "no question in the vocabulary" if total["accuracy"] is None else f"analogies {total['accuracy']:.2f} %"
-    print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
-    loss = "" if epoch == 0 else f"  loss {meter.epoch_loss:.4f} nats"
+    _clear_line()
+    loss = "" if epoch == 0 else f"  loss {meter.tally.epoch_loss:.4f} nats"
     log.info("epoch %d/%d%s  %s (%s of %s questions)", epoch, meter.stream.epochs, loss, accuracy, total["questions"], total["total"])
 
 
 def summarise(config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: Meter, device: torch.device) -> dict[str, Any]:
     """summary.json, less the evaluation."""
-    model = config.model
+    model, tally = config.model, meter.tally
     return {
         "model": model.name,
         "engine": model.engine.value if isinstance(model, MupLimit) else None,
@@ -215,13 +304,13 @@ def summarise(config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: M
         "tokens": len(corpus.tokens),
         "tokens_in_vocab": meter.stream.words_per_epoch,
         "epochs": config.train.epochs,
-        "steps": meter.steps,
-        "examples": meter.examples,
+        "steps": tally.steps,
+        "examples": tally.examples,
         "seed": config.seed,
-        "loss_nats": meter.epoch_loss,
-        "wall_s": meter.wall_s,
-        "cpu_s": meter.cpu_s,
-        "words_per_s": meter.words_seen / meter.wall_s,
+        "loss_nats": tally.epoch_loss,
+        "wall_s": tally.wall_s,
+        "cpu_s": tally.cpu_s,
+        "words_per_s": tally.words_seen / tally.wall_s,
         "peak_rss_bytes": records.rss_bytes(peak=True),
         "device": str(device),
         "corpus_checksum": corpus.info["tokens_sha256"],

@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from w2v_inf.errors import UserError
+from w2v_inf.files import sync
 from w2v_inf.vocab import Vocabulary
 
 FORMAT_VERSION = 1
@@ -212,7 +213,7 @@ def _writing(folder: Path) -> Iterator[Path]:
         draft.mkdir(parents=True)
         yield draft
         for file in draft.iterdir():
-            _sync(file)
+            sync(file)
         _publish(draft, folder)
     except OSError as error:
         raise _write_error(error, folder, draft) from error
@@ -221,22 +222,14 @@ def _writing(folder: Path) -> Iterator[Path]:
 
 
 def _publish(draft: Path, folder: Path) -> None:
-    _sync(draft)
+    sync(draft)
     try:
         draft.rename(folder)
     except OSError:
         # Another process was first: same name, same content.
         if not folder.is_dir():
             raise
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder.parent)
 
 
 def _write_error(error: OSError, folder: Path, draft: Path) -> UserError:

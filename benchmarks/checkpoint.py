@@ -1,0 +1,83 @@
+"""What does checkpointing cost? Seconds to write and to take up a checkpoint, by size, and its share of a run's time.
+
+The run is the exact limit on the sample corpus (or --text), its checkpoints as close as their cost allows
+(`checkpoint.SHARE`), without the shortest interval of a minute. Checked first: what is taken up equals what was written.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from w2v_inf import checkpoint, train
+from w2v_inf.config import PROJECT_ROOT, Config, load, register
+from w2v_inf.models.linear import init_mup_limit
+
+
+def time_one(vocab_size: int, folder: Path) -> dict[str, float]:
+    """Write and take up one checkpoint of the exact limit."""
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text("")
+    model, other = init_mup_limit(vocab_size, 0.0), init_mup_limit(vocab_size, 0.0)
+    model.w.normal_(generator=torch.Generator().manual_seed(0))
+    start = time.monotonic()
+    checkpoint.save(folder, model.state(), {"steps": 1}, metrics, {})
+    written = time.monotonic()
+    found = checkpoint.newest(folder, metrics)
+    assert found is not None
+    other.load(found.state)
+    result = {"gib": checkpoint.num_bytes(model.state()) / 2**30, "save_s": written - start, "load_s": time.monotonic() - written}
+    assert torch.equal(model.u, other.u) and torch.equal(model.w, other.w)
+    checkpoint.remove_all(folder)
+    return result
+
+
+def share_of_run(config: Config) -> dict[str, Any]:
+    """Train, timing the checkpoints from outside."""
+    spent: list[float] = []
+    save = checkpoint.Keeper.save
+
+    def timed(self: checkpoint.Keeper, tally: dict[str, Any]) -> Path | None:
+        start = time.monotonic()
+        path = save(self, tally)
+        spent.append(time.monotonic() - start)
+        return path
+
+    checkpoint.Keeper.save = timed
+    folder = train.train(config)
+    wall_s = json.loads((folder / "summary.json").read_text())["wall_s"]
+    return {"checkpoints": len(spent), "seconds": sum(spent), "wall_s": wall_s, "percent": 100 * sum(spent) / wall_s}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
+    parser.add_argument("--vocab", type=int, nargs="+", default=[1000, 4000, 8000])
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    register()
+    checkpoint.SHORTEST_INTERVAL_S = 0.0
+    with tempfile.TemporaryDirectory(dir=PROJECT_ROOT) as root:  # not in /tmp, which may be memory
+        sizes = {vocab_size: time_one(vocab_size, Path(root)) for vocab_size in args.vocab}
+        corpus = ["corpus=file", f"corpus.path={args.text}"] if args.text else ["corpus=sample"]
+        small = ["model=mup_limit", "corpus.max_vocab=4000", "train.epochs=8", "num_threads=1", f"run_dir={root}/run"]
+        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+            run = share_of_run(load(compose("config", overrides=[*corpus, *small])))
+    for vocab_size, row in sizes.items():
+        apart_min = max(60.0, row["save_s"] / checkpoint.SHARE) / 60
+        times = f"saved in {row['save_s']:.2f} s, taken up in {row['load_s']:.2f} s, {apart_min:.1f} minutes apart"
+        print(f"V={vocab_size:,} ({row['gib']:.2f} GiB): {times}")
+    print(f"run: {run['checkpoints']} checkpoints in {run['seconds']:.2f} of {run['wall_s']:.1f} s, {run['percent']:.2f} %")
+    if args.json:
+        args.json.write_text(json.dumps({"sizes": sizes, "run": run}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

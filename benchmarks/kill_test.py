@@ -1,0 +1,134 @@
+"""Does a run that is killed at any moment and started again end with the same bits as one that was not?
+
+Trains a small run of every model, storage and architecture once in peace. Then, --kills times: starts one of them, kills it
+(SIGKILL) after a random time, starts it again, until so many kills have hit; and compares the run that came out of it: the
+bytes of model.safetensors, every loss and evaluation of metrics.jsonl, the final evaluation. Checkpoints are written all
+the time here, so that many kills hit one half-written. Not a timing.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from w2v_inf import checkpoint, train
+from w2v_inf.config import PROJECT_ROOT, Config, load, register
+
+MODELS = {
+    "width 16": ["model=finite", "model.width=16"],
+    "muP limit": ["model=mup_limit"],
+    "muP limit, bfloat16": ["model=mup_limit", "model.storage=bfloat16"],
+    "muP limit, random output start": ["model=mup_limit", "model.output_init_scale=0.5"],
+    "NTK limit": ["model=ntk_limit"],
+}
+SMALL = ["corpus.max_vocab=200", "corpus=sample", "train.epochs=2", "num_threads=1", "device=cpu", "train.lr=0.01"]
+TIMES = ("elapsed_s", "words_per_s", "rss_bytes")
+
+
+def config_of(folder: Path, *overrides: str) -> Config:
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        return load(compose("config", overrides=[*SMALL, *overrides, f"run_dir={folder}"]))
+
+
+def start(config: Config) -> int:
+    """Train in a process of its own, forked so that nothing is imported or compiled again; returns its id."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            train.train(config)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All of a finished run but its times."""
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((folder / "summary.json").read_text())
+    return {
+        "model": (folder / "model.safetensors").read_bytes(),
+        "places": (folder / "places.npz").read_bytes(),
+        "metrics": [{key: value for key, value in line.items() if key not in TIMES} for line in metrics],
+        "summary": {key: summary[key] for key in ("evaluation", "loss_nats", "steps", "examples")},
+        "left": sorted(path.name for path in folder.iterdir()),
+    }
+
+
+def hit_by_kills(config: Config, folder: Path, lasts_s: float, rng: random.Random, kills: int, tally: Counter[str]) -> int:
+    """Run to the end through at most `kills` kills, spread over about its length; returns how many hit."""
+    hits = 0
+    while True:
+        pid = start(config)
+        if hits < kills:
+            time.sleep(rng.uniform(0.02, lasts_s))
+        ended, status = os.waitpid(pid, os.WNOHANG if hits < kills else 0)
+        if ended:
+            if status:
+                sys.exit(f"{folder}: a run failed")
+            return hits
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        hits += 1
+        half_written = any(folder.glob(".[0-9]*-checkpoint-*"))
+        whole = any(folder.glob("checkpoint-*.json"))
+        tally["while a checkpoint was written" if half_written else "between checkpoints" if whole else "before the first checkpoint"] += 1
+        if (folder / "summary.json").exists():
+            tally["after the summary"] += 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    register()
+    checkpoint.SHORTEST_INTERVAL_S, checkpoint.SHARE, train.BATCHES_AT_ONCE = 0.0, 1e9, 64
+    rng, tally = random.Random(args.seed), Counter[str]()
+
+    with tempfile.TemporaryDirectory() as root:
+        cases = [(name, architecture) for architecture in ("cbow", "skipgram") for name in MODELS]
+        overrides = {case: [*MODELS[case[0]], f"stream.architecture={case[1]}"] for case in cases}
+        peaceful, lasts_s = {}, {}
+        for number, case in enumerate(cases):
+            folder = Path(root) / f"peaceful-{number}"
+            train.train(config_of(folder, *overrides[case]))  # here, so that the forked ones find everything compiled
+            began = time.monotonic()
+            again = Path(root) / f"timed-{number}"
+            os.waitpid(start(config_of(again, *overrides[case])), 0)
+            peaceful[case], lasts_s[case] = outcome(folder), time.monotonic() - began
+            assert outcome(again) == peaceful[case], "two runs in peace must agree"
+
+        runs, same, kills = Counter[str](), Counter[str](), 0
+        while kills < args.kills:
+            case = cases[sum(runs.values()) % len(cases)]
+            folder = Path(root) / f"run-{sum(runs.values())}"
+            label = f"{case[0]}, {case[1]}"
+            most = min(rng.randint(1, 3), args.kills - kills)
+            kills += hit_by_kills(config_of(folder, *overrides[case]), folder, lasts_s[case], rng, most, tally)
+            runs[label] += 1
+            same[label] += outcome(folder) == peaceful[case]
+
+    for label, number in runs.items():
+        print(f"{label:45} {same[label]} of {number} runs with the same bits")
+    print(f"{kills} kills in {sum(runs.values())} runs: " + ", ".join(f"{number} {when}" for when, number in tally.items()))
+    if args.json:
+        args.json.write_text(json.dumps({"kills": kills, "when": tally, "runs": runs, "same": same}, indent=1) + "\n")
+    if same != runs:
+        sys.exit("not all runs came out the same")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Checkpoints: what an interrupted run goes on from, to the same bits as if it had not been interrupted.
+
+Decisions:
+- A checkpoint is two files in the run folder: checkpoint-STEP.safetensors, the model's tensors, then checkpoint-STEP.json,
+  where the run stood and the checksums of both. It exists when the JSON does. Each file is written beside its place,
+  synced and renamed (`files.write_atomically`), so that a kill or a power cut leaves whole checkpoints only.
+- The stream is keyed by epoch and block and models keep no other state than their tensors, so that a position in the text,
+  the tensors and the running sums are all there is to keep. Nothing is pickled.
+- Training waits while a checkpoint is written: a copy to write from would double the memory of the limits. Checkpoints are
+  as far apart as keeps that to `SHARE` of the time, whatever the disk; short runs have none.
+- The last two are kept. While a third is written the oldest stays too, unless the disk has no room for it.
+- A full disk costs the checkpoint, not the run.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from w2v_inf.errors import UserError
+from w2v_inf.files import read_json, sync, write_atomically, write_json
+from w2v_inf.models import Model
+
+FORMAT_VERSION = 1
+KEPT = 2
+SHORTEST_INTERVAL_S = 60.0
+SHARE = 0.02
+"""Of the training time, for writing checkpoints."""
+FIRST_GUESS_BYTES_PER_S = 2e8
+"""How fast the first checkpoint is taken to be written; the others go by the last one."""
+ROWS_CHECKED = 1024
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint, its checksums verified.
+
+    state: the model's tensors, mapped from the file.    tally: where the run stood (`train.Tally`).
+    metrics_bytes: the length of metrics.jsonl then.    made_with: corpus checksum, threads and device.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    tally: dict[str, Any]
+    metrics_bytes: int
+    made_with: dict[str, Any]
+
+
+def save(folder: Path, state: dict[str, Tensor], tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]) -> Path:
+    """Write a checkpoint and delete all but the last two; returns its JSON.
+
+    Raises: UserError if it cannot be written; those before it are still there then, and nothing half-written is.
+    Cost: the tensors written, synced and read once for their checksum: 5 s a GiB on a shared virtual disk.
+    """
+    name = f"checkpoint-{tally['steps']:012d}"
+    tensors = {key: tensor.cpu().contiguous() for key, tensor in state.items()}
+    if shutil.disk_usage(folder).free < 1.1 * num_bytes(tensors):
+        _keep_last(folder, KEPT - 1)
+    path = folder / f"{name}.safetensors"
+    write_atomically(path, lambda draft: save_file(tensors, draft))
+    try:
+        sync(metrics)
+        content = {
+            "format_version": FORMAT_VERSION,
+            "tensors": {"bytes": path.stat().st_size, "sha256": _file_sha256(path)},
+            "metrics_bytes": metrics.stat().st_size,
+            "tally": tally,
+            "made_with": made_with,
+        }
+        write_json(folder / f"{name}.json", content | {"sha256": _content_sha256(content)})
+    except OSError as error:
+        raise UserError(f"{folder / name}.json cannot be written ({error.strerror}): free some space or choose another folder") from error
+    _keep_last(folder, KEPT)
+    return folder / f"{name}.json"
+
+
+def newest(folder: Path, metrics: Path) -> Checkpoint | None:
+    """The last checkpoint in the folder that is whole, saying which ones are not. Cost: reads it once for its checksum."""
+    paths = sorted(folder.glob("checkpoint-*.json"), reverse=True)
+    for path in paths:
+        try:
+            return _load(path, metrics)
+        except UserError as error:
+            log.warning("%s: taking the checkpoint before it", error)
+            path.unlink(missing_ok=True)  # or it would count as the newest again
+    if paths:
+        log.warning("%s holds no whole checkpoint: starting anew", folder)
+    return None
+
+
+def remove_all(folder: Path) -> None:
+    """Delete the folder's checkpoints, and what writers that were killed left of anything."""
+    _keep_last(folder, 0)
+    remove_drafts(folder)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what writers that were killed left behind. Only for the one process that may write in the folder."""
+    for draft in folder.glob(".[0-9]*-*"):
+        draft.unlink(missing_ok=True)
+
+
+def num_bytes(state: dict[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+
+
+@dataclass
+class Keeper:
+    """Writes the checkpoints of one run when they are due."""
+
+    folder: Path
+    metrics: Path
+    model: Model
+    made_with: dict[str, Any]
+    _cost_s: float = field(init=False)
+    _last: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._last = time.monotonic()
+        self._cost_s = num_bytes(self.model.state()) / FIRST_GUESS_BYTES_PER_S
+
+    def save_if_due(self, tally: dict[str, Any]) -> None:
+        """Write a checkpoint if the last one is long enough ago."""
+        if time.monotonic() - self._last >= max(SHORTEST_INTERVAL_S, self._cost_s / SHARE):
+            self.save(tally)
+
+    def save(self, tally: dict[str, Any]) -> Path | None:
+        """Write a checkpoint; returns its JSON, or None, with a line in the log, if it could not be had."""
+        start, state = time.monotonic(), self.model.state()
+        written = None
+        try:
+            # The loss of a later step will stop such a run; until then the checkpoints before it are the ones to keep.
+            if all(map(_is_finite, state.values())):
+                written = save(self.folder, state, tally, self.metrics, self.made_with)
+        except UserError as error:
+            log.warning("no checkpoint at step %s: %s", f"{tally['steps']:,}", error)
+        self._last = time.monotonic()
+        self._cost_s = self._last - start
+        return written
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all entries are finite, a stretch of rows at a time: the mask of a whole table would take a quarter of its memory."""
+    return all(bool(torch.isfinite(rows).all()) for rows in tensor.split(ROWS_CHECKED))
+
+
+def _load(path: Path, metrics: Path) -> Checkpoint:
+    """Raises: UserError if anything of it is missing or not as it was written."""
+    content = read_json(path)
+    checksum = content.pop("sha256", None)
+    if checksum != _content_sha256(content) or content["format_version"] != FORMAT_VERSION:
+        raise UserError(f"{path} is damaged or of another version")
+    tensors = path.with_suffix(".safetensors")
+    if not tensors.is_file() or _file_sha256(tensors) != content["tensors"]["sha256"]:
+        raise UserError(f"{tensors} is missing or damaged")
+    if not metrics.is_file() or metrics.stat().st_size < content["metrics_bytes"]:
+        raise UserError(f"{metrics} is shorter than when {path.name} was written")
+    return Checkpoint(path, load_file(tensors), content["tally"], content["metrics_bytes"], content["made_with"])
+
+
+def _keep_last(folder: Path, number: int) -> None:
+    """Delete all checkpoints but the last `number`, each JSON before its tensors, and tensors without a JSON."""
+    paths = sorted(folder.glob("checkpoint-*.json"))
+    for path in paths[: len(paths) - number]:
+        path.unlink(missing_ok=True)
+    for tensors in folder.glob("checkpoint-*.safetensors"):
+        if not tensors.with_suffix(".json").exists():
+            tensors.unlink(missing_ok=True)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _content_sha256(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
