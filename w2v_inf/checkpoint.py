@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from w2v_inf.errors import UserError
-from w2v_inf.files import read_json, sync, write_atomically, write_json
+from w2v_inf.files import read_json, sha256, sync, write_atomically, write_json
 from w2v_inf.models import Model
 
 FORMAT_VERSION = 1
@@ -72,7 +72,7 @@ def save(folder: Path, state: dict[str, Tensor], tally: dict[str, Any], metrics:
         sync(metrics)
         content = {
             "format_version": FORMAT_VERSION,
-            "tensors": {"bytes": path.stat().st_size, "sha256": _file_sha256(path)},
+            "tensors": {"bytes": path.stat().st_size, "sha256": sha256(path)},
             "metrics_bytes": metrics.stat().st_size,
             "tally": tally,
             "made_with": made_with,
@@ -161,7 +161,7 @@ def _load(path: Path, metrics: Path) -> Checkpoint:
     if checksum != _content_sha256(content) or content["format_version"] != FORMAT_VERSION:
         raise UserError(f"{path} is damaged or of another version")
     tensors = path.with_suffix(".safetensors")
-    if not tensors.is_file() or _file_sha256(tensors) != content["tensors"]["sha256"]:
+    if not tensors.is_file() or sha256(tensors) != content["tensors"]["sha256"]:
         raise UserError(f"{tensors} is missing or damaged")
     if not metrics.is_file() or metrics.stat().st_size < content["metrics_bytes"]:
         raise UserError(f"{metrics} is shorter than when {path.name} was written")
@@ -176,11 +176,6 @@ def _keep_last(folder: Path, number: int) -> None:
     for tensors in folder.glob("checkpoint-*.safetensors"):
         if not tensors.with_suffix(".json").exists():
             tensors.unlink(missing_ok=True)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _content_sha256(content: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Files are written whole or not at all: into a temporary file beside the target, then renamed."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -39,6 +40,12 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, hex; 0.06 to 0.3 s per 100 MB."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

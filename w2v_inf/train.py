@@ -14,7 +14,7 @@ import torch
 from w2v_inf import checkpoint, records
 from w2v_inf.analogy import load_questions
 from w2v_inf.config import Config, Finite, MupLimit, Resume
-from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
+from w2v_inf.corpus import EncodedCorpus, check_tokens, open_corpus, prepare, select_vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluate import evaluate_model, place_gram
 from w2v_inf.files import write_json
@@ -137,8 +137,9 @@ def set_threads(config: Config) -> None:
 
 
 def load_corpus(config: Config) -> tuple[EncodedCorpus, Vocabulary]:
-    """The encoded corpus (prepared now if it is not yet) and its vocabulary under min_count and max_vocab."""
+    """The encoded corpus (prepared now if it is not yet), every byte checked, and its vocabulary under min_count and max_vocab."""
     corpus = open_corpus(prepare(config.corpus, Path(config.data_dir)))
+    check_tokens(corpus)
     return corpus, select_vocabulary(corpus, config.corpus)
 
 

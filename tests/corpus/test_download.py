@@ -42,6 +42,19 @@ def test_cut_connections_are_resumed_where_they_broke(server, tmp_path):
     assert server.requests == ["", "bytes=300000-", "bytes=800000-"]
 
 
+def test_a_download_cut_at_any_byte_is_resumed(tmp_path):
+    with serving(b"all of it") as server:
+        for cut in range(10):
+            folder = tmp_path / str(cut)
+            server.cuts = [cut]
+            path = download(server.url, folder / "text.zip", lambda path: None, pause_s=0.001)
+            assert path.read_bytes() == b"all of it" and os.listdir(folder) == ["text.zip"]
+            server.cuts = []
+            killed = folder / "killed.zip"
+            killed.with_name("killed.zip.part").write_bytes(b"all of it"[:cut])  # what a killed process leaves
+            assert download(server.url, killed, lambda path: None, pause_s=0.001).read_bytes() == b"all of it"
+
+
 def test_a_later_call_resumes_a_partial_file(server, tmp_path):
     server.cuts = [100_000, 100_000]
     with pytest.raises(CorpusUnavailable, match=f"{server.url} cannot be had.*200,000 bytes are kept: run again") as caught:

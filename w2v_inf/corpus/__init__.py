@@ -16,10 +16,10 @@ from w2v_inf.config import Config, CorpusConfig
 from w2v_inf.corpus.download import CorpusUnavailable
 from w2v_inf.corpus.encode import FORMAT_VERSION, Origin
 from w2v_inf.corpus.encode import encode as encode_text
-from w2v_inf.corpus.encoded import EncodedCorpus, open_corpus, select_vocabulary
+from w2v_inf.corpus.encoded import EncodedCorpus, check_tokens, open_corpus, select_vocabulary
 from w2v_inf.corpus.sources import describe
 
-__all__ = ["CorpusUnavailable", "EncodedCorpus", "open_corpus", "prepare", "prepare_stage", "select_vocabulary"]
+__all__ = ["CorpusUnavailable", "EncodedCorpus", "check_tokens", "open_corpus", "prepare", "prepare_stage", "select_vocabulary"]
 
 log = logging.getLogger(__name__)
 

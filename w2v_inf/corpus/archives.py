@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from w2v_inf.errors import UserError
+from w2v_inf.files import sha256
 
 _CHUNK_BYTES = 1 << 20
 _OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
@@ -62,8 +63,8 @@ def read_zip_member(path: Path, member: str, md5: str) -> Iterator[bytes]:
 
 def hash_file(path: Path) -> str:
     """sha256 of the file's bytes, hex; 0.1 to 0.3 s per 100 MB."""
-    with _clear_errors(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with _clear_errors(path):
+        return sha256(path)
 
 
 def _read_zstd(path: Path) -> Iterator[bytes]:

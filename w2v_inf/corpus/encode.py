@@ -30,10 +30,10 @@ import numpy as np
 import pyarrow as pa
 
 from w2v_inf.errors import UserError
-from w2v_inf.files import sync
+from w2v_inf.files import sha256, sync
 from w2v_inf.vocab import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BLANKS = b" \t\n\v\f\r"
 _IS_BLANK = bytes(byte in BLANKS for byte in range(256))
 _BLOCK_BYTES = 16 << 20
@@ -82,6 +82,8 @@ def encode(chunks: Iterable[bytes], folder: Path, origin: Origin) -> None:
             "num_types": len(vocabulary),
             "num_documents": len(documents) - 1,
             "tokens_sha256": tokens_sha256,
+            "documents_sha256": sha256(draft / "documents.npy"),
+            "vocab_sha256": sha256(draft / "vocab.tsv"),
             "format_version": FORMAT_VERSION,
         }
         (draft / "corpus.json").write_text(json.dumps(info, indent=2) + "\n")

@@ -1,7 +1,8 @@
 """Reading an encoded corpus.
 
 Decisions:
-- Opening checks sizes, offsets and sums, not every token: a file cut short is found, at no cost worth measuring.
+- Opening checks the size of the tokens and the checksums of the rest, at no cost worth measuring; `check_tokens` reads all of
+  them, once before training: an edited id would train another text, or read memory that is not the model's.
 - Tokens are a read-only memory map: a corpus larger than memory trains as well.
 """
 
@@ -15,9 +16,10 @@ import numpy as np
 from w2v_inf.config import CorpusConfig
 from w2v_inf.corpus.encode import FORMAT_VERSION
 from w2v_inf.errors import UserError
+from w2v_inf.files import sha256
 from w2v_inf.vocab import Vocabulary
 
-_FIELDS = ("name", "num_tokens", "num_types", "num_documents", "tokens_sha256")
+_FIELDS = ("name", "num_tokens", "tokens_sha256", "documents_sha256", "vocab_sha256")
 
 
 @dataclass
@@ -48,13 +50,17 @@ def open_corpus(folder: Path) -> EncodedCorpus:
     size = tokens_path.stat().st_size if tokens_path.is_file() else 0
     if size != 4 * num_tokens:
         raise _damaged(tokens_path, f"must have {4 * num_tokens:,} bytes, has {size:,}")
-    documents = _read_documents(folder / "documents.npy", info)
+    for name, checksum in (("documents.npy", "documents_sha256"), ("vocab.tsv", "vocab_sha256")):
+        _check_sha256(folder / name, info[checksum])
+    documents = np.load(folder / "documents.npy", allow_pickle=False)
     vocab = Vocabulary.load(folder / "vocab.tsv")
-    if len(vocab) != info["num_types"] or vocab.counts.sum() != num_tokens:
-        expected = f"{info['num_types']:,} words of {num_tokens:,} tokens"
-        raise _damaged(folder / "vocab.tsv", f"must list {expected}, lists {len(vocab):,} of {vocab.counts.sum():,}")
     tokens = np.memmap(tokens_path, np.dtype("<i4"), mode="r", shape=(num_tokens,))
     return EncodedCorpus(folder, tokens, documents, vocab, info)
+
+
+def check_tokens(corpus: EncodedCorpus) -> None:
+    """Read all tokens. Raises: UserError if they are not what was encoded. Cost: 0.06 s per 100 MB, or the disk's."""
+    _check_sha256(corpus.folder / "tokens.bin", corpus.info["tokens_sha256"])
 
 
 def select_vocabulary(corpus: EncodedCorpus, config: CorpusConfig) -> Vocabulary:
@@ -82,15 +88,13 @@ def _read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _read_documents(path: Path, info: dict[str, Any]) -> np.ndarray:
+def _check_sha256(path: Path, expected: str) -> None:
     try:
-        documents = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, "cannot be read") from error
-    rising = documents.shape == (info["num_documents"] + 1,) and bool((np.diff(documents) > 0).all())
-    if not rising or documents[0] != 0 or documents[-1] != info["num_tokens"]:
-        raise _damaged(path, f"must hold {info['num_documents'] + 1:,} rising offsets from 0 to {info['num_tokens']:,}")
-    return documents
+        found = sha256(path)
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from error
+    if found != expected:
+        raise _damaged(path, f"must have sha256 {expected[:12]}..., has {found[:12]}...")
 
 
 def _damaged(path: Path, what: str) -> UserError:
