@@ -14,8 +14,9 @@ from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.evaluate import cosine_table, evaluate_model
 from w2v_inf.files import read_json, write_json
-from w2v_inf.models import Model, build_model
+from w2v_inf.models import LinearModel, Model, build_model
 from w2v_inf.train import set_threads
+from w2v_inf.vectors import read_vectors
 from w2v_inf.vocab import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,13 @@ NEIGHBOURS = 10
 def evaluate(config: Config) -> dict[str, Any]:
     """Evaluate the run in run_dir with `evaluate.embedding`; writes evaluation-EMBEDDING.json there and prints a table.
 
-    With `evaluate.limit_run` its distance to that run is put in its summary as well.
-    Raises: UserError for a folder that is not a finished run, or two runs of different vocabularies.
+    With `evaluate.limit_run` its distance to that run is put in its summary as well. With `evaluate.vectors` that file is
+    evaluated instead, into FILE.evaluation.json.
+    Raises: UserError for a folder that is not a finished run, a file that has no vectors, or two runs of different vocabularies.
     """
     set_threads(config)
+    if config.evaluate.vectors:
+        return evaluate_vectors(Path(config.evaluate.vectors))
     folder = records.run_folder(config)
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
@@ -42,6 +46,16 @@ def evaluate(config: Config) -> dict[str, Any]:
         if (kind := read_json(limit / records.SUMMARY).get("model")) != "mup_limit":
             raise UserError(f"evaluate.limit_run must be a run of model=mup_limit, {limit} holds model={kind}")
         add_limit_distance(folder, model, vocab, *open_run(limit, config))
+    print(format_evaluation(evaluation))
+    return evaluation
+
+
+def evaluate_vectors(path: Path) -> dict[str, Any]:
+    """Evaluate a file of word vectors, whoever made it."""
+    vocab, vectors = read_vectors(path)
+    table = torch.from_numpy(vectors)
+    evaluation = evaluate_model(LinearModel(table, table), vocab, load_questions(vocab))
+    write_json(path.with_name(path.name + ".evaluation.json"), evaluation)
     print(format_evaluation(evaluation))
     return evaluation
 

@@ -280,6 +280,38 @@ class EvaluateConfig:
     """Which vectors answer the questions: input (u), output (w) or their sum."""
     limit_run: str = ""
     """Folder of the infinite-width limit's run; evaluate.py then adds the distance to it to the run's summary."""
+    vectors: str = ""
+    """A file of word vectors, word2vec's text or binary format, from anywhere: evaluated or drawn instead of a run."""
+
+
+class VectorMethod(Enum):
+    auto = "auto"
+    own = "own"
+    principal = "principal"
+    sample = "sample"
+    fit = "fit"
+
+
+class VectorFormat(Enum):
+    text = "text"
+    binary = "binary"
+    gensim = "gensim"
+
+
+@dataclass
+class ExportConfig:
+    method: VectorMethod = VectorMethod.auto
+    """own: every column of the model; principal: the leading factor of its Gram matrix; sample: a finite net drawn from it;
+    fit: the vectors whose cosines come closest. auto takes own for a finite net at its own width, else fit."""
+    dimension: int = 0
+    """Columns; 0 is the finite net's own width, or 300."""
+    format: VectorFormat = VectorFormat.text
+    """text or binary as word2vec.c writes them, or the file that gensim's KeyedVectors.load reads."""
+    out: str = ""
+    """File to write; empty is vectors-METHOD-DIMENSION in run_dir."""
+
+    def __post_init__(self) -> None:
+        _check("export.dimension", self.dimension, 0 <= self.dimension <= 1_000_000, "from 1 to 1,000,000, or 0 for the default")
 
 
 class Figure(Enum):
@@ -332,6 +364,7 @@ class Config:
     model: ModelConfig = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
     device: Device = Device.auto
@@ -377,9 +410,9 @@ def register() -> None:
 
 
 def save(config: Config, path: Path) -> None:
-    """Write the resolved options of a run as YAML; those of the stages that look at many runs are left out."""
+    """Write the resolved options of a run as YAML; those of later stages are left out."""
     resolved = OmegaConf.structured(config)
-    OmegaConf.save({name: resolved[name] for name in resolved if name not in ("plot", "reproduce")}, path)
+    OmegaConf.save({name: resolved[name] for name in resolved if name not in ("export", "plot", "reproduce")}, path)
 
 
 def read(path: Path) -> Config:

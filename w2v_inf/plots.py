@@ -39,7 +39,7 @@ from w2v_inf.runs import (
     shared_folder,
     spread,
 )
-from w2v_inf.triptych import NARROW, plot_pca
+from w2v_inf.triptych import NARROW, plot_pca, plot_vectors
 
 log = logging.getLogger(__name__)
 
@@ -347,11 +347,18 @@ def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
 
 
 def plot(config: Config) -> list[Path]:
-    """Stage 4: draw `plot.figure` from the runs in `plot.runs` into `plot.out`, one figure a group; prints the paths."""
-    folders = folders_to_read(config)
-    names = list(FIGURES) if config.plot.figure is FigureName.all else [config.plot.figure.value]
-    out = Path(config.plot.out) if config.plot.out else shared_folder(folders) / "figures"
-    paths = [path for drawing in draw(find_runs(folders), names) for path in save(drawing.figure, out, drawing.name)]
+    """Stage 4: draw `plot.figure` from the runs in `plot.runs` into `plot.out`, one figure a group; prints the paths.
+
+    With `evaluate.vectors` the map of cities and states of that file instead, beside it by default.
+    """
+    if config.evaluate.vectors:
+        file = Path(config.evaluate.vectors)
+        paths = save(plot_vectors(file), config.plot.out or file.parent, f"pca-{file.stem}")
+    else:
+        folders = folders_to_read(config)
+        names = list(FIGURES) if config.plot.figure is FigureName.all else [config.plot.figure.value]
+        out = Path(config.plot.out) if config.plot.out else shared_folder(folders) / "figures"
+        paths = [path for drawing in draw(find_runs(folders), names) for path in save(drawing.figure, out, drawing.name)]
     for path in paths:
         print(path)
     return paths

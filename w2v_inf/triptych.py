@@ -8,9 +8,11 @@ Decisions:
 """
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,8 +20,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from w2v_inf.errors import UserError
-from w2v_inf.evaluate import Places, pca, separation
+from w2v_inf.evaluate import Places, pca, place_gram, separation
+from w2v_inf.models import LinearModel
 from w2v_inf.runs import Run, by_model, caption_of, check_one_group
+from w2v_inf.vectors import read_vectors
 
 PLACES = "places.npz"
 COLOURS = ("#c8640a", "#2166ac")
@@ -46,6 +50,25 @@ def plot_pca(runs: list[Run]) -> tuple[Figure, str]:
         raise UserError(
             "plot.figure=pca needs runs whose vocabulary has US cities and states (places.npz with three places or more); none here"
         )
+    return draw_panels(panels), _caption(runs, panels)
+
+
+def plot_vectors(path: Path) -> Figure:
+    """The map of a file of word vectors. Raises: UserError if it cannot be read or has fewer than three cities and states."""
+    vocab, vectors = read_vectors(path)
+    table = torch.from_numpy(vectors)
+    return plot_places(place_gram(LinearModel(table, table), vocab), path.name)
+
+
+def plot_places(places: Places, name: str) -> Figure:
+    """One map. Raises: UserError for fewer than three places."""
+    if len(places.words) < 3:
+        raise UserError(f"{name} has {len(places.words)} of the US cities and states of city-in-state, a map needs 3")
+    return draw_panels([Panel(name, places, False)])
+
+
+def draw_panels(panels: list[Panel]) -> Figure:
+    """A map of cities and states a panel, side by side."""
     figure = Figure(figsize=(4.0 * len(panels), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -56,7 +79,7 @@ def plot_pca(runs: list[Run]) -> tuple[Figure, str]:
     figure.canvas.draw()  # labels are measured against the final layout
     for axes, panel in zip(all_axes, panels, strict=True):
         _label_points(axes, panel)
-    return figure, _caption(runs, panels)
+    return figure
 
 
 def _caption(runs: list[Run], panels: list[Panel]) -> str:

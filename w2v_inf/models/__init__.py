@@ -46,6 +46,10 @@ class Model(Protocol):
         """Squared lengths of all embeddings, [V]."""
         ...
 
+    def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
+        """Embeddings of some words in coordinates of the model's own, [R, D]: their inner products are `gram`."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """All tensors by name."""
         ...

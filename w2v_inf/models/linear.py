@@ -59,14 +59,22 @@ class LinearModel:
 
     def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
         """Inner products of the embeddings of `rows` [R] with those of `columns` [C], or of all V words; [R, C]."""
-        left = self._rows(rows, embedding)
+        left = self.vectors(rows, embedding)
         if columns is not None:
-            return left @ self._rows(columns, embedding).T
-        return torch.cat([left @ self._rows(block, embedding).T for block in self._blocks()], dim=1)
+            return left @ self.vectors(columns, embedding).T
+        return torch.cat([left @ self.vectors(block, embedding).T for block in self._blocks()], dim=1)
 
     def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
         """Squared lengths of all embeddings, [V]."""
-        return torch.cat([self._rows(block, embedding).square().sum(1) for block in self._blocks()])
+        return torch.cat([self.vectors(block, embedding).square().sum(1) for block in self._blocks()])
+
+    def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
+        """Embeddings of some words, [R, D]; float32 or float64, not a copy for a slice of a table without scales."""
+        parts = {Embedding.input: (0,), Embedding.output: (1,), Embedding.sum: (0, 1)}[embedding]
+        tables = [(self.u, self.w)[part][ids] for part in parts]
+        if self.scales is not None:
+            tables = [self.scales[part][ids, None] * rows.float() for part, rows in zip(parts, tables, strict=True)]
+        return sum(tables[1:], start=tables[0])
 
     def state(self) -> dict[str, Tensor]:
         """The two matrices, and the scales of their rows if they have some, by name; not copies."""
@@ -81,14 +89,6 @@ class LinearModel:
     def _blocks(self) -> list[slice]:
         """All rows, a stretch at a time, so that no second [V, D] table is made."""
         return [slice(start, start + 1024) for start in range(0, len(self.u), 1024)]
-
-    def _rows(self, ids: Tensor | slice, embedding: Embedding) -> Tensor:
-        """Embeddings of some words; float32 or float64, not a copy for a slice of a table without scales."""
-        parts = {Embedding.input: (0,), Embedding.output: (1,), Embedding.sum: (0, 1)}[embedding]
-        tables = [(self.u, self.w)[part][ids] for part in parts]
-        if self.scales is not None:
-            tables = [self.scales[part][ids, None] * rows.float() for part, rows in zip(parts, tables, strict=True)]
-        return sum(tables[1:], start=tables[0])
 
 
 def finite_scales(exponents: tuple[float, float, float, float, float], width: int) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -131,6 +131,13 @@ class NtkLimit:
         blocks = torch.arange(len(self.s), device=self.s.device).split(1024)
         return torch.cat([self._coefficients(block, embedding).square().sum(1) for block in blocks])
 
+    def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
+        """Coordinates with the inner products of `gram`, [R, V]."""
+        ids = torch.arange(len(self.s), device=self.s.device)[ids]
+        if embedding is Embedding.input or self.start is not None:
+            return self.gram(ids)
+        return self._coefficients(ids, embedding)
+
     def state(self) -> dict[str, Tensor]:
         """All tensors by name; not copies."""
         state = {"z": self.z.rows, "z_scale": self.z.scale, "s": self.s}

@@ -1,0 +1,85 @@
+"""How long does the way of vectors to gensim and back take? V x D random numbers, all three formats.
+
+Checked: what gensim reads has the same bits, what it writes in the same format is read by us and answers the same analogies.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from gensim.models import KeyedVectors
+
+from w2v_inf.analogy import analogy_hits, load_questions, read_questions
+from w2v_inf.config import VectorFormat
+from w2v_inf.models.linear import LinearModel
+from w2v_inf.vectors import SUFFIXES, read_vectors, write_vectors
+from w2v_inf.vocab import Vocabulary
+
+
+def make(num_words: int, num_columns: int) -> tuple[Vocabulary, np.ndarray]:
+    """The words of all questions and made-up ones. The answers are near b - a + c, so that some questions are answered."""
+    words = list(dict.fromkeys(word for _, questions in read_questions() for question in questions for word in question))
+    words += [f"word{i}" for i in range(num_words - len(words))]
+    vocab = Vocabulary(words, np.arange(len(words), 0, -1))
+    vectors = np.random.default_rng(0).standard_normal((len(words), num_columns)).astype(np.float32)
+    a, b, c, d = load_questions(vocab).ids.numpy()[::20].T
+    vectors[d] += 0.5 * (vectors[b] - vectors[a] + vectors[c])
+    return vocab, vectors
+
+
+def answers(vocab: Vocabulary, vectors: np.ndarray) -> torch.Tensor:
+    table = torch.from_numpy(vectors)
+    return analogy_hits(LinearModel(table, table), load_questions(vocab).ids, ["3cosadd"])["3cosadd"]
+
+
+def time_format(format: VectorFormat, vocab: Vocabulary, vectors: np.ndarray, folder: Path) -> dict[str, float]:
+    """Seconds of each part of the way, and the file's size."""
+    path, times = folder / f"vectors{SUFFIXES[format]}", [time.perf_counter()]
+    write_vectors(path, vocab, vectors, format)
+    times.append(time.perf_counter())
+    if format is VectorFormat.gensim:
+        keyed = KeyedVectors.load(str(path))
+    else:
+        keyed = KeyedVectors.load_word2vec_format(str(path), binary=format is VectorFormat.binary)
+    times.append(time.perf_counter())
+    assert keyed.index_to_key == vocab.words and keyed.vectors.tobytes() == vectors.tobytes()
+    back = folder / "back"
+    is_binary = format is not VectorFormat.text
+    began = time.perf_counter()
+    keyed.save_word2vec_format(str(back), binary=is_binary)
+    times += [times[-1] + time.perf_counter() - began]
+    began = time.perf_counter()
+    vocab_back, vectors_back = read_vectors(back)
+    times += [times[-1] + time.perf_counter() - began]
+    same = float((answers(vocab, vectors) == answers(vocab_back, vectors_back)).float().mean())
+    assert same == 1, f"{100 * same} % of the answers agree"
+    names = ("we write", "gensim reads", "gensim writes", "we read")
+    return dict(zip(names, np.diff(times).tolist(), strict=True)) | {"MiB": path.stat().st_size / 2**20}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--words", type=int, default=70_000)
+    parser.add_argument("--columns", type=int, default=300)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    vocab, vectors = make(args.words, args.columns)
+    right = float(answers(vocab, vectors).float().mean())
+    print(f"{len(vocab):,} words, {args.columns} columns; {100 * right:.1f} % of the questions answered, in gensim's copies too")
+    result = {}
+    for format in VectorFormat:
+        with tempfile.TemporaryDirectory() as folder:
+            result[format.value] = row = time_format(format, vocab, vectors, Path(folder))
+        total = row["we write"] + row["gensim reads"]
+        print(f"{format.value:8}" + "".join(f"{name} {value:6.1f} {'' if name == 'MiB' else 's'}  " for name, value in row.items()), end="")
+        print(f"write + gensim reads {total:.1f} s")
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
