@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from composed import config_of
+from hydra import initialize_config_dir
 
 from w2v_inf import reproduce
-from w2v_inf.config import PROJECT_ROOT, Architecture, Profile
+from w2v_inf.config import PROJECT_ROOT, Architecture, Engine, Profile
 from w2v_inf.corpus import CorpusUnavailable
 from w2v_inf.errors import UserError
 
@@ -119,8 +120,9 @@ def test_auto_takes_text8_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def fake_plans(monkeypatch: pytest.MonkeyPatch, minutes: dict[str, float], gib: dict[str, float], free_gib: float) -> None:
-    def plan_profile(corpus: str, name: str, typed: list[str]) -> list[reproduce.Job]:
-        return [reproduce.Job([name], config_of(), minutes[name] * 60, int(gib[name] * 2**30))]
+    def plan_profile(corpus: str, name: str, engine: Engine, typed: list[str]) -> list[reproduce.Job]:
+        name = name if engine is Engine.dense else f"{name} {engine.value}"
+        return [reproduce.Job([name], config_of(), minutes.get(name, 1e9) * 60, int(gib.get(name, 1e9) * 2**30))]
 
     monkeypatch.setattr(reproduce, "plan_profile", plan_profile)
     monkeypatch.setattr(reproduce, "free_bytes", lambda device: int(free_gib * 2**30))
@@ -131,6 +133,31 @@ def fake_plans(monkeypatch: pytest.MonkeyPatch, minutes: dict[str, float], gib: 
 def test_auto_takes_the_largest_profile_that_fits(free_gib: float, minutes: float, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_plans(monkeypatch, {"paper": 9000, "laptop": 50, "smoke": 1}, {"paper": 42, "laptop": 2, "smoke": 1}, free_gib)
     assert reproduce.plan(config_of(f"reproduce.minutes={minutes}"), "text8", [])[0].overrides == [chosen]
+
+
+def test_the_lowrank_engine_where_the_dense_one_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_plans(monkeypatch, {"paper": 9000, "paper lowrank": 50}, {"paper": 42, "paper lowrank": 3}, 8)
+    assert reproduce.plan(config_of(), "text8", [])[0].overrides == ["paper lowrank"]
+    fake_plans(monkeypatch, {"paper": 9000, "paper lowrank": 500}, {"paper": 42, "paper lowrank": 3}, 8)
+    assert reproduce.plan(config_of("reproduce.profile=paper"), "text8", [])[0].overrides == ["paper lowrank"]
+
+
+def test_jobs_of_the_lowrank_engine(text: Path, tmp_path: Path) -> None:
+    where = [f"corpus.path={text}", f"data_dir={tmp_path}"]
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        jobs = reproduce.plan_profile("file", "smoke", Engine.lowrank, where)
+    limits = [job for job in jobs if job.config.model.name == "mup_limit"]
+    assert [job.config.model.engine for job in limits] == [Engine.lowrank]
+    assert all("model.engine=lowrank" not in job.overrides for job in jobs if job not in limits)
+
+
+def test_an_ntk_limit_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It would need more than half of what is free."""
+    monkeypatch.setattr(reproduce, "free_bytes", lambda device: 8 * 2**30)
+    caplog.set_level("INFO")
+    jobs = [reproduce.Job([name], config_of(f"model={name}"), 1, 5 * 2**30) for name in ("ntk_limit", "mup_limit")]
+    assert reproduce.without_what_needs_no_run(jobs, config_of()) == jobs[1:]
+    assert "ntk_limit left out: 5.0 GiB" in caplog.text
 
 
 def test_a_profile_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,5 +6,8 @@ reference (its slow twin), analogy and evaluate, train, assess, runs, plots, fin
 
 import os
 
+from w2v_inf.kernel_cache import separate_caches
+
 # Threads that wait by spinning take 20 to 60 times as long as one alone when anything else runs on the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+separate_caches()

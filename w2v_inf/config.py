@@ -39,6 +39,7 @@ class Parametrization(Enum):
 
 class Engine(Enum):
     dense = "dense"
+    lowrank = "lowrank"
 
 
 class Storage(Enum):
@@ -246,8 +247,24 @@ class NtkLimit(ModelConfig):
 class MupLimit(ModelConfig):
     name: str = "mup_limit"
     engine: Engine = Engine.dense
+    """dense: exact, two V x V tables; lowrank: exact on `rank` directions, first order outside them (docs/lowrank.md)."""
     storage: Storage = Storage.float32
-    """How the coefficients are held: bfloat16 takes half the memory, rounds stochastically and computes in float32."""
+    """How the dense engine holds its coefficients: bfloat16 takes half the memory, rounds stochastically, computes in float32."""
+    rank: int = 0
+    """r: directions of the lowrank engine; 0 takes 256, or all V words if they are fewer."""
+    memory_gib: float = 0.0
+    """GiB that the lowrank engine's memory of word pairs may take; 0 takes what it needs, up to most of what is free."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("model.rank", self.rank, self.rank >= 0, "at least 1, or 0 for the default")
+        _check("model.memory_gib", self.memory_gib, self.memory_gib >= 0, "above 0, or 0 for the default")
+        if self.engine is Engine.dense:
+            _check("model.rank", self.rank, self.rank == 0, "absent with model.engine=dense (it is for lowrank)")
+            _check("model.memory_gib", self.memory_gib, self.memory_gib == 0, "absent with model.engine=dense (it is for lowrank)")
+        else:
+            _check("model.storage", self.storage.value, self.storage is Storage.float32, "float32 with model.engine=lowrank")
+            _check("model.output_init_scale", self.output_init_scale, self.output_init_scale == 0, "0 with model.engine=lowrank")
 
 
 @dataclass

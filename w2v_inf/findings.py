@@ -4,7 +4,7 @@ Decisions:
 - Two models differ by more than noise if their means differ by more than two standard errors: over seeds where a model has
   several, else that of a share of so many questions (too wide for models that answer the same questions, so on the safe side).
 - Where no model solves more than `MIN_ACCURACY` percent, analogies rank nothing, and the headline says that instead.
-- Only muP nets and the dense limit enter the headline; other parametrizations and engines are in the table.
+- Only the limits and muP nets enter the headline, the muP limit by its dense engine where there are both; others are in the table.
 - That the NTK limit solves nothing is read beside how far its loss moved: at the step size of the others it may barely train.
 """
 
@@ -116,7 +116,7 @@ def protocol_sentence(runs: list[Run]) -> str:
 
 def headline(runs: list[Run]) -> list[str]:
     """What the runs of one group show, in sentences: NTK limit, width, muP limit, the NTK limit's loss, distance to the limit."""
-    models = {m: own for m, own in by_model(runs).items() if not m.variant and spread(run.accuracy() for run in own).n}
+    models = {m: own for m, own in by_model(runs).items() if m.is_usual and spread(run.accuracy() for run in own).n}
     finite = [m for m in models if m.rank == 1]
     sentences = []
     if not models:
@@ -130,7 +130,7 @@ def headline(runs: list[Run]) -> list[str]:
         )
     else:
         sentences += [*_ntk_sentence(models), *_width_sentence(models, finite), *_limit_sentence(models, finite)]
-    return [*sentences, *ntk_loss_sentence(runs), *_distance_sentence(runs)]
+    return [*sentences, *ntk_loss_sentence(runs), *_distance_sentence(runs), *_approximation_sentence(runs)]
 
 
 def _accuracy(runs: list[Run]) -> Spread:
@@ -171,7 +171,7 @@ def ntk_loss_sentence(runs: list[Run]) -> list[str]:
 
     Negatives equal to the target are skipped, so the first examples cost that share less (about 1/V for even counts).
     """
-    losses = {m: spread(run.number("loss_nats") for run in own).mean for m, own in by_model(runs).items() if not m.variant}
+    losses = {m: spread(run.number("loss_nats") for run in own).mean for m, own in by_model(runs).items() if m.is_usual}
     losses = {m: loss for m, loss in losses.items() if not math.isnan(loss)}
     ntk, other = next((m for m in losses if m.rank == 0), None), max(losses, default=None)
     # The authors' table gives zero logits another loss.
@@ -197,18 +197,16 @@ def _width_sentence(models: dict[Model, list[Run]], finite: list[Model]) -> list
 
 
 def _limit_sentence(models: dict[Model, list[Run]], finite: list[Model]) -> list[str]:
-    limit = next((own for m, own in models.items() if m.rank == 2), None)
+    name, limit = next(((m.label, own) for m, own in models.items() if m.rank == 2), ("", None))
     if limit is None:
         return ["There is no run of the muP limit here to compare with."]
     value = _accuracy(limit).mean
     if not finite:
-        return [f"The muP limit solves {value:.1f} % of the analogies; there is no finite net here to compare with."]
+        return [f"The {name} solves {value:.1f} % of the analogies; there is no finite net here to compare with."]
     best = max(finite, key=lambda m: _accuracy(models[m]).mean)
     lead, noise = value - _accuracy(models[best]).mean, _noise(limit, models[best])
     verb, side = ("is best", "above") if lead > 0 else ("is not best", "below")
-    return [
-        f"The muP limit {verb}: {value:.1f} %, {abs(lead):.1f} points {side} the best finite net, {best.label} ({_verdict(lead, noise)})."
-    ]
+    return [f"The {name} {verb}: {value:.1f} %, {abs(lead):.1f} points {side} the best finite net, {best.label} ({_verdict(lead, noise)})."]
 
 
 def _distance_sentence(runs: list[Run]) -> list[str]:
@@ -226,3 +224,16 @@ def _distance_sentence(runs: list[Run]) -> list[str]:
     slope = np.polyfit(np.log([m.width for m, _ in pairs]), np.log(errors), 1)[0]
     tail = f" (log-log slope {slope:.2f}; random fluctuations give -0.5)" if len(pairs) > 2 else ""
     return [f"With width the embeddings {verb} to the limit's: cosine-Gram error {numbers}{tail}."]
+
+
+def _approximation_sentence(runs: list[Run]) -> list[str]:
+    """What a low-rank limit knows of its own error."""
+    known = [run.summary["approximation"] for run in runs if run.summary.get("approximation")]
+    if not known:
+        return []
+    widest = max(known, key=lambda report: report["rank"])
+    outside = f"{100 * widest['energy_outside']:.1f} % of the output embedding's energy"
+    return [
+        f"The low-rank limit is exact on {widest['rank']:,} directions and first order in the training outside them, where {outside} lies; "
+        "docs/lowrank.md says how far such runs were from the exact limit."
+    ]

@@ -208,7 +208,7 @@ def _width_axis(axes: Axes, widths: set[int], paper: bool) -> None:
 
 
 def _width_title(models: dict[Model, Spread]) -> str:
-    limit = next((s for m, s in models.items() if m.rank == 2 and not m.variant), None)
+    limit = next((s for m, s in models.items() if m.rank == 2 and m.is_usual), None)
     widest = max((m for m in models if m.rank == 1 and not m.variant), key=lambda m: m.width, default=None)
     if limit is None or widest is None:
         return "Word analogies solved, by width"

@@ -119,6 +119,36 @@ def ntk_update(z, s, context, target, noise, noise_row, noise_weight, lr, weight
     return new_z, s * in_decay, new_start, loss / len(target)
 
 
+def lowrank_update(u, w, b, s, m, context, target, noise, noise_row, noise_weight, lr, weight_decay, tp4=False, whole=False):
+    """One step of the low-rank engine on copies of u, w [V, r], s [V], m [V_in, V_out]; returns (u, w, s, m, loss in nats per example).
+
+    b [V, r], orthonormal columns: u_i = b u[i] + s_i (I - b b^T) e_i, w_o = b w[o] + (I - b b^T) m[:, o]. See docs/lowrank.md.
+    """
+    outside = np.eye(len(b)) - b @ b.T
+    rest = outside @ m  # what w is outside the basis, [V_in, V_out]
+    u_gradient, w_gradient, s_gradient, m_gradient = np.zeros_like(u), np.zeros_like(w), np.zeros_like(s), np.zeros_like(m)
+    in_touches, out_touches = np.zeros(len(u)), np.zeros(len(w))
+    loss = 0.0
+    for e in range(len(target)):
+        words = words_in(context[e])
+        for o, label, weight in samples_of(int(target[e]), noise[noise_row[e]], noise_weight):
+            f = sum(u[i] @ w[o] + s[i] * rest[i, o] for i in words) / len(words)
+            g = weight * (label - sigmoid(f, tp4))
+            loss += weight * example_loss(f, label, tp4)
+            out_touches[o] += weight
+            for i in words:
+                share = 1 if whole else 1 / len(words)
+                w_gradient[o] += g * u[i] / len(words)
+                m_gradient[i, o] += label * g * s[i] / len(words)  # negatives stay in the basis
+                u_gradient[i] += share * g * w[o]
+                s_gradient[i] += share * g * rest[i, o] / outside[i, i] if outside[i, i] > 1e-3 else 0.0
+        for i in words:
+            in_touches[i] += 1
+    in_decay, out_decay = (1 - lr * weight_decay) ** in_touches, (1 - lr * weight_decay) ** out_touches
+    new_u, new_w = in_decay[:, None] * u + lr * u_gradient, out_decay[:, None] * w + lr * w_gradient
+    return new_u, new_w, in_decay * s + lr * s_gradient, out_decay * m + lr * m_gradient, loss / len(target)
+
+
 def stream_examples(tokens, documents, vocab_size, p_keep, keep_draws, radius_draws, window, chunk):
     """Positions of one block in order, as (context words, target, in-vocabulary words before it), word by word.
 

@@ -24,11 +24,11 @@ from hydra.core.hydra_config import HydraConfig
 
 from w2v_inf import records
 from w2v_inf.assess import add_limit_distance, open_run
-from w2v_inf.config import PROJECT_ROOT, Architecture, Config, Finite, NtkLimit, PlotConfig, Profile, Text8, load
+from w2v_inf.config import PROJECT_ROOT, Architecture, Config, Engine, Finite, MupLimit, NtkLimit, PlotConfig, Profile, Text8, load
 from w2v_inf.corpus import CorpusUnavailable, open_corpus, prepare, select_vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.files import read_json
-from w2v_inf.models import GIB, OVERHEAD_BYTES, free_bytes, model_bytes, pick_device
+from w2v_inf.models import GIB, OVERHEAD_BYTES, free_bytes, model_bytes, pick_device, rank_of
 from w2v_inf.plots import plot
 from w2v_inf.report import format_table, report
 from w2v_inf.runs import find_runs, group_runs
@@ -46,6 +46,8 @@ CHOSEN_HERE = {
 }
 COST_US = {Architecture.cbow: (1.0, 0.005), Architecture.skipgram: (3.5, 0.0155)}
 """CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
+LOWRANK_COLUMNS = 5
+"""Columns of a finite net that cost as much as one direction of the low-rank engine, its rehearsal and its memory included."""
 NTK_COLUMNS = 2500
 """Columns of a finite net that costs as much as the NTK limit's scattered table."""
 
@@ -131,19 +133,19 @@ def choose_corpora(typed: list[str], data_dir: Path) -> list[str]:
 
 def plan(config: Config, corpus: str, typed: list[str]) -> list[Job]:
     """The runs on one corpus under the chosen profile. Raises: UserError if they do not fit this machine's memory."""
-    candidates = experiments(config.reproduce.profile, corpus)
-    for name in candidates:
-        jobs = plan_profile(corpus, name, typed)
-        too_long = len(candidates) > 1 and wall_minutes(jobs) > config.reproduce.minutes
+    candidates = [(name, engine) for name in experiments(config.reproduce.profile, corpus) for engine in Engine]
+    for name, engine in candidates:
+        jobs = without_what_needs_no_run(plan_profile(corpus, name, engine, typed), config)
+        too_long = config.reproduce.profile is Profile.auto and name != corpus and wall_minutes(jobs) > config.reproduce.minutes
         reason = "needs too much memory" if not fits_memory(jobs, config) else "takes too long" if too_long else ""
         amount = f"{wall_minutes(jobs):,.0f} minutes and {memory_bytes(jobs) / GIB:.1f} GiB by estimate"
         if not reason:
-            log.info("profile %s on %s: %s", name, records.corpus_label(jobs[0].config), amount)
+            log.info("profile %s on %s, the limit by its %s engine: %s", name, records.corpus_label(jobs[0].config), engine.value, amount)
             return jobs
-        log.info("profile %s %s: %s", name, reason, amount)
-    free = free_bytes(pick_device(config.device)) / GIB
+        log.info("profile %s with the %s engine %s: %s", name, engine.value, reason, amount)
+    free, names = free_bytes(pick_device(config.device)) / GIB, ", ".join(dict.fromkeys(name for name, _ in candidates))
     raise UserError(
-        f"no profile of {', '.join(candidates)} fits: memory free {free:.1f} GiB, reproduce.minutes={config.reproduce.minutes:g}: "
+        f"no profile of {names} fits: memory free {free:.1f} GiB, reproduce.minutes={config.reproduce.minutes:g}: "
         "lower corpus.max_vocab, raise reproduce.minutes, or take PROFILE=smoke"
     )
 
@@ -157,11 +159,22 @@ def experiments(profile: Profile, corpus: str) -> list[str]:
     return [f"{p.value}-{corpus}" if f"{p.value}-{corpus}" in names else p.value for p in profiles]
 
 
-def plan_profile(corpus: str, experiment: str, typed: list[str]) -> list[Job]:
-    """The runs that a profile means on a corpus: NTK limit, every width and seed, muP limit."""
+def without_what_needs_no_run(jobs: list[Job], config: Config) -> list[Job]:
+    """The jobs, less an NTK limit that would not fit: its embeddings never move, so that it solves nothing by definition."""
+    free = free_bytes(pick_device(config.device))
+    kept = [job for job in jobs if not isinstance(job.config.model, NtkLimit) or job.bytes <= free // 2]
+    for job in jobs:
+        if job not in kept:
+            log.info("model=ntk_limit left out: %.1f GiB for what is 0 by definition (its embeddings never move)", job.bytes / GIB)
+    return kept
+
+
+def plan_profile(corpus: str, experiment: str, engine: Engine, typed: list[str]) -> list[Job]:
+    """The runs that a profile means on a corpus: NTK limit, every width and seed, muP limit by an engine."""
     common = [f"corpus={corpus}", f"experiment={experiment}", *[o for o in typed if not o.startswith(("corpus=", "reproduce.", "plot."))]]
     composed = load(compose("config", overrides=[*common, *[o for o in typed if o.startswith("reproduce.")]]))
-    models = [["model=mup_limit", "seed=0"], ["model=ntk_limit", "seed=0"]]
+    chosen = [] if engine is Engine.dense else [f"model.engine={engine.value}"]
+    models = [["model=mup_limit", *chosen, "seed=0"], ["model=ntk_limit", "seed=0"]]
     for width in composed.reproduce.widths:
         models += [["model=finite", f"model.width={width}", f"seed={seed}"] for seed in range(composed.reproduce.seeds)]
     encoded = open_corpus(prepare(composed.corpus, Path(composed.data_dir)))
@@ -179,6 +192,8 @@ def estimate_seconds(config: Config, counts: np.ndarray) -> float:
     positions = float((counts * keep_probability(counts, config.stream.subsample_threshold)).sum()) * config.train.epochs
     if isinstance(config.model, Finite):
         columns = config.model.width
+    elif isinstance(config.model, MupLimit) and config.model.engine is Engine.lowrank:
+        columns = LOWRANK_COLUMNS * rank_of(config.model, len(counts))
     else:
         columns = NTK_COLUMNS if isinstance(config.model, NtkLimit) else len(counts)
     constant, per_column = COST_US[config.stream.architecture]

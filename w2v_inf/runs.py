@@ -49,6 +49,11 @@ class Model(NamedTuple):
         return ("ntk_limit", "finite", "mup_limit")[self.rank]
 
     @property
+    def is_usual(self) -> bool:
+        """Whether it is one of those that are compared: both limits, by whichever engine, and plain muP nets."""
+        return not self.variant or (self.kind == "mup_limit" and self.variant == Engine.lowrank.value)
+
+    @property
     def label(self) -> str:
         name = ("NTK limit", f"width {self.width:,}", "muP limit")[self.rank]
         return f"{name} ({self.variant})" if self.variant else name

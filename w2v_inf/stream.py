@@ -102,6 +102,14 @@ class Stream:
             skip = max(0, skip - len(first_words))
             seen += num_words
 
+    def rehearsal(self, num_words: int) -> Iterator[Batch]:
+        """The first epoch's batches up to `num_words`, with the step size falling to its end on the way: a short training in full."""
+        for batch in self.epoch(0):
+            if batch.words_seen >= num_words:
+                return
+            batch.lr = scheduled_lr(self.lr, batch.words_seen, num_words)
+            yield batch
+
     def _generator(self, use: str, epoch: int, block: int) -> np.random.Generator:
         uses = {"subsample": 0, "window": 1, "noise": 2}
         key = np.random.SeedSequence([self.seed, uses[use], epoch, block])

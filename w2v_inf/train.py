@@ -69,7 +69,13 @@ def train_model(model: Model, folder: Path, config: Config, corpus: EncodedCorpu
     evaluation = {}
     if tally.steps == 0:
         evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
-        log_evaluation(evaluation, meter, 0)
+        log_evaluation(evaluation, meter, 0, model)
+        meter.go_on()
+        model.get_ready(stream, lambda: bool(interruption.number))
+        meter.stop()
+        if interruption.number:
+            log.info("interrupted before the first step: the same command starts anew")
+            interruption.act()
     for epoch in range(tally.epoch, config.train.epochs):
         meter.go_on()
         batches = stream.epoch(epoch, skip=tally.batches)
@@ -81,11 +87,14 @@ def train_model(model: Model, folder: Path, config: Config, corpus: EncodedCorpu
             keeper.save_if_due(meter.state)
         meter.end_epoch(epoch + 1)
         evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
-        log_evaluation(evaluation, meter, epoch + 1)
+        log_evaluation(evaluation, meter, epoch + 1, model)
 
     records.save_state(folder, model)
     place_gram(model, vocab, config.evaluate.embedding).save(folder / records.PLACES)
-    write_json(folder / records.SUMMARY, summarise(config, corpus, vocab, meter, device) | {"evaluation": evaluation})
+    write_json(
+        folder / records.SUMMARY,
+        summarise(config, corpus, vocab, meter, device) | {"approximation": model.report(), "evaluation": evaluation},
+    )
     checkpoint.remove_all(folder)
     return folder
 
@@ -222,10 +231,14 @@ class Meter:
         tally.epoch, tally.batches = epoch, 0
         if tally.sums[1]:
             self._report(tally.words_seen)
-        tally.wall_s, tally.cpu_s = self._times()
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the clocks."""
+        self.tally.wall_s, self.tally.cpu_s = self._times()
 
     def go_on(self) -> None:
-        """Start the clocks of an epoch."""
+        """Start the clocks."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def _times(self) -> tuple[float, float]:
@@ -275,13 +288,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def log_evaluation(evaluation: dict[str, Any], meter: Meter, epoch: int) -> None:
+def log_evaluation(evaluation: dict[str, Any], meter: Meter, epoch: int, model: Model) -> None:
     """Keep what was measured after an epoch (0: before training), and say the accuracy."""
     parts = ("total", "semantic", "syntactic")
     line = {"event": "evaluation", "epoch": epoch, "words_seen": epoch * meter.stream.words_per_epoch, "elapsed_s": meter.tally.wall_s}
     line |= {"analogy": {part: evaluation["analogy"]["3cosadd"][part] for part in parts}}
     line |= {"analogy_3cosmul": {part: evaluation["analogy"]["3cosmul"][part] for part in parts}}
-    records.append_metrics(meter.folder, line | {"similarity": evaluation["similarity"]})
+    records.append_metrics(meter.folder, line | {"similarity": evaluation["similarity"], "approximation": model.report()})
     total = line["analogy"]["total"]
     accuracy = "no question in the vocabulary" if total["accuracy"] is None else f"analogies {total['accuracy']:.2f} %"
     _clear_line()

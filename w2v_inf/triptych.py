@@ -95,7 +95,7 @@ def _caption(runs: list[Run], panels: list[Panel]) -> str:
 
 def choose_panels(runs: list[Run]) -> list[Panel]:
     """NTK limit as a sample, the finite net of width 64 (else the narrowest), the muP limit: those that have a run."""
-    first = {model: own[0] for model, own in by_model(runs).items() if not model.variant and _num_places(own[0]) >= 3}
+    first = {model: own[0] for model, own in by_model(runs).items() if model.is_usual and _num_places(own[0]) >= 3}
     narrowest = min((m.width for m in first if m.rank == 1), default=NARROW)
     width = NARROW if any(m.width == NARROW for m in first) else narrowest
     panels = []

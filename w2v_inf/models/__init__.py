@@ -2,25 +2,39 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from w2v_inf.config import Config, ContextGradient, Device, Embedding, Finite, ModelConfig, MupLimit, Parametrization, Sigmoid, Storage
+from w2v_inf.config import (
+    Config,
+    ContextGradient,
+    Device,
+    Embedding,
+    Engine,
+    Finite,
+    ModelConfig,
+    MupLimit,
+    Parametrization,
+    Sigmoid,
+    Storage,
+)
 from w2v_inf.errors import UserError
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
+from w2v_inf.models.lowrank import arena_slots, init_lowrank, lowrank_bytes
 from w2v_inf.models.ntk_limit import init_ntk_limit
 from w2v_inf.models.step import exact_logit, tp4_logit
-from w2v_inf.stream import Batch
+from w2v_inf.stream import Batch, Stream
 
 __all__ = ["Model", "build_model", "model_bytes", "check_memory", "pick_device", "LinearModel"]
 
 STORAGE = {Storage.float32: torch.float32, Storage.bfloat16: torch.bfloat16}
 
 GIB = 2**30
+USUAL_RANK = 256
 OVERHEAD_BYTES = GIB // 2
 """Python, torch and the temporaries of a step and of the evaluation's [905, V] tables at V = 70k."""
 
@@ -29,6 +43,10 @@ class Model(Protocol):
     """What every model answers. Tensors live on the model's device."""
 
     weight_decay: float
+
+    def get_ready(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
+        """What a model does before the first step on the stream to come, unless it is interrupted; most do nothing."""
+        ...
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
@@ -48,6 +66,10 @@ class Model(Protocol):
 
     def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
         """Embeddings of some words in coordinates of the model's own, [R, D]: their inner products are `gram`."""
+        ...
+
+    def report(self) -> dict[str, float]:
+        """What the model knows of its own approximation, for metrics.jsonl; nothing if it makes none."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -73,6 +95,12 @@ def build_model(config: Config, vocab_size: int) -> Model:
         custom = options.parametrization is Parametrization.custom
         a1, b1, a2, b2, c = options.exponents if custom else ABC[options.parametrization]
         model = init_finite(vocab_size, options.width, (a1, b1, a2, b2, c), scale, generator, device=device)
+    elif isinstance(options, MupLimit) and options.engine is Engine.lowrank:
+        if device.type != "cpu":
+            raise UserError(f"model.engine=lowrank runs on the CPU, device is {device}: add device=cpu")
+        if options.rank > vocab_size:
+            raise UserError(f"model.rank must be at most V={vocab_size:,}, the words of the vocabulary, got {options.rank:,}")
+        model = init_lowrank(vocab_size, rank_of(options, vocab_size), arena_slots(options.memory_gib, vocab_size, free_bytes(device)))
     elif isinstance(options, MupLimit):
         if options.storage is Storage.bfloat16 and device.type != "cpu":
             raise UserError(f"model.storage=bfloat16 runs on the CPU, device is {device}: add device=cpu, or take model.storage=float32")
@@ -98,10 +126,17 @@ def model_bytes(options: ModelConfig, vocab_size: int) -> int:
     if isinstance(options, Finite):
         return 8 * vocab_size * options.width
     random_start = options.output_init_scale > 0
+    if isinstance(options, MupLimit) and options.engine is Engine.lowrank:
+        return lowrank_bytes(vocab_size, rank_of(options, vocab_size))
     if isinstance(options, MupLimit):
         entry_bytes = 2 if options.storage is Storage.bfloat16 else 4
         return 2 * entry_bytes * vocab_size**2 * (2 if random_start else 1)
     return 4 * vocab_size**2 * (3 if random_start else 1)
+
+
+def rank_of(options: MupLimit, vocab_size: int) -> int:
+    """Directions that the lowrank engine keeps."""
+    return options.rank or min(USUAL_RANK, vocab_size)
 
 
 def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) -> None:
@@ -114,7 +149,9 @@ def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) ->
         advice = f"model.width={width} fits, or lower corpus.max_vocab"
         raise UserError(f"model.width={options.width} needs {_gib(needed)} for V={vocab_size:,}, {device} has {_gib(free)} free: {advice}")
     advice = f"corpus.max_vocab={_fitting_vocab(options, vocab_size, free)} fits, or raise corpus.min_count, or use model=finite"
-    if isinstance(options, MupLimit) and device.type == "cpu":
+    if isinstance(options, MupLimit) and options.engine is Engine.dense and device.type == "cpu":
+        if options.output_init_scale == 0 and model_bytes(MupLimit(engine=Engine.lowrank), vocab_size) + OVERHEAD_BYTES <= free:
+            advice = f"model.engine=lowrank fits, {advice}"
         halved = dataclasses.replace(options, storage=Storage.bfloat16)
         if model_bytes(halved, vocab_size) + OVERHEAD_BYTES <= free:
             advice = f"model.storage=bfloat16 fits, {advice}"

@@ -70,9 +70,8 @@ def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales,
     """`fused_steps` in one compiled call a thread."""
     u_table, w_table = (t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w))
     u_scale, w_scale = (scale.numpy() for scale in scales) if scales else (NO_SCALE, NO_SCALE)
-    stacked = [np.concatenate([getattr(b, name) for b in batches]) for name in ("context", "target", "noise", "noise_row")]
-    edges = [np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "noise")]
-    lr, salt = np.array([b.lr for b in batches]), np.array([b.words_seen for b in batches])
+    stacked, edges, lr = stack(batches)
+    salt = np.array([b.words_seen for b in batches])
     losses = np.empty(len(batches))
 
     num_threads = max(1, min(team.size(), u.shape[1] // MIN_COLUMNS))
@@ -82,6 +81,13 @@ def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales,
     options = batches[0].noise_weight, weight_decay, *lr_factors, tp4, whole_gradient, tile
     team.run(_train, num_threads, parts, u_table, w_table, u_scale, w_scale, *stacked, *edges, lr, salt, *options, losses)
     return losses
+
+
+def stack(batches: Sequence[Batch]) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """Arrays of all batches one after another (context, target, noise, noise_row), where each batch starts, and step sizes."""
+    stacked = [np.concatenate([getattr(b, name) for b in batches]) for name in ("context", "target", "noise", "noise_row")]
+    edges = [np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "noise")]
+    return stacked, edges, np.array([b.lr for b in batches])
 
 
 @njit(cache=True, nogil=True)
@@ -97,19 +103,19 @@ def _train(
     met = 0
     for b in range(len(lrs)):
         here, there = slice(first_example[b], first_example[b + 1]), slice(first_noise[b], first_noise[b + 1])
-        rows, negatives, touches = _plan(context[here], target[here], noise[there], noise_row[here], noise_weight, place)
+        rows, negatives, touches = plan(context[here], target[here], noise[there], noise_row[here], noise_weight, place)
         log_decay = math.log1p(-lrs[b] * weight_decay)
-        u_steps = _row_steps(u_scale, rows[0], log_decay, touches[0], lrs[b] * u_factor, zero)
-        w_steps = _row_steps(w_scale, rows[1], log_decay, touches[1], lrs[b] * w_factor, zero)
+        u_steps = row_steps(u_scale, rows[0], log_decay, touches[0], lrs[b] * u_factor, zero)
+        w_steps = row_steps(w_scale, rows[1], log_decay, touches[1], lrs[b] * w_factor, zero)
         scratch = np.empty((len(rows[0]) + len(rows[1]) + 2 * len(negatives) + negatives.shape[1]) * tile, zero.dtype)
 
-        logits, pair_logits = _part(parts[b % 2, rank], negatives, len(target[here]))
-        _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits)
+        logits, pair_logits = part_of(parts[b % 2, rank], negatives, len(target[here]))
+        partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits)
         met += num_threads
         team.meet(sync, met, num_threads)
-        g, pair_g = _sum_parts(parts[b % 2], negatives, len(target[here]))
-        loss = _logit_gradients(g.ravel(), pair_g, negatives.ravel(), tp4)
-        _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salts[b])
+        g, pair_g = sum_parts(parts[b % 2], negatives, len(target[here]))
+        loss = logit_gradients(g.ravel(), pair_g, negatives.ravel(), tp4)
+        update_rows(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salts[b])
 
         if rank == 0:
             losses[b] = loss / len(target[here])
@@ -121,23 +127,23 @@ def _train(
 
 
 @compiled
-def _part(part, negatives, num_examples):
+def part_of(part, negatives, num_examples):
     """A thread's share of the logits: of the negatives [E, N], of the positives [B]."""
     size = negatives.size
     return part[:size].reshape(negatives.shape), part[size : size + num_examples]
 
 
 @compiled
-def _sum_parts(parts, negatives, num_examples):
+def sum_parts(parts, negatives, num_examples):
     """The logits, summed over threads in their order, in new memory."""
     total = parts[0, : negatives.size + num_examples].copy()
     for rank in range(1, len(parts)):
         add(total.dtype.type(1), parts[rank, : len(total)], total)
-    return _part(total, negatives, num_examples)
+    return part_of(total, negatives, num_examples)
 
 
 @compiled
-def _plan(context, target, noise, noise_row, noise_weight, place):
+def plan(context, target, noise, noise_row, noise_weight, place):
     """`interactions` with what moves rows in a plain tuple."""
     counts = count_interactions(context, target, noise, noise_row, noise_weight, place)
     rows = counts.inputs, counts.outputs, counts.slots, counts.first_slot, counts.pair_hidden, counts.pair_output
@@ -145,7 +151,7 @@ def _plan(context, target, noise, noise_row, noise_weight, place):
 
 
 @compiled
-def _row_steps(scale, ids, log_decay, touches, lr, zero):
+def row_steps(scale, ids, log_decay, touches, lr, zero):
     """What happens to each touched row: its scale on the way in, decay, step size, and one over its scale on the way out.
 
     Rows without scales have empty ones.
@@ -205,7 +211,7 @@ def _multiply_rows(scale, rows):
 
 
 @compiled
-def _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits):
+def partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits):
     """Write the logits of negatives [E, N] and positives [B] over columns [start, stop)."""
     pair_hidden, pair_output = rows[4:]
     logits[:] = 0
@@ -223,7 +229,7 @@ def _logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pa
 
 
 @compiled
-def _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salt):
+def update_rows(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salt):
     """Decay, then add: w_o += lr sum_e g_eo h_e and u_i += lr sum_e bag_ei sum_o g_eo w_o, over columns [start, stop)."""
     inputs, outputs, slots, first_slot, pair_hidden, pair_output = rows
     (_, u_decay, u_lr, u_unscale), (_, w_decay, w_lr, w_unscale) = u_steps, w_steps
@@ -260,7 +266,7 @@ def _update(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g,
 
 
 @compiled
-def _logit_gradients(f, pair_f, count, tp4):
+def logit_gradients(f, pair_f, count, tp4):
     """Overwrite logits by minus the loss's gradient, count x (label - sigma(f)); returns the loss in nats, summed."""
     if tp4:
         return _table_gradients(f, pair_f, count)
@@ -301,7 +307,7 @@ def _sigmoid(x):
 
 @compiled
 def _table_gradients(f, pair_f, count):
-    """`_logit_gradients` with the authors' table (`step.tp4_logit`); beyond +-12 it is certain, and the loss is the true one."""
+    """`logit_gradients` with the authors' table (`step.tp4_logit`); beyond +-12 it is certain, and the loss is the true one."""
     loss = 0.0
     for k in range(len(f)):
         p, softplus, _ = _table_sigmoid(np.float64(f[k]))

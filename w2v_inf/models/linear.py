@@ -14,7 +14,7 @@ from w2v_inf.config import Embedding, Parametrization
 from w2v_inf.models.fused import fused_steps
 from w2v_inf.models.interactions import dense_interactions
 from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
-from w2v_inf.stream import Batch
+from w2v_inf.stream import Batch, Stream
 
 ABC: dict[Parametrization, tuple[float, float, float, float, float]] = {
     Parametrization.sp: (0, 0, 0, 0.5, 0),
@@ -41,6 +41,9 @@ class LinearModel:
     logit: Callable[[Tensor], Tensor] = exact_logit
     whole_gradient: bool = False
     scales: tuple[Tensor, Tensor] | None = None
+
+    def get_ready(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
+        """Nothing to do before the first step."""
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
@@ -75,6 +78,10 @@ class LinearModel:
         if self.scales is not None:
             tables = [self.scales[part][ids, None] * rows.float() for part, rows in zip(parts, tables, strict=True)]
         return sum(tables[1:], start=tables[0])
+
+    def report(self) -> dict[str, float]:
+        """Nothing: the model approximates nothing."""
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """The two matrices, and the scales of their rows if they have some, by name; not copies."""

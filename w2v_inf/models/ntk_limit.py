@@ -21,7 +21,7 @@ from torch import Tensor
 from w2v_inf.config import Embedding
 from w2v_inf.models.interactions import dense_interactions
 from w2v_inf.models.step import exact_logit, logit_gradient, row_decay
-from w2v_inf.stream import Batch
+from w2v_inf.stream import Batch, Stream
 
 SMALLEST_SCALE = 1e-3
 
@@ -76,6 +76,9 @@ class NtkLimit:
     weight_decay: float = 0.0
     whole_gradient: bool = False
     logit: Callable[[Tensor], Tensor] = exact_logit
+
+    def get_ready(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
+        """Nothing to do before the first step."""
 
     def update(self, batch: Batch) -> float:
         """One SGD step on the limit's logits; returns the loss before it, nats per example.
@@ -137,6 +140,10 @@ class NtkLimit:
         if embedding is Embedding.input or self.start is not None:
             return self.gram(ids)
         return self._coefficients(ids, embedding)
+
+    def report(self) -> dict[str, float]:
+        """Nothing: the model approximates nothing."""
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """All tensors by name; not copies."""

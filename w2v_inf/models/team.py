@@ -65,7 +65,7 @@ def run(function: Callable[..., None], num_threads: int, *arguments: object) -> 
 
 
 @intrinsic
-def _add_and_fetch(typing_context, array, value):
+def add_and_fetch(typing_context, array, value):
     """array[0] += value as one atomic, sequentially consistent step; returns what was there before."""
 
     def generate(context, builder, signature, arguments):
@@ -85,9 +85,9 @@ def meet(sync: np.ndarray, arrivals: int, num_threads: int) -> None:
     """Wait until all threads are here: `arrivals` so far, counted over all meetings, x threads."""
     if num_threads == 1:
         return
-    _add_and_fetch(sync, 1)  # pyright: ignore[reportCallIssue]
+    add_and_fetch(sync, 1)  # pyright: ignore[reportCallIssue]
     spins = 0
-    while _add_and_fetch(sync, 0) < arrivals:  # pyright: ignore[reportCallIssue]
+    while add_and_fetch(sync, 0) < arrivals:  # pyright: ignore[reportCallIssue]
         spins += 1
         if spins > SPINS:
             _give_core_away()

@@ -1,0 +1,221 @@
+"""The low-rank engine of the muP limit: exact on a basis of r directions, first order in the training outside it.
+
+docs/lowrank.md derives it, says where it can fail and what it costs. It holds four tables [V, r] and a memory of the word pairs
+that met, never anything V x V, and steps at about the price of a finite net of width 2 r.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from w2v_inf.config import Embedding
+from w2v_inf.errors import UserError
+from w2v_inf.models import team
+from w2v_inf.models.basis import NUM_DIRECTIONS, exchange, factors_on, first_factors, own_weights
+from w2v_inf.models.lowrank_step import Factors, lowrank_steps
+from w2v_inf.models.memory import (
+    PairMemory,
+    expand,
+    make_memory,
+    pack,
+    project,
+    recall_block,
+    recall_diagonal,
+    squared_lengths,
+    unpack,
+)
+from w2v_inf.models.step import exact_logit, tp4_logit
+from w2v_inf.stream import Batch, Stream
+
+log = logging.getLogger(__name__)
+
+FIRST_EXCHANGE, GROWTH = 30, 1.1
+"""Steps before the basis is exchanged first in a rehearsal, and the growth of the interval from one exchange to the next."""
+REHEARSAL_SHARE = 0.25
+"""Of the words to come, for finding the basis; an epoch at most."""
+BATCHES_AT_ONCE = 128
+SLOT_BYTES = 8
+USUAL_PAIRS_A_WORD = 1100
+"""Measured: 960 pairs a word of wiki100 (V = 67,930, 15 epochs), see benchmarks/README.md."""
+USUAL_LOAD = 0.5
+"""Tables are between three eighths and three quarters full."""
+ARENA_SHARE = 0.8
+"""Of the free memory, that the arena may take."""
+
+
+@dataclass
+class LowRankLimit:
+    """The muP limit on `factors`, with the `memory` of word pairs; `lowrank_step` says what they mean.
+
+    weight_decay, logit and whole_gradient as in `step.sgd_step`.
+    """
+
+    factors: Factors
+    memory: PairMemory
+    weight_decay: float = 0.0
+    logit: Callable[[Tensor], Tensor] = exact_logit
+    whole_gradient: bool = False
+
+    def get_ready(self, stream: Stream, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Find the basis in a rehearsal on the first words of `stream`, then go back to the start of training on it.
+
+        The rehearsal is a short training with its own falling step size, in which the basis is exchanged at growing intervals. Its
+        examples come again in the training proper.
+        """
+        if self.factors.u.shape[1] == len(self.factors.u):
+            return  # all directions are there
+        num_words = int(min(1.0, REHEARSAL_SHARE * stream.epochs) * stream.words_per_epoch)
+        log.info("looking for %d directions in a rehearsal on %s words", self.factors.u.shape[1], f"{num_words:,}")
+        batches, steps, interval = stream.rehearsal(num_words), 0, float(FIRST_EXCHANGE)
+        due = FIRST_EXCHANGE
+        while some := list(islice(batches, min(BATCHES_AT_ONCE, due - steps))):
+            self.update_all(some)
+            if interrupted():
+                return
+            steps += len(some)
+            if steps == due:
+                self._exchange(steps)
+                interval *= GROWTH
+                due += int(interval)
+        self._exchange(steps)
+        log.info("%d steps; %s", steps, ", ".join(f"{key} {value:,.4g}" for key, value in self.report().items()))
+        self.factors = factors_on(self.factors.b)
+        self.memory = make_memory(len(self.factors.s), len(self.memory.keys), self.memory.values.dtype.type, team.size())
+
+    def _exchange(self, steps: int) -> None:
+        self.factors = exchange(self.factors, self.memory, torch.Generator().manual_seed(steps))
+
+    def update(self, batch: Batch) -> float:
+        """One SGD step; returns the loss before it, nats per example."""
+        return self.update_all([batch])[0]
+
+    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+        """A step a batch; returns the losses. Raises: UserError if the memory of pairs is full, saying what to do."""
+        how = self.weight_decay, self.logit is tp4_logit, self.whole_gradient
+        losses = lowrank_steps(self.factors, self.memory, batches, *how).tolist()
+        if self.memory.end[1]:
+            raise UserError(_full_message(self.memory))
+        return losses
+
+    def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
+        """Inner products of the embeddings of `rows` [R] with those of `columns` [C], or of all V words; [R, C].
+
+        Cost: O(R C r); with the output embedding also a pass over the memory of `columns` with R numbers an entry.
+        """
+        left = rows.numpy()
+        right = np.arange(len(self.factors.s)) if columns is None else columns.numpy()
+        if embedding is Embedding.input:
+            return torch.from_numpy(self._inputs(left, right))
+        if embedding is Embedding.output:
+            return torch.from_numpy(self._outputs(left, right))
+        crossed = self._crossed(left, right) + self._crossed(right, left).T
+        return torch.from_numpy(self._inputs(left, right) + self._outputs(left, right) + crossed)
+
+    def _inputs(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """u_i . u_j = U_i . U_j + s_i s_j ([i = j] - B_i . B_j)."""
+        u, b, s = self.factors.u, self.factors.b, self.factors.s
+        same = (left[:, None] == right).astype(s.dtype) - b[left] @ b[right].T
+        return u[left] @ u[right].T + s[left, None] * s[right] * same
+
+    def _outputs(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """w_o . w_p = W_o . W_p - N_o . N_p + (M^T M)_op."""
+        w, n = self.factors.w, self.factors.n
+        rows, products = np.empty((len(w), len(left)), w.dtype), np.empty((len(right), len(left)), w.dtype)
+        expand(self.memory, left, rows)
+        project(self.memory, right, rows, products)
+        return w[left] @ w[right].T - n[left] @ n[right].T + products.T
+
+    def _crossed(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """u_i . w_o = U_i . W_o + s_i (M_io - B_i . N_o) for i of `left` and o of `right`."""
+        u, w, n, b, s, _ = self.factors
+        remembered = np.empty((len(right), len(left)), s.dtype)
+        recall_block(self.memory, right, left, remembered)
+        return u[left] @ w[right].T + s[left, None] * (remembered.T - b[left] @ n[right].T)
+
+    def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
+        """Squared lengths of all embeddings, [V]."""
+        u, w, n, b, s, _ = self.factors
+        inputs = np.square(u).sum(1) + s**2 * (1 - np.square(b).sum(1))
+        if embedding is Embedding.input:
+            return torch.from_numpy(inputs)
+        outputs = np.square(w).sum(1) - np.square(n).sum(1) + self._remembered_squares()
+        if embedding is Embedding.output:
+            return torch.from_numpy(outputs)
+        diagonal = np.empty_like(s)
+        recall_diagonal(self.memory, diagonal)
+        return torch.from_numpy(inputs + outputs + 2 * ((u * w).sum(1) + s * (diagonal - (b * n).sum(1))))
+
+    def _remembered_squares(self) -> np.ndarray:
+        squares = np.empty_like(self.factors.s)
+        squared_lengths(self.memory, squares)
+        return squares
+
+    def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
+        """Embeddings over the V initial rows, [R, V]: u_i = B U_i + s_i (e_i - B B_i), w_o = B (W_o - N_o) + M[:, o]."""
+        u, w, n, b, s, _ = self.factors
+        words = np.arange(len(s))[ids if isinstance(ids, slice) else ids.numpy()]
+        rows = np.zeros((len(words), len(s)), s.dtype)
+        if embedding is not Embedding.output:
+            rows += (u[words] - s[words, None] * b[words]) @ b.T
+            rows[np.arange(len(words)), words] += s[words]
+        if embedding is not Embedding.input:
+            remembered = np.empty((len(s), len(words)), s.dtype)
+            expand(self.memory, words, remembered)
+            rows += (w[words] - n[words]) @ b.T + remembered.T
+        return torch.from_numpy(rows)
+
+    def report(self) -> dict[str, float]:
+        """Rank, pairs remembered, bytes of their tables, and the share of w's energy that lies outside the basis."""
+        outside = float(self._remembered_squares().sum() - np.square(self.factors.n).sum())
+        energy = float(np.square(self.factors.w).sum()) + outside
+        return {
+            "rank": self.factors.u.shape[1],
+            "pairs": int(self.memory.num_pairs.sum()),
+            "memory_bytes": SLOT_BYTES * int(self.memory.end[0]),
+            "energy_outside": max(0.0, outside / energy) if energy else 0.0,
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """All that training goes on from, by name; the memory's tables are copied, one after another."""
+        tables = self.factors._asdict() | pack(self.memory)
+        return {name: torch.from_numpy(table) for name, table in tables.items() if name != "own"}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over the tensors of `state`, of any rank and any number of pairs."""
+        tables = {name: tensor.numpy().copy() for name, tensor in state.items()}
+        self.factors = Factors(**{name: tables[name] for name in ("u", "w", "n", "b", "s")}, own=own_weights(tables["b"]))
+        self.memory = unpack(tables, len(self.memory.keys), len(self.memory.free))
+
+
+def init_lowrank(vocab_size: int, rank: int, num_slots: int, dtype: type = np.float32) -> LowRankLimit:
+    """The limit at its start, u = I and w = 0, on the directions of the `rank` commonest words until `get_ready` finds better ones.
+
+    num_slots: room for word pairs, see `arena_slots`.
+    """
+    return LowRankLimit(first_factors(vocab_size, rank, dtype), make_memory(vocab_size, num_slots, dtype, team.size()))
+
+
+def lowrank_bytes(vocab_size: int, rank: int) -> int:
+    """What the engine usually takes: its tables, those of an exchange beside them, and the pairs of a text of usual length."""
+    pairs = min(vocab_size, USUAL_PAIRS_A_WORD) * vocab_size
+    return 4 * vocab_size * (5 * rank + 3 * NUM_DIRECTIONS) + int(pairs / USUAL_LOAD) * SLOT_BYTES
+
+
+def arena_slots(memory_gib: float, vocab_size: int, free: int) -> int:
+    """Room for word pairs: `memory_gib`, or most of the `free` bytes if it is 0; never more than all V x V pairs can take."""
+    allowed = memory_gib * 2**30 if memory_gib else ARENA_SHARE * free
+    # A table of V words is at most 8/3 V slots long, and its predecessors as much again.
+    return int(min(allowed / SLOT_BYTES, 16 / 3 * vocab_size**2 + 16 * vocab_size))
+
+
+def _full_message(memory: PairMemory) -> str:
+    gib = SLOT_BYTES * len(memory.keys) / 2**30
+    return (
+        f"model.memory_gib={gib:.3g} cannot hold more than the {int(memory.num_pairs.sum()):,} word pairs that have met so far: "
+        f"model.memory_gib={2 * gib:.3g} holds twice as many; or raise corpus.min_count, or lower corpus.max_vocab"
+    )
