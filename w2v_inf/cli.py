@@ -39,7 +39,7 @@ def run(stage: Callable[[Config], object]) -> None:
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(_one_line(error))
+        _fail(one_line(error))
     except OSError as error:
         # Our own files are guarded where they are written; this is Hydra's sweep folder.
         _fail(f"{error.filename or 'a file'} cannot be written or read ({error.strerror}): choose another runs_dir")
@@ -52,7 +52,7 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What Hydra or OmegaConf refuses, with its reason, less their tables of internals."""
     messages = []
     cause: BaseException | None = error
