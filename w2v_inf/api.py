@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from matplotlib.figure import Figure
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from w2v_inf import config as options
@@ -51,7 +49,7 @@ def compose_config(*overrides: str, **named: Any) -> Config:
     try:
         with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
             composed = compose("config", overrides=[*overrides, *(f"{name}={_quoted(value)}" for name, value in named.items())])
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # see cli.run
         raise UserError(one_line(error)) from error
     return options.load(composed)
 

@@ -28,8 +28,12 @@ def run(stage: Callable[[Config], object]) -> None:
     register()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
+    has_begun = False
+
     @hydra.main(version_base="1.3", config_path=str(PROJECT_ROOT / "conf"), config_name="config")
     def main(cfg: DictConfig) -> None:
+        nonlocal has_begun
+        has_begun = True
         try:
             stage(load(cfg))
         except UserError as error:
@@ -45,6 +49,11 @@ def run(stage: Callable[[Config], object]) -> None:
         _fail(f"{error.filename or 'a file'} cannot be written or read ({error.strerror}): choose another runs_dir")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        # Hydra meets some options (corpus=3) with whatever it stumbles over. Behind it, such an error is our own bug.
+        if has_begun:
+            raise
+        _fail(one_line(error))
 
 
 def _fail(message: str) -> NoReturn:
