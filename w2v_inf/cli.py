@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from w2v_inf.config import PROJECT_ROOT, Config, load, register
 from w2v_inf.errors import UserError
+from w2v_inf.help import describe
 
 
 def run(stage: Callable[[Config], object]) -> None:
@@ -22,9 +23,11 @@ def run(stage: Callable[[Config], object]) -> None:
 
     Exit codes: 0 done, 2 a mistake the user can mend, 130 / 143 interrupted, 1 our own bug (with its traceback).
     """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(describe(sys.modules["__main__"].__doc__ or ""))
+        return
     # Without this Hydra prints its own account of an exception and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     register()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
@@ -34,6 +37,8 @@ def run(stage: Callable[[Config], object]) -> None:
     def main(cfg: DictConfig) -> None:
         nonlocal has_begun
         has_begun = True
+        # Here and not above: launchers of sweeps call this in processes of their own.
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         try:
             stage(load(cfg))
         except UserError as error:
