@@ -61,6 +61,11 @@ class Resume(Enum):
     never = "never"
 
 
+class Log(Enum):
+    jsonl = "jsonl"
+    tensorboard = "tensorboard"
+
+
 class Cleaning(Enum):
     text8 = "text8"
     unicode = "unicode"
@@ -288,6 +293,8 @@ class TrainConfig:
     """exact, or the look-up table of the authors' program with its off-by-0.19 slip (tp4)."""
     resume: Resume = Resume.auto
     """auto: an interrupted run goes on from its last checkpoint; never: it starts anew, without its checkpoints."""
+    log: Log = Log.jsonl
+    """jsonl: metrics.jsonl; tensorboard: an event file beside it too."""
 
     def __post_init__(self) -> None:
         _check("train.epochs", self.epochs, 1 <= self.epochs <= 10_000, "from 1 to 10,000")
