@@ -29,7 +29,7 @@ STAGES = {
     "prepare": ("corpus", "prepare_stage"),
     "train": ("training", "train"),
     "evaluate": ("assess", "evaluate"),
-    "plot": ("plots", "plot"),
+    "plot": ("plots", "plot_stage"),
     "report": ("report", "report"),
     "export": ("export", "export"),
 }

@@ -93,8 +93,8 @@ def test_a_run_and_one_that_goes_on_have_their_metrics_in_it(tmp_path: Path, mon
 LOG_EVALUATION = training.log_evaluation
 
 
-def stop_after_an_epoch(evaluation: dict[str, Any], meter: training.Meter, epoch: int) -> None:
-    LOG_EVALUATION(evaluation, meter, epoch)
+def stop_after_an_epoch(evaluation: dict[str, Any], meter: training.Meter, epoch: int, *rest: Any) -> None:
+    LOG_EVALUATION(evaluation, meter, epoch, *rest)
     if epoch:
         raise KeyboardInterrupt
 
