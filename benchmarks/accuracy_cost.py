@@ -29,7 +29,7 @@ from w2v_inf.evaluate import cosine_table
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
 from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Stream
-from w2v_inf.train import BATCHES_AT_ONCE
+from w2v_inf.training import BATCHES_AT_ONCE
 from w2v_inf.vocab import Vocabulary
 
 VARIANTS = {

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 
-from w2v_inf import checkpoint, train
-from w2v_inf.config import PROJECT_ROOT, Config, load, register
+from w2v_inf import checkpoint, training
+from w2v_inf.api import compose_config
+from w2v_inf.config import PROJECT_ROOT, Config
 from w2v_inf.models.linear import init_mup_limit
 
 
@@ -50,7 +50,7 @@ def share_of_run(config: Config) -> dict[str, Any]:
         return path
 
     checkpoint.Keeper.save = timed
-    folder = train.train(config)
+    folder = training.train(config)
     wall_s = json.loads((folder / "summary.json").read_text())["wall_s"]
     return {"checkpoints": len(spent), "seconds": sum(spent), "wall_s": wall_s, "percent": 100 * sum(spent) / wall_s}
 
@@ -62,14 +62,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    register()
     checkpoint.SHORTEST_INTERVAL_S = 0.0
     with tempfile.TemporaryDirectory(dir=PROJECT_ROOT) as root:  # not in /tmp, which may be memory
         sizes = {vocab_size: time_one(vocab_size, Path(root)) for vocab_size in args.vocab}
         corpus = ["corpus=file", f"corpus.path={args.text}"] if args.text else ["corpus=sample"]
         small = ["model=mup_limit", "corpus.max_vocab=4000", "train.epochs=8", "num_threads=1", f"run_dir={root}/run"]
-        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-            run = share_of_run(load(compose("config", overrides=[*corpus, *small])))
+        run = share_of_run(compose_config(*corpus, *small))
     for vocab_size, row in sizes.items():
         apart_min = max(60.0, row["save_s"] / checkpoint.SHARE) / 60
         times = f"saved in {row['save_s']:.2f} s, taken up in {row['load_s']:.2f} s, {apart_min:.1f} minutes apart"

@@ -19,10 +19,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from w2v_inf import checkpoint, train
-from w2v_inf.config import PROJECT_ROOT, Config, load, register
+from w2v_inf import checkpoint, training
+from w2v_inf.api import compose_config
+from w2v_inf.config import Config
 
 MODELS = {
     "width 16": ["model=finite", "model.width=16"],
@@ -36,8 +35,7 @@ TIMES = ("elapsed_s", "words_per_s", "rss_bytes")
 
 
 def config_of(folder: Path, *overrides: str) -> Config:
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        return load(compose("config", overrides=[*SMALL, *overrides, f"run_dir={folder}"]))
+    return compose_config(*SMALL, *overrides, f"run_dir={folder}")
 
 
 def start(config: Config) -> int:
@@ -45,7 +43,7 @@ def start(config: Config) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            train.train(config)
+            training.train(config)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -94,8 +92,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    register()
-    checkpoint.SHORTEST_INTERVAL_S, checkpoint.SHARE, train.BATCHES_AT_ONCE = 0.0, 1e9, 64
+    checkpoint.SHORTEST_INTERVAL_S, checkpoint.SHARE, training.BATCHES_AT_ONCE = 0.0, 1e9, 64
     rng, tally = random.Random(args.seed), Counter[str]()
 
     with tempfile.TemporaryDirectory() as root:
@@ -104,7 +101,7 @@ def main() -> None:
         peaceful, lasts_s = {}, {}
         for number, case in enumerate(cases):
             folder = Path(root) / f"peaceful-{number}"
-            train.train(config_of(folder, *overrides[case]))  # here, so that the forked ones find everything compiled
+            training.train(config_of(folder, *overrides[case]))  # here, so that the forked ones find everything compiled
             began = time.monotonic()
             again = Path(root) / f"timed-{number}"
             os.waitpid(start(config_of(again, *overrides[case])), 0)

@@ -23,7 +23,7 @@ from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabular
 from w2v_inf.models import LinearModel
 from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Batch, Stream
-from w2v_inf.train import BATCHES_AT_ONCE
+from w2v_inf.training import BATCHES_AT_ONCE
 
 Row = dict[str, Any]
 

@@ -29,7 +29,7 @@ from w2v_inf.models.fused import TILE
 from w2v_inf.models.interactions import interactions
 from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Stream
-from w2v_inf.train import BATCHES_AT_ONCE
+from w2v_inf.training import BATCHES_AT_ONCE
 from w2v_inf.vocab import Vocabulary
 
 LIMIT = 0

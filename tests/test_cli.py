@@ -1,12 +1,15 @@
 """Scripts as a shell sees them: exit codes, one line, no traceback."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from w2v_inf.config import PROJECT_ROOT
+from w2v_inf.config import PROJECT_ROOT, Config
+from w2v_inf.help import describe
 
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 
@@ -45,7 +48,36 @@ def test_multirun_trains_every_point(tmp_path: Path) -> None:
     assert bad.returncode == 2 and "model.width must be from 1" in bad.stderr and "Traceback" not in bad.stderr
 
 
+def test_the_joblib_launcher_trains_points_at_once(tmp_path: Path) -> None:
+    text = tmp_path / "toy.txt"
+    text.write_text("the cat sat on the mat and the dog sat on the cat\n" * 40)
+    common = ["corpus=file", f"corpus.path={text}", f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs", "train.epochs=1"]
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "num_threads=1", "stream.subsample_threshold=0"]
+    done = script("train.py", "-m", "model.width=4,8,16", *common, *launcher)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("runs/toy-cbow/*/summary.json"))) == 3 and done.stderr.count("epoch 1/1") == 3
+    drawn = script("plot.py", f"plot.runs=[{tmp_path}/runs]", "plot.figure=loss")
+    assert drawn.returncode == 0, drawn.stderr
+    assert all(f"width {width} " in drawn.stdout for width in (4, 8, 16)) and "loss.svg\n" in drawn.stdout
+    bad = script("train.py", "-m", "model.width=4,0", *common, *launcher)
+    assert bad.returncode == 2 and bad.stderr.splitlines()[-1] == "train.py: model.width must be from 1 to 1,000,000, got 0"
+
+
 @pytest.mark.parametrize("name", sorted(p.name for p in (PROJECT_ROOT / "scripts").glob("*.py")))
 def test_every_script_explains_itself(name: str) -> None:
     done = script(name, "--help")
-    assert done.returncode == 0 and "corpus:" in done.stdout and "num_threads" in done.stdout
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith((PROJECT_ROOT / "scripts" / name).read_text().splitlines()[0].strip('"')[:40])
+    assert all(f"\n{f.name}: " in done.stdout for f in dataclasses.fields(Config) if f.name in GROUPS)
+    assert max(map(len, done.stdout.splitlines())) <= 125
+
+
+GROUPS = ("corpus", "stream", "model", "train", "evaluate", "export", "plot", "reproduce")
+
+
+def test_help_explains_every_option_and_choice() -> None:
+    text = describe("")
+    for line in ("model.storage=float32", "corpus.min_count=10", "float32 | bfloat16. How", "num_threads=0"):
+        assert line in text
+    unexplained = [line for line in text.splitlines() if re.fullmatch(r" {4}\S+=\S*", line.rstrip()) and len(line) < 40]
+    assert not unexplained

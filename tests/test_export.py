@@ -17,7 +17,7 @@ from w2v_inf.files import read_json
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.models.ntk_limit import init_ntk_limit
 from w2v_inf.plots import plot
-from w2v_inf.train import train
+from w2v_inf.training import train
 from w2v_inf.vectors import SUFFIXES, read_vectors, write_vectors
 from w2v_inf.vocab import Vocabulary
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from composed import config_of
 
-from w2v_inf import train
+from w2v_inf import training
 from w2v_inf.config import PROJECT_ROOT
 from w2v_inf.corpus import open_corpus, prepare
 from w2v_inf.errors import UserError
@@ -85,7 +85,9 @@ def test_a_read_only_cache_serves_what_it_has(read_only: Path) -> None:
     with pytest.raises(UserError, match=r"data_dir: cannot write .*Permission denied: choose another data_dir"):
         prepare(config_of("corpus=file", f"corpus.path={read_only}/other.txt").corpus, read_only / "data")
     with pytest.raises(UserError, match=r"run_dir=.* cannot be written \(Permission denied\)"):
-        train.train(config_of("corpus=file", f"corpus.path={read_only}/toy.txt", f"data_dir={read_only}/data", f"run_dir={read_only}/run"))
+        training.train(
+            config_of("corpus=file", f"corpus.path={read_only}/toy.txt", f"data_dir={read_only}/data", f"run_dir={read_only}/run")
+        )
 
 
 def test_a_cache_whose_tokens_were_edited_is_not_trained_on(options: list[str], tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_a_cache_whose_tokens_were_edited_is_not_trained_on(options: list[str], 
     tokens[7] = 0x80  # an id far below zero
     (folder / "tokens.bin").write_bytes(tokens)
     with pytest.raises(UserError, match=r"tokens.bin must have sha256 .*: delete the folder"):
-        train.train(config_of(*options))
+        training.train(config_of(*options))
     assert not (tmp_path / "run").exists()
 
 
@@ -107,5 +109,5 @@ def test_a_clock_that_jumps_does_no_harm(options: list[str], tmp_path: Path, mon
 
     monkeypatch.setattr(time, "time", jumping)
     start_s = time.perf_counter()
-    summary = read_json(train.train(config_of(*options)) / "summary.json")
+    summary = read_json(training.train(config_of(*options)) / "summary.json")
     assert 0 < summary["wall_s"] < time.perf_counter() - start_s and summary["words_per_s"] > 0

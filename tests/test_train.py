@@ -9,7 +9,7 @@ import pytest
 import torch
 from composed import config_of
 
-from w2v_inf import assess, models, records, train
+from w2v_inf import assess, models, records, training
 from w2v_inf.assess import evaluate, limit_distance, open_run
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
@@ -56,7 +56,7 @@ MODELS = [
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_folder_is_complete(model: list[str], architecture: str, options) -> None:
     config = options(*model, f"stream.architecture={architecture}")
-    folder = train.train(config)
+    folder = training.train(config)
     summary = json.loads((folder / "summary.json").read_text())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     evaluations = [line for line in lines if line["event"] == "evaluation"]
@@ -82,7 +82,7 @@ def test_a_run_folder_is_complete(model: list[str], architecture: str, options) 
 @pytest.mark.parametrize("model", MODELS)
 def test_same_seed_same_bits(model: list[str], options) -> None:
     one, two, other = (
-        train.train(options(*model, f"seed={seed}", f"train.epochs={epochs}", run=f"{name}"))
+        training.train(options(*model, f"seed={seed}", f"train.epochs={epochs}", run=f"{name}"))
         for name, seed, epochs in (("a", 0, 1), ("b", 0, 1), ("c", 1, 1))
     )
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
@@ -90,7 +90,7 @@ def test_same_seed_same_bits(model: list[str], options) -> None:
 
 
 def test_loss_falls_and_ntk_stays_put(options) -> None:
-    limit, ntk = (train.train(options(f"model={m}", run=m)) for m in ("mup_limit", "ntk_limit"))
+    limit, ntk = (training.train(options(f"model={m}", run=m)) for m in ("mup_limit", "ntk_limit"))
     first, *_, last = [json.loads(line)["loss"] for line in (limit / "metrics.jsonl").read_text().splitlines() if "progress" in line]
     assert last < first
     ntk_accuracy = json.loads((ntk / "summary.json").read_text())["evaluation"]["analogy"]["3cosadd"]["total"]
@@ -98,37 +98,37 @@ def test_loss_falls_and_ntk_stays_put(options) -> None:
 
 
 def test_a_finished_run_is_left_alone(options) -> None:
-    folder = train.train(options())
+    folder = training.train(options())
     before = (folder / "summary.json").stat().st_mtime_ns
-    assert train.train(options()) == folder and (folder / "summary.json").stat().st_mtime_ns == before
+    assert training.train(options()) == folder and (folder / "summary.json").stat().st_mtime_ns == before
 
 
 def test_an_unfinished_run_starts_anew(options) -> None:
-    folder = train.train(options())
+    folder = training.train(options())
     steps = [json.loads(line).get("step") for line in (folder / "metrics.jsonl").read_text().splitlines()]
     (folder / "summary.json").unlink()
-    train.train(options())
+    training.train(options())
     assert [json.loads(line).get("step") for line in (folder / "metrics.jsonl").read_text().splitlines()] == steps
 
 
 def test_another_run_in_the_folder_is_not_overwritten(options) -> None:
-    folder = train.train(options())
+    folder = training.train(options())
     with pytest.raises(UserError, match="holds a run with other options \\(train.epochs: 2 there, 1 here\\)"):
-        train.train(options("train.epochs=1"))
+        training.train(options("train.epochs=1"))
     assert (folder / "summary.json").exists()
 
 
 def test_a_changed_text_is_noticed(options, text: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.txt"
     copy.write_text(text.read_text())
-    train.train(options(f"corpus.path={copy}"))
+    training.train(options(f"corpus.path={copy}"))
     copy.write_text(text.read_text() + "paris rome\n")
     with pytest.raises(UserError, match="holds a run on another text"):
-        train.train(options(f"corpus.path={copy}"))
+        training.train(options(f"corpus.path={copy}"))
 
 
 def test_evaluating_again_gives_the_same(options, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = train.train(options("model=mup_limit"))
+    folder = training.train(options("model=mup_limit"))
     again = evaluate(options())
     assert again == json.loads((folder / "summary.json").read_text())["evaluation"]
     assert "3CosAdd" in capsys.readouterr().out
@@ -137,12 +137,12 @@ def test_evaluating_again_gives_the_same(options, capsys: pytest.CaptureFixture[
 
 
 def test_distance_to_the_limit(options) -> None:
-    limit = train.train(options("model=mup_limit", run="limit"))
-    train.train(options("model.width=8"))
+    limit = training.train(options("model=mup_limit", run="limit"))
+    training.train(options("model.width=8"))
     evaluate(options(f"evaluate.limit_run={limit}"))
     near = json.loads((records.run_folder(options()) / "summary.json").read_text())["limit_distance"]
     assert 0 < near["gram_error"] and 0 <= near["neighbour_overlap"] <= 1 and near["words"] == 30
-    other = train.train(options("corpus.max_vocab=20", "model=mup_limit", run="other"))
+    other = training.train(options("corpus.max_vocab=20", "model=mup_limit", run="other"))
     with pytest.raises(UserError, match="evaluate.limit_run must have the vocabulary"):
         evaluate(options(f"evaluate.limit_run={other}"))
     with pytest.raises(UserError, match="evaluate.limit_run must be a run of model=mup_limit, .* holds model=finite"):
@@ -160,7 +160,7 @@ def test_limit_distance_by_hand() -> None:
 def test_damaged_and_missing_run_files(options) -> None:
     with pytest.raises(UserError, match="summary.json not found"):
         evaluate(options())
-    folder = train.train(options())
+    folder = training.train(options())
     (folder / "model.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(UserError, match="model.safetensors is damaged"):
         open_run(folder, options())
@@ -171,18 +171,18 @@ def test_damaged_and_missing_run_files(options) -> None:
 
 def test_divergence_stops_at_once(options) -> None:
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at step [\d,]+ .*lower train.lr"):
-        train.train(options("train.lr=1e20", "train.weight_decay=0"))
+        training.train(options("train.lr=1e20", "train.weight_decay=0"))
     # What failed does not stand in the way of the mended run.
-    assert train.train(options("train.lr=0.01")).exists()
+    assert training.train(options("train.lr=0.01")).exists()
 
 
 def test_what_does_not_fit_memory_is_refused_before_it_is_allocated(options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "free_bytes", lambda device: models.OVERHEAD_BYTES + 8 * 20**2)
     with pytest.raises(UserError, match=r"model=mup_limit needs .* for V=30, .*: corpus.max_vocab=\d+ fits"):
-        train.train(options("model=mup_limit"))
+        training.train(options("model=mup_limit"))
     monkeypatch.setattr(models, "free_bytes", lambda device: models.OVERHEAD_BYTES + 4 * 30**2)
     with pytest.raises(UserError, match="free: model.storage=bfloat16 fits, corpus.max_vocab=20 fits"):
-        train.train(options("model=mup_limit"))
+        training.train(options("model=mup_limit"))
     models.check_memory(options("model=mup_limit", "model.storage=bfloat16").model, 30, torch.device("cpu"))
     assert not records.run_folder(options()).exists()
     fitting = models.model_bytes(options("model=mup_limit").model, 20)
@@ -195,14 +195,14 @@ def test_what_does_not_fit_memory_is_refused_before_it_is_allocated(options, mon
 def test_useless_texts(content: str, message: str, options, tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text(content)
     with pytest.raises(UserError, match=message):
-        train.train(options(f"corpus.path={tmp_path}/bad.txt"))
+        training.train(options(f"corpus.path={tmp_path}/bad.txt"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_text_without_pairs(options, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("a\nb\n" * 10)
     with pytest.raises(UserError, match="no two words that meet in a window"):
-        train.train(options(f"corpus.path={tmp_path}/short.txt"))
+        training.train(options(f"corpus.path={tmp_path}/short.txt"))
 
 
 def test_no_space_left(options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_no_space_left(options, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(records, "save_file", full)
     with pytest.raises(UserError, match="model.safetensors cannot be written .*No space left"):
-        train.train(options())
+        training.train(options())
     left = sorted(p.name for p in records.run_folder(options()).iterdir())
     assert left == ["config.yaml", "environment.json", "metrics.jsonl", "vocab.tsv"]
 
@@ -238,6 +238,6 @@ def test_default_run_folders_differ_whenever_options_do() -> None:
 
 
 def test_evaluation_table_lists_every_section(options) -> None:
-    folder = train.train(options())
+    folder = training.train(options())
     table = assess.format_evaluation(records.read_json(folder / "summary.json")["evaluation"])
     assert table.count("\n") == 20 and "gram9-plural-verbs" in table and "simlex999" in table

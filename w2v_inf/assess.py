@@ -15,7 +15,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluate import cosine_table, evaluate_model
 from w2v_inf.files import read_json, write_json
 from w2v_inf.models import LinearModel, Model, build_model
-from w2v_inf.train import set_threads
+from w2v_inf.training import set_threads
 from w2v_inf.vectors import read_vectors
 from w2v_inf.vocab import Vocabulary
 

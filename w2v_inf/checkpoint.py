@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """A whole checkpoint, its checksums verified.
 
-    state: the model's tensors, mapped from the file.    tally: where the run stood (`train.Tally`).
+    state: the model's tensors, mapped from the file.    tally: where the run stood (`training.Tally`).
     metrics_bytes: the length of metrics.jsonl then.    made_with: corpus checksum, threads and device.
     """
 

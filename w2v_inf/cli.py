@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from w2v_inf.config import PROJECT_ROOT, Config, load, register
 from w2v_inf.errors import UserError
+from w2v_inf.help import describe
 
 
 def run(stage: Callable[[Config], object]) -> None:
@@ -22,14 +23,22 @@ def run(stage: Callable[[Config], object]) -> None:
 
     Exit codes: 0 done, 2 a mistake the user can mend, 130 / 143 interrupted, 1 our own bug (with its traceback).
     """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(describe(sys.modules["__main__"].__doc__ or ""))
+        return
     # Without this Hydra prints its own account of an exception and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     register()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
+    has_begun = False
+
     @hydra.main(version_base="1.3", config_path=str(PROJECT_ROOT / "conf"), config_name="config")
     def main(cfg: DictConfig) -> None:
+        nonlocal has_begun
+        has_begun = True
+        # Here and not above: launchers of sweeps call this in processes of their own.
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         try:
             stage(load(cfg))
         except UserError as error:
@@ -39,12 +48,17 @@ def run(stage: Callable[[Config], object]) -> None:
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(_one_line(error))
+        _fail(one_line(error))
     except OSError as error:
         # Our own files are guarded where they are written; this is Hydra's sweep folder.
         _fail(f"{error.filename or 'a file'} cannot be written or read ({error.strerror}): choose another runs_dir")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        # Hydra meets some options (corpus=3) with whatever it stumbles over. Behind it, such an error is our own bug.
+        if has_begun:
+            raise
+        _fail(one_line(error))
 
 
 def _fail(message: str) -> NoReturn:
@@ -52,7 +66,7 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What Hydra or OmegaConf refuses, with its reason, less their tables of internals."""
     messages = []
     cause: BaseException | None = error

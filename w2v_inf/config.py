@@ -62,6 +62,11 @@ class Resume(Enum):
     never = "never"
 
 
+class Log(Enum):
+    jsonl = "jsonl"
+    tensorboard = "tensorboard"
+
+
 class Cleaning(Enum):
     text8 = "text8"
     unicode = "unicode"
@@ -100,6 +105,8 @@ def _check_finite_floats(prefix: str, options: Any) -> None:
 
 @dataclass
 class CorpusConfig:
+    """The text, and which of its words count."""
+
     name: str = MISSING
     min_count: int = 5
     """Words rarer than this in the corpus are dropped; occurrences."""
@@ -136,11 +143,15 @@ class Downloaded(CorpusConfig):
 
 @dataclass
 class Text8(Downloaded):
+    """The first 100 MB of cleaned English Wikipedia of 2006 (mattmahoney.net)."""
+
     name: str = "text8"
 
 
 @dataclass
 class Fil9(Downloaded):
+    """The same from its first 1 GB."""
+
     name: str = "fil9"
     min_count: int = 10
 
@@ -171,6 +182,7 @@ class TextFile(CorpusConfig):
 
     name: str = "file"
     path: str = ""
+    """The file; it must be given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,7 +191,10 @@ class TextFile(CorpusConfig):
 
 @dataclass
 class StreamConfig:
+    """How examples are made of text: the same for every model."""
+
     architecture: Architecture = Architecture.cbow
+    """cbow: the mean of the context predicts the word; skipgram: each context word alone does."""
     window: int = 8
     """Largest distance of a context word, in kept words; each position draws its own from 1 to this."""
     num_negatives: int = 25
@@ -209,6 +224,8 @@ class StreamConfig:
 
 @dataclass
 class ModelConfig:
+    """Which net is trained."""
+
     name: str = MISSING
     output_init_scale: float = 0.0
     """Start of the output embedding, in units of the parametrization's own deviation; 0 starts it at zero."""
@@ -221,10 +238,13 @@ class ModelConfig:
 
 @dataclass
 class Finite(ModelConfig):
+    """A net of finite width."""
+
     name: str = "finite"
     width: int = 256
     """n: columns of the embeddings."""
     parametrization: Parametrization = Parametrization.mup
+    """How initial sizes and step sizes depend on the width (TP4 Table 1)."""
     exponents: list[float] = field(default_factory=list)
     """With parametrization=custom: a1, b1, a2, b2, c (TP4 Definition 3.1)."""
 
@@ -240,11 +260,15 @@ class Finite(ModelConfig):
 
 @dataclass
 class NtkLimit(ModelConfig):
+    """The infinite-width limit in which embeddings stay where they start."""
+
     name: str = "ntk_limit"
 
 
 @dataclass
 class MupLimit(ModelConfig):
+    """The infinite-width limit in which embeddings learn."""
+
     name: str = "mup_limit"
     engine: Engine = Engine.dense
     """dense: exact, two V x V tables; lowrank: exact on `rank` directions, first order outside them (docs/lowrank.md)."""
@@ -269,6 +293,8 @@ class MupLimit(ModelConfig):
 
 @dataclass
 class TrainConfig:
+    """How long and how far it steps."""
+
     epochs: int = 5
     """Passes over the corpus."""
     lr: float = 0.0
@@ -283,6 +309,8 @@ class TrainConfig:
     """exact, or the look-up table of the authors' program with its off-by-0.19 slip (tp4)."""
     resume: Resume = Resume.auto
     """auto: an interrupted run goes on from its last checkpoint; never: it starts anew, without its checkpoints."""
+    log: Log = Log.jsonl
+    """jsonl: metrics.jsonl; tensorboard: an event file beside it too."""
 
     def __post_init__(self) -> None:
         _check("train.epochs", self.epochs, 1 <= self.epochs <= 10_000, "from 1 to 10,000")
@@ -293,6 +321,8 @@ class TrainConfig:
 
 @dataclass
 class EvaluateConfig:
+    """What is asked of a model."""
+
     embedding: Embedding = Embedding.input
     """Which vectors answer the questions: input (u), output (w) or their sum."""
     limit_run: str = ""
@@ -317,6 +347,8 @@ class VectorFormat(Enum):
 
 @dataclass
 class ExportConfig:
+    """Vectors for other programs (scripts/export.py)."""
+
     method: VectorMethod = VectorMethod.auto
     """own: every column of the model; principal: the leading factor of its Gram matrix; sample: a finite net drawn from it;
     fit: the vectors whose cosines come closest. auto takes own for a finite net at its own width, else fit."""
@@ -342,7 +374,10 @@ class Figure(Enum):
 
 @dataclass
 class PlotConfig:
+    """Figures (scripts/plot.py) and the report (scripts/report.py)."""
+
     figure: Figure = Figure.all
+    """Accuracy by epoch, by section, loss, map of cities and states, accuracy by width, or all of them."""
     runs: list[str] = field(default_factory=list)
     """Run folders, or folders that hold some; empty takes run_dir."""
     out: str = ""
@@ -358,6 +393,8 @@ class Profile(Enum):
 
 @dataclass
 class ReproduceConfig:
+    """The whole comparison (scripts/reproduce.py, make reproduce)."""
+
     profile: Profile = Profile.auto
     """How much is done, conf/experiment/PROFILE.yaml; auto takes the corpus's own file there, or the
     largest profile whose estimate fits."""
@@ -385,9 +422,11 @@ class Config:
     plot: PlotConfig = field(default_factory=PlotConfig)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
     device: Device = Device.auto
+    """auto takes a GPU where there is one."""
     num_threads: int = 0
     """CPU threads; 0 takes every core."""
     seed: int = 0
+    """Of everything random: the start, and which examples are drawn."""
     run_dir: str = ""
     """Folder of the run; empty is CORPUS-ARCHITECTURE/MODEL-seedN in runs_dir."""
     runs_dir: str = str(PROJECT_ROOT / "runs")

@@ -32,7 +32,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluate import cosine_table
 from w2v_inf.files import write_json
 from w2v_inf.models import LinearModel, Model
-from w2v_inf.train import set_threads
+from w2v_inf.training import set_threads
 from w2v_inf.vectors import SUFFIXES, write_vectors
 from w2v_inf.vocab import Vocabulary
 

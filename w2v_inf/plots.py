@@ -24,7 +24,7 @@ from w2v_inf.config import Config
 from w2v_inf.config import Figure as FigureName
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
-from w2v_inf.findings import PAPER_TEXT8, comparable_with_paper
+from w2v_inf.findings import PAPER_TEXT8, comparable_with_paper, format_table
 from w2v_inf.runs import (
     Model,
     Run,
@@ -346,8 +346,15 @@ def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     return [png, svg]
 
 
+def plot_stage(config: Config) -> None:
+    """Stage 4: figures of the runs in `plot.runs`, such as the points of a sweep, then the table of these runs."""
+    plot(config)
+    if not config.evaluate.vectors:
+        print(f"\n{format_table(find_runs(folders_to_read(config)))}")
+
+
 def plot(config: Config) -> list[Path]:
-    """Stage 4: draw `plot.figure` from the runs in `plot.runs` into `plot.out`, one figure a group; prints the paths.
+    """Draw `plot.figure` from the runs in `plot.runs` into `plot.out`, one figure a group; prints the paths.
 
     With `evaluate.vectors` the map of cities and states of that file instead, beside it by default.
     """

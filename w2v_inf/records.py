@@ -27,13 +27,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from w2v_inf import config as options
-from w2v_inf.config import PROJECT_ROOT, Config, Finite, ModelConfig, Parametrization, StreamConfig, TextFile
+from w2v_inf import events
+from w2v_inf.config import PROJECT_ROOT, Config, Finite, Log, ModelConfig, Parametrization, StreamConfig, TextFile
 from w2v_inf.errors import UserError
 from w2v_inf.files import read_json, write_atomically
 from w2v_inf.models import Model
 
 SUMMARY, CONFIG, STATE, METRICS = "summary.json", "config.yaml", "model.safetensors", "metrics.jsonl"
 PLACES, VOCABULARY = "places.npz", "vocab.tsv"
+
+NOT_TRAINED = ("resume", "log")
+"""Options of `train` that change nothing in what comes out."""
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +64,7 @@ def run_folder(config: Config) -> Path:
     """
     if config.run_dir:
         return Path(config.run_dir)
-    named = {"name", "path", "architecture", "width", "parametrization", "exponents", "resume"}
+    named = {"name", "path", "architecture", "width", "parametrization", "exponents", *NOT_TRAINED}
     parts = [model_label(config.model), f"seed{config.seed}"]
     usual = Config(stream=StreamConfig(architecture=config.stream.architecture))
     for group in (config.corpus, config.stream, config.model, config.train):
@@ -87,7 +91,7 @@ def _required(group: Any) -> dict[str, Any]:
 def trained_options(config: Config) -> dict[str, Any]:
     """The options that decide what is trained and measured; those of figures and machine are left out."""
     groups = {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")}
-    del groups["train"]["resume"]
+    groups["train"] = {name: value for name, value in groups["train"].items() if name not in NOT_TRAINED}
     return groups | {"seed": config.seed, "evaluate": {"embedding": config.evaluate.embedding}}
 
 
@@ -137,6 +141,8 @@ def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
         options.save(config, folder / CONFIG)
         with open(folder / METRICS, "a") as file:
             file.truncate(metrics_bytes)
+        if config.train.log is Log.tensorboard:
+            events.start(folder, [json.loads(line) for line in (folder / METRICS).read_text().splitlines()])
     except OSError as error:
         raise _not_writable(folder, error) from error
 
@@ -163,6 +169,7 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
     try:
         with open(folder / METRICS, "a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
+        events.append(folder, line)
     except OSError as error:
         raise UserError(f"{folder / METRICS} cannot be written ({error.strerror}): free some space") from error
 

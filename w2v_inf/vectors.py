@@ -104,8 +104,8 @@ def _read_text(path: Path, rest: bytes, num_words: int, num_columns: int) -> tup
         raise UserError(f"{path} must have {num_words:,} rows, has {len(lines):,}: make it again")
     words, vectors = [], np.empty((num_words, num_columns), np.float32)
     for number, line in enumerate(lines[:num_words]):
-        word, *numbers = line.split()
         try:
+            word, *numbers = line.split()
             vectors[number] = np.array(numbers, np.float32).reshape(num_columns)  # a single number would fill the row
             words.append(word.decode())
         except ValueError as error:

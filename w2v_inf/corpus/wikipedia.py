@@ -72,6 +72,7 @@ def read_files(files: list[Path]) -> Iterator[str]:
     for file in files:
         try:
             for batch in _read_batches(file):
+                batch.validate(full=True)  # damaged offsets and bytes would surface as all kinds of errors further on
                 yield from (text for text in batch.column("text").to_pylist() if text)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{file} is damaged or cut short ({str(error).splitlines()[0]}): download it again") from error

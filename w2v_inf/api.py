@@ -1,0 +1,146 @@
+"""What a notebook needs: train a model or load one, and ask it by words.
+
+Decisions:
+- Options are those of the scripts, by the same names: `train("corpus=planted", "model=mup_limit", **{"train.epochs": 4})`.
+- A run lands in a run folder like any other, so that it is resumed, reported and drawn like any other, and trained once.
+- What is wrong raises `UserError`, whose message is one line.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from w2v_inf import config as options
+from w2v_inf import records, training
+from w2v_inf.analogy import load_questions
+from w2v_inf.assess import open_run
+from w2v_inf.cli import one_line
+from w2v_inf.config import PROJECT_ROOT, Config, Embedding, NtkLimit, Sample, register
+from w2v_inf.errors import UserError
+from w2v_inf.evaluate import cosine_table, evaluate_model, nearest_neighbours, place_gram
+from w2v_inf.models import LinearModel, Model
+from w2v_inf.triptych import NARROW, plot_places, sample_initialisation
+from w2v_inf.vectors import read_vectors
+from w2v_inf.vocab import Vocabulary
+
+
+def train(*overrides: str, **named: Any) -> "Embeddings":
+    """Train a model, or take the finished run of the same options; an interrupted run goes on from its checkpoint.
+
+    Args:
+      overrides: options as the scripts take them, `"corpus=planted"`.
+      named: the same by name, `**{"train.epochs": 2}`, `seed=1`.
+    Raises: UserError as `training.train`, and for options that do not exist or are out of range.
+    """
+    return load(training.train(compose_config(*overrides, **named)))
+
+
+def compose_config(*overrides: str, **named: Any) -> Config:
+    """The options that a script would have with these on its command line. Raises: UserError for one that it would refuse."""
+    register()
+    try:
+        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+            composed = compose("config", overrides=[*overrides, *(f"{name}={_quoted(value)}" for name, value in named.items())])
+    except Exception as error:  # see cli.run
+        raise UserError(one_line(error)) from error
+    return options.load(composed)
+
+
+def _quoted(value: Any) -> str:
+    """A value in Hydra's grammar; a text of its special characters, such as a path with blanks, in quotes."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_quoted, value))}]"
+    text = str(value)
+    if re.fullmatch(r"[\w.+/-]+", text):
+        return text
+    escaped = text.replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def load(path: str | Path) -> "Embeddings":
+    """A finished run's model from its folder, or a file of word vectors in word2vec's text or binary format.
+
+    Raises: UserError if it is neither, or damaged.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        vocab, vectors = read_vectors(path)
+        table = torch.from_numpy(vectors)
+        return Embeddings(LinearModel(table, table), vocab, path)
+    trained = options.read(path / records.CONFIG)
+    model, vocab = open_run(path, Config(corpus=Sample(), model=NtkLimit()))
+    is_sample = isinstance(trained.model, NtkLimit)
+    return Embeddings(model, vocab, path, trained.evaluate.embedding, is_sample)
+
+
+@dataclass
+class Embeddings:
+    """Words and their embeddings, of finite or infinite width: everything is asked of inner products.
+
+    path: the run folder or file they came from.    embedding: which of the model's vectors are asked.
+    ntk: whether they are the NTK limit's, all orthogonal.
+    """
+
+    model: Model
+    vocab: Vocabulary
+    path: Path
+    embedding: Embedding = Embedding.input
+    ntk: bool = False
+
+    def most_similar(self, word: str, topn: int = 10) -> list[tuple[str, float]]:
+        """The `topn` other words of largest cosine, best first; ties go to the commoner word."""
+        self._ids([word])
+        found = nearest_neighbours(self.model, self.vocab, [word], topn, self.embedding)[word]
+        return [(neighbour, cosine) for neighbour, cosine in found]
+
+    def analogy(self, a: str, b: str, c: str, topn: int = 1) -> list[tuple[str, float]]:
+        """a is to b as c is to ...: the `topn` words of largest cos(b) - cos(a) + cos(c) (3CosAdd), the three left out."""
+        ids = self._ids([a, b, c])
+        cosines = cosine_table(self.model, ids, None, self.embedding).cpu()  # [3, V]
+        scores = cosines[1] - cosines[0] + cosines[2]
+        scores[ids] = -torch.inf
+        best, words = scores.topk(min(topn, len(self.vocab) - len(set(ids.tolist()))))
+        return [(self.vocab.words[i], score) for i, score in zip(words.tolist(), best.tolist(), strict=True)]
+
+    def similarity(self, a: str, b: str) -> float:
+        """The cosine of two words."""
+        ids = self._ids([a, b])
+        return float(cosine_table(self.model, ids[:1], ids[1:], self.embedding))
+
+    def vector(self, word: str) -> np.ndarray:
+        """A word's embedding, [D]; a limit's has coordinates over the V initial rows."""
+        return self.model.vectors(self._ids([word]), self.embedding)[0].cpu().numpy().copy()
+
+    def gram(self, words: Sequence[str], others: Sequence[str] | None = None) -> np.ndarray:
+        """Inner products of `words` with `others` (None: with each other), [words, others]."""
+        rows = self._ids(words)
+        return self.model.gram(rows, rows if others is None else self._ids(others), self.embedding).cpu().numpy()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Analogies, similarities and neighbours, as `evaluate_model` gives them."""
+        return evaluate_model(self.model, self.vocab, load_questions(self.vocab), self.embedding)
+
+    def plot_pca(self) -> Figure:
+        """US cities and states on their first two principal components (TP4 Figure 1); `savefig` writes it.
+
+        The NTK limit's own map is arbitrary; a seeded sample of its initialisation is drawn in its place, and says so.
+        Raises: UserError if fewer than three of them are in the vocabulary.
+        """
+        places = place_gram(self.model, self.vocab, self.embedding)
+        if self.ntk:
+            return plot_places(sample_initialisation(places, NARROW), f"NTK limit (sample of width {NARROW})")
+        return plot_places(places, self.path.name)
+
+    def _ids(self, words: Sequence[str]) -> Tensor:
+        unknown = [word for word in words if word not in self.vocab.id_of]
+        if unknown:
+            raise UserError(f"{unknown[0]!r} is not among the {len(self.vocab):,} words of {self.path}: see .vocab.words")
+        return torch.tensor([self.vocab.id_of[word] for word in words])
