@@ -28,6 +28,7 @@ MODELS = {
     "muP limit": ["model=mup_limit"],
     "muP limit, bfloat16": ["model=mup_limit", "model.storage=bfloat16"],
     "muP limit, random output start": ["model=mup_limit", "model.output_init_scale=0.5"],
+    "muP limit, low rank": ["model=mup_limit", "model.engine=lowrank", "model.rank=8"],
     "NTK limit": ["model=ntk_limit"],
 }
 SMALL = ["corpus.max_vocab=200", "corpus=sample", "train.epochs=2", "num_threads=1", "device=cpu", "train.lr=0.01"]

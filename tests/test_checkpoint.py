@@ -28,6 +28,7 @@ MODELS = [
     ["model=mup_limit"],
     ["model=mup_limit", "model.storage=bfloat16"],
     ["model=mup_limit", "model.output_init_scale=0.5"],
+    ["model=mup_limit", "model.engine=lowrank", "model.rank=5"],
     ["model=ntk_limit"],
     ["model=ntk_limit", "model.output_init_scale=1"],
 ]
