@@ -1,0 +1,114 @@
+"""How far is the low-rank engine from the exact limit, beside random finite widths and the best that its form allows?
+
+Reads finished runs on one stream: --limit, a run of the dense engine, and any others of the same corpus, vocabulary, options and seed
+(low-rank runs, finite widths); without them it trains some on the sample corpus, at V = 1,000.
+Prints for each, among the 2,000 commonest words: the relative error of the off-diagonal, mean-centred
+cosines and the share of 10 nearest neighbours in common (`assess.limit_distance`), analogy accuracy, CPU seconds, peak memory. For each
+rank also the floor: the dense result itself cut to its diagonal plus the best matrix of that rank; and what share of the energy of
+the learnt part of u, off its diagonal, leading ranks hold.
+Checked first: the dense run is at distance 0 from itself.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from w2v_inf.api import compose_config
+from w2v_inf.assess import COMMONEST, limit_distance, open_run
+from w2v_inf.evaluate import cosine_table
+from w2v_inf.files import read_json
+from w2v_inf.models import LinearModel
+from w2v_inf.training import set_threads, train
+
+ENERGY_RANKS = (16, 64, 256, 1024)
+
+
+SMALL = ("corpus=sample", "corpus.max_vocab=1000", "train.epochs=3", "num_threads=1")
+SMALL_MODELS = (
+    ["model=mup_limit"],
+    *(["model=mup_limit", "model.engine=lowrank", f"model.rank={rank}"] for rank in (32, 128)),
+    *([f"model.width={width}"] for width in (64, 256)),
+)
+
+
+def small_runs(folder: str) -> list[Path]:
+    """Train the dense limit, and others beside it, in `folder`."""
+    return [train(compose_config(*SMALL, *model, f"runs_dir={folder}")) for model in SMALL_MODELS]
+
+
+def split(u: Tensor, most: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], float]:
+    """Diagonal of u [V, V], the leading `most` singular triples of the rest, and the energy of the rest."""
+    diagonal = u.diagonal().clone()
+    rest = u - torch.diag(diagonal)
+    torch.manual_seed(0)
+    left, values, right = torch.svd_lowrank(rest, q=min(most + 64, len(u)), niter=4)
+    return diagonal, (left, values, right), float(rest.square().sum())
+
+
+def cut(diagonal: Tensor, triples: tuple[Tensor, Tensor, Tensor], rank: int, ids: Tensor) -> Tensor:
+    """Cosines of `ids` when u is its diagonal plus its best matrix of `rank`."""
+    left, values, right = (part[..., :rank] for part in triples)
+    u = (left * values)[ids] @ right.T
+    u[torch.arange(len(ids)), ids] += diagonal[ids]
+    return cosine_table(LinearModel(u, u), torch.arange(len(ids)), torch.arange(len(ids)))
+
+
+def row_of(folder: Path, exact: Tensor, ids: Tensor) -> dict[str, Any]:
+    """What is said of one run."""
+    summary = read_json(folder / "summary.json")
+    model, _ = open_run(folder, compose_config("device=cpu"))
+    report = summary.get("approximation") or {}
+    total = summary["evaluation"]["analogy"]["3cosadd"]["total"]
+    name = f"low rank {report['rank']:,}" if report else f"width {summary['width']:,}" if summary["width"] else "dense"
+    row = {"run": name, "rank": report.get("rank"), "accuracy": total["accuracy"], "questions": total["questions"]}
+    row |= {key: summary[key] for key in ("cpu_s", "wall_s", "peak_rss_bytes", "loss_nats", "vocab_size", "epochs", "seed")}
+    return row | report | limit_distance(cosine_table(model, ids, ids).double(), exact)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders to measure")
+    parser.add_argument("--limit", type=Path, help="the dense run that they are compared with")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    set_threads(compose_config())
+    if args.limit:
+        compare(args.limit, args.runs, args.json)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            limit, *runs = small_runs(folder)
+            compare(limit, runs, args.json)
+
+
+def compare(limit: Path, runs: list[Path], out: Path | None) -> None:
+    """Print the table, and write it as JSON."""
+    model, vocab = open_run(limit, compose_config("device=cpu"))
+    assert isinstance(model, LinearModel)
+    ids = torch.arange(min(COMMONEST, len(vocab)))
+    exact = cosine_table(model, ids, ids).double()
+    assert limit_distance(exact, exact)["gram_error"] == 0
+    rows = [row_of(folder, exact, ids) for folder in [limit, *runs]]
+    ranks = sorted({row["rank"] for row in rows if row["rank"]})
+    diagonal, triples, energy = split(model.u.float(), max([*ranks, *ENERGY_RANKS]))
+    held = {rank: float(triples[1][:rank].square().sum()) / energy for rank in ENERGY_RANKS}
+    floors = {rank: limit_distance(cut(diagonal, triples, rank, ids).double(), exact) for rank in ranks}
+
+    print(
+        f"V={len(vocab):,}, {rows[0]['questions']:,} questions; u off its diagonal: "
+        + ", ".join(f"{e:.1%} in rank {r}" for r, e in held.items())
+    )
+    for row in rows:
+        floor = f"  floor {floors[row['rank']]['gram_error']:.4f} / {floors[row['rank']]['neighbour_overlap']:.3f}" if row["rank"] else ""
+        about = f"analogies {row['accuracy']:.2f} %  {row['cpu_s']:,.0f} CPU s  {row['peak_rss_bytes'] / 2**30:.2f} GiB"
+        print(f"{row['run']:16} error {row['gram_error']:.4f}  overlap {row['neighbour_overlap']:.3f}  {about}{floor}")
+    if out:
+        out.write_text(json.dumps({"rows": rows, "floors": floors, "energy": held}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
