@@ -117,7 +117,15 @@ def main() -> None:
             most = min(rng.randint(1, 3), args.kills - kills)
             kills += hit_by_kills(config_of(folder, *overrides[case]), folder, lasts_s[case], rng, most, tally)
             runs[label] += 1
-            same[label] += outcome(folder) == peaceful[case]
+            came_out = outcome(folder)
+            different = [part for part, value in peaceful[case].items() if came_out[part] != value]
+            same[label] += not different
+            if different:
+                print(f"{label}: {', '.join(different)} differ", flush=True)
+                for one, other in zip(came_out["metrics"], peaceful[case]["metrics"], strict=False):
+                    if one != other:
+                        print(f"  first line of metrics that differs: {one} instead of {other}", flush=True)
+                        break
 
     for label, number in runs.items():
         print(f"{label:45} {same[label]} of {number} runs with the same bits")

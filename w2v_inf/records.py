@@ -138,7 +138,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
     """Write the options and keep so much of the metrics. Raises: UserError if the folder cannot be written."""
     try:
-        options.save(config, folder / CONFIG)
+        write_atomically(folder / CONFIG, lambda draft: options.save(config, draft))  # a checkpoint is worth nothing without it
         with open(folder / METRICS, "a") as file:
             file.truncate(metrics_bytes)
         if config.train.log is Log.tensorboard:
