@@ -14,7 +14,7 @@ from w2v_inf.config import Config
 from w2v_inf.files import write_atomically
 from w2v_inf.plots import save
 from w2v_inf.report import html_figure, html_page, html_table
-from w2v_inf.theory import linear_limit
+from w2v_inf.theory import convergence, linear_limit
 from w2v_inf.theory.slopes import Exhibit
 from w2v_inf.train import set_threads
 
@@ -35,6 +35,7 @@ def theory(config: Config) -> Path:
     out = Path(config.plot.out) if config.plot.out else Path(config.runs_dir) / "theory"
     items: list[tuple[ModuleType, Callable[[], Exhibit]]] = [
         (linear_limit, linear_limit.show),
+        (convergence, lambda: convergence.show(config)),
     ]
     sections = []
     for module, show in items:
