@@ -14,7 +14,7 @@ from w2v_inf.config import Config
 from w2v_inf.files import write_atomically
 from w2v_inf.plots import save
 from w2v_inf.report import html_figure, html_page, html_table
-from w2v_inf.theory import convergence, linear_limit
+from w2v_inf.theory import convergence, coordinates, linear_limit, parametrizations
 from w2v_inf.theory.slopes import Exhibit
 from w2v_inf.train import set_threads
 
@@ -36,6 +36,8 @@ def theory(config: Config) -> Path:
     items: list[tuple[ModuleType, Callable[[], Exhibit]]] = [
         (linear_limit, linear_limit.show),
         (convergence, lambda: convergence.show(config)),
+        (parametrizations, parametrizations.show),
+        (coordinates, lambda: coordinates.show(config)),
     ]
     sections = []
     for module, show in items:
