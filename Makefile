@@ -11,7 +11,7 @@ CORPUS_OPTIONS := $(if $(filter auto,$(CORPUS)),,$(if $(filter text8 fil9 wikipe
   corpus=$(CORPUS),corpus=file 'corpus.path="$(CORPUS)"'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce figures sweep test check bench
+.PHONY: help setup reproduce figures sweep theory test check bench
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ figures: setup  ## draw all figures again from the finished runs
 
 sweep: setup  ## a small width sweep through Hydra's multirun
 	$(BIN)/python scripts/train.py -m model.width=16,64,256 corpus.max_vocab=2000 train.epochs=1 $(ARGS)
+
+theory: setup  ## measure what the theory predicts: runs/theory/theory.html
+	$(BIN)/python scripts/theory.py $(ARGS)
 
 test: setup  ## all tests that need no network and no GPU
 	$(BIN)/python -m pytest $(ARGS)

@@ -125,12 +125,12 @@ def write_report(runs: list[Run], out_html: str | Path, corpora_info: Mapping[st
         f"<h2>Limits of what is shown</h2>{_list(LIMITS)}",
         f"<h2>Licence</h2><p>{escape(LICENCE)}</p>",
     ]
-    page, path = _page("Infinite-width limits of word2vec", "\n".join(body)), Path(out_html)
+    page, path = html_page("Infinite-width limits of word2vec", "\n".join(body)), Path(out_html)
     write_atomically(path, lambda draft: draft.write_text(page, encoding="utf-8"))
     return path
 
 
-def _page(title: str, body: str) -> str:
+def html_page(title: str, body: str) -> str:
     view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f"<head>{view}<title>{escape(title)}</title><style>{CSS}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n'
@@ -141,14 +141,16 @@ def _section(title: str, runs: list[Run], source: str) -> str:
         f"<h2>{escape(title)}</h2>",
         _synthetic(runs),
         f"<p>{escape(source)}</p>" if source else "",
-        f"<h3>Results</h3>{_table(result_table(runs, findings.QUALITY), 'numbers')}<p>{escape(_result_note(runs))}</p>",
-        f"<h3>Loss and cost</h3>{_table(result_table(runs, findings.COST), 'numbers')}<p>{escape(_cost_note(runs))}</p>",
-        *(_figure(drawing) for drawing in _drawings(runs)),
-        _optional("Distance to the limit", _table(distance_table(runs), "numbers"), DISTANCE_NOTE),
-        _optional("Nearest neighbours", _table(neighbour_table(runs), "text"), f"The {MAX_NEIGHBOURS} nearest by cosine; one run a model."),
+        f"<h3>Results</h3>{html_table(result_table(runs, findings.QUALITY), 'numbers')}<p>{escape(_result_note(runs))}</p>",
+        f"<h3>Loss and cost</h3>{html_table(result_table(runs, findings.COST), 'numbers')}<p>{escape(_cost_note(runs))}</p>",
+        *(html_figure(drawing) for drawing in _drawings(runs)),
+        _optional("Distance to the limit", html_table(distance_table(runs), "numbers"), DISTANCE_NOTE),
+        _optional(
+            "Nearest neighbours", html_table(neighbour_table(runs), "text"), f"The {MAX_NEIGHBOURS} nearest by cosine; one run each."
+        ),
         f"<h3>How to repeat it</h3><pre>{escape(chr(10).join(repeat_commands(runs)))}</pre>",
-        f"<h3>Evaluation protocol</h3>{_table(_facts(run.summary['evaluation'].get('protocol') or {} for run in runs), 'text')}",
-        f"<h3>Environment</h3>{_table(_facts(run.environment for run in runs), 'text')}",
+        f"<h3>Evaluation protocol</h3>{html_table(_facts(run.summary['evaluation'].get('protocol') or {} for run in runs), 'text')}",
+        f"<h3>Environment</h3>{html_table(_facts(run.environment for run in runs), 'text')}",
         f"<h3>Options</h3>{_options(runs)}",
     ]
     return "\n".join(part for part in parts if part)
@@ -184,7 +186,7 @@ def _synthetic(runs: list[Run]) -> str:
 
 def _paper() -> str:
     table = [["model", "analogies (%)"], *([label, f"{value:.2f}"] for label, value in findings.PAPER_TEXT8.items())]
-    return f"<h3>The paper's values</h3><p>TP4, CBOW on text8, V = 71,291, 3CosAdd:</p>{_table(table, 'numbers')}"
+    return f"<h3>The paper's values</h3><p>TP4, CBOW on text8, V = 71,291, 3CosAdd:</p>{html_table(table, 'numbers')}"
 
 
 def _drawings(runs: list[Run]) -> list[Drawing]:
@@ -194,7 +196,7 @@ def _drawings(runs: list[Run]) -> list[Drawing]:
         return []  # draw has said in the log why
 
 
-def _figure(drawing: Drawing) -> str:
+def html_figure(drawing: Drawing) -> str:
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": drawing.name}):
         drawing.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -203,7 +205,7 @@ def _figure(drawing: Drawing) -> str:
     return f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{image}"><figcaption>{caption}</figcaption></figure>'
 
 
-def _table(rows: list[list[str]], kind: str) -> str:
+def html_table(rows: list[list[str]], kind: str) -> str:
     """Rows as HTML, the first as header; nothing without rows."""
     if not rows:
         return ""

@@ -1,0 +1,60 @@
+"""The theory report: every item's derivation, figure and table in one self-contained page, and the figures as PNG and SVG.
+
+The derivations shown are the modules' own docstrings, so that page and code cannot part.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from types import ModuleType
+
+from w2v_inf.config import Config
+from w2v_inf.files import write_atomically
+from w2v_inf.plots import save
+from w2v_inf.report import html_figure, html_page, html_table
+from w2v_inf.theory import convergence, coordinates, linear_limit, parametrizations
+from w2v_inf.theory.slopes import Exhibit
+from w2v_inf.training import set_threads
+
+log = logging.getLogger(__name__)
+
+TITLE = "The theory of wide word2vec, checked"
+INTRODUCTION = """Each section states a prediction about linear one-hidden-layer nets as their width n grows, derives it in a few lines and
+measures it. TP4 is Yang and Hu, Feature Learning in Infinite-Width Neural Networks (Tensor Programs IV, arXiv 2011.14522). Slopes are
+exponents of width, fitted on log axes seed by seed; brackets are 95 % intervals."""
+
+
+def theory(config: Config) -> Path:
+    """Measure and draw everything into `plot.out` (default: RUNS_DIR/theory); prints the path of theory.html.
+
+    `corpus` is the text of the items that want real words. Cost: a few minutes of one core.
+    """
+    set_threads(config)
+    out = Path(config.plot.out) if config.plot.out else Path(config.runs_dir) / "theory"
+    items: list[tuple[ModuleType, Callable[[], Exhibit]]] = [
+        (linear_limit, linear_limit.show),
+        (convergence, lambda: convergence.show(config)),
+        (parametrizations, parametrizations.show),
+        (coordinates, lambda: coordinates.show(config)),
+    ]
+    sections = []
+    for module, show in items:
+        start = time.perf_counter()
+        exhibit = show()
+        save(exhibit.drawing.figure, out, exhibit.drawing.name)
+        sections.append(_section(module, exhibit))
+        log.info("%s: %.0f s. %s", exhibit.drawing.name, time.perf_counter() - start, exhibit.drawing.caption)
+    body = "\n".join([f"<h1>{escape(TITLE)}</h1><p>{escape(INTRODUCTION)}</p>", *sections])
+    page, path = html_page(TITLE, body), out / "theory.html"
+    write_atomically(path, lambda draft: draft.write_text(page, encoding="utf-8"))
+    print(path)
+    return path
+
+
+def _section(module: ModuleType, exhibit: Exhibit) -> str:
+    assert module.__doc__
+    title, _, derivation = module.__doc__.partition("\n")
+    parts = [f"<h2>{escape(title.rstrip('.'))}</h2>", html_figure(exhibit.drawing), html_table(exhibit.table, "numbers")]
+    return "\n".join([*parts, f"<h3>Derivation</h3><pre>{escape(derivation.strip())}</pre>"])
