@@ -202,8 +202,8 @@ class StreamConfig:
     subsample_threshold: float = 1e-4
     """t: a word of frequency f is kept with probability min(1, sqrt(t/f) + t/f); 0 keeps all."""
     batch_size: int = 0
-    """B: positions a step; all gradients of a step are taken before it. 0 takes 32 for CBOW, 16 for skip-gram
-    (whose positions have about 9 examples each: at 64 the step overshoots, see records/LOG.md)."""
+    """B: positions a step; all gradients of a step are taken before it. 0 takes 32 for CBOW, 8 with
+    train.context_gradient=whole, 16 for skip-gram (whose positions have about 9 examples each): larger steps overshoot."""
     group_size: int = 0
     """Positions that share one draw of negatives; 0 takes batch_size; 1: every example (in skip-gram every pair) draws its own."""
     shared_negatives: int = 0
@@ -446,7 +446,8 @@ class Config:
     def _fill_in_what_depends_on_the_architecture(self) -> None:
         # Not in StreamConfig: Hydra makes one with the default architecture before it applies the overrides.
         stream, skipgram = self.stream, self.stream.architecture is Architecture.skipgram
-        stream.batch_size = stream.batch_size or (16 if skipgram else 32)
+        whole = self.train.context_gradient is ContextGradient.whole
+        stream.batch_size = stream.batch_size or (16 if skipgram else 8 if whole else 32)
         stream.group_size = stream.group_size or stream.batch_size
         stream.shared_negatives = stream.shared_negatives or (64 if skipgram else 16)
         self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)

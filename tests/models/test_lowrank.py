@@ -194,6 +194,7 @@ def test_a_rehearsal_repeats_and_leaves_the_start(tmp_path: Path) -> None:
         model.get_ready(stream)
         bases.append(model.factors.b)
         assert model.report()["pairs"] == 0
+        assert all(table.flags.c_contiguous for table in model.factors)  # rows are moved whole
         np.testing.assert_allclose(model.gram(torch.arange(vocab_size)), np.eye(vocab_size), atol=1e-6)
     assert np.array_equal(*bases)
     model = init_lowrank(vocab_size, 8, 1 << 20)

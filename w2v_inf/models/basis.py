@@ -36,8 +36,7 @@ def first_factors(vocab_size: int, rank: int, dtype: type = np.float32) -> Facto
 
 def factors_on(b: np.ndarray) -> Factors:
     """The start of training, u = I and w = 0, on the basis `b` [V, r] with orthonormal columns."""
-    zeros = np.zeros_like(b)
-    return Factors(b.copy(), zeros, zeros.copy(), b, np.ones(len(b), b.dtype), own_weights(b))
+    return Factors(b.copy(), np.zeros(b.shape, b.dtype), np.zeros(b.shape, b.dtype), b, np.ones(len(b), b.dtype), own_weights(b))
 
 
 def exchange(factors: Factors, memory: PairMemory, generator: torch.Generator) -> Factors:
@@ -64,7 +63,9 @@ def exchange(factors: Factors, memory: PairMemory, generator: torch.Generator) -
     signs = torch.diagonal(rotated.R).sign()
     b = rotated.Q * signs
     u, w, n = u @ first + s[:, None] * (new @ second), w @ first + new_w @ second, n @ first + new_w @ second
-    return Factors(u.numpy(), w.numpy(), n.numpy(), b.numpy(), factors.s, own_weights(b.numpy()))
+    # Row by row in memory: QR gives columns, and a step moves rows.
+    rows = (np.ascontiguousarray(table.numpy()) for table in (u, w, n, b))
+    return Factors(*rows, factors.s, own_weights(b.numpy()))
 
 
 def _directions_outside(b: Tensor, memory: PairMemory, generator: torch.Generator) -> Tensor:

@@ -215,6 +215,15 @@ def expand(memory, words, out):
                     out[keys[place], k] = memory.scale[words[k]] * values[place]
 
 
+def table_slots(log2: np.ndarray) -> int:
+    """Slots of all tables in use."""
+    return int(_table_sizes(log2).sum())
+
+
+def _table_sizes(log2: np.ndarray) -> np.ndarray:
+    return np.where(log2 >= 0, 1 << np.maximum(log2, 0), 0)
+
+
 def pack(memory: PairMemory) -> dict[str, np.ndarray]:
     """What `unpack` needs: all tables as they are, one after another. Slots keep their order, and with it the bits of every sum."""
     words = np.flatnonzero(memory.log2 >= 0)
@@ -230,7 +239,7 @@ def pack(memory: PairMemory) -> dict[str, np.ndarray]:
 
 def unpack(packed: dict[str, np.ndarray], num_slots: int, num_threads: int) -> PairMemory:
     """The memory that was packed, in an arena of at least `num_slots`."""
-    sizes = np.where(packed["memory_log2"] >= 0, 1 << np.maximum(packed["memory_log2"], 0), 0)
+    sizes = _table_sizes(packed["memory_log2"])
     used = int(sizes.sum())
     memory = make_memory(len(sizes), max(num_slots, used), packed["memory_values"].dtype.type, num_threads)
     memory.keys[:used], memory.values[:used] = packed["memory_keys"], packed["memory_values"]
