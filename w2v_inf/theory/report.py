@@ -14,7 +14,7 @@ from w2v_inf.config import Config
 from w2v_inf.files import write_atomically
 from w2v_inf.plots import save
 from w2v_inf.report import html_figure, html_page, html_table
-from w2v_inf.theory import convergence, coordinates, linear_limit, parametrizations
+from w2v_inf.theory import closed_form, convergence, coordinates, linear_limit, ntk, parametrizations, pmi
 from w2v_inf.theory.slopes import Exhibit
 from w2v_inf.training import set_threads
 
@@ -35,9 +35,12 @@ def theory(config: Config) -> Path:
     out = Path(config.plot.out) if config.plot.out else Path(config.runs_dir) / "theory"
     items: list[tuple[ModuleType, Callable[[], Exhibit]]] = [
         (linear_limit, linear_limit.show),
+        (closed_form, closed_form.show),
         (convergence, lambda: convergence.show(config)),
         (parametrizations, parametrizations.show),
         (coordinates, lambda: coordinates.show(config)),
+        (ntk, lambda: ntk.show(config)),
+        (pmi, lambda: pmi.show(config)),
     ]
     sections = []
     for module, show in items:

@@ -30,7 +30,7 @@ class Slope(NamedTuple):
         return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def fit_slope(widths: Sequence[int], values: np.ndarray) -> Slope:
+def fit_slope(widths: Sequence[float], values: np.ndarray) -> Slope:
     """The exponent s of value ~ width^s: least squares on log axes, seed by seed, then Student's interval over seeds.
 
     Seeds share nothing but the data, so their slopes are independent draws and the interval needs no model of the noise.
@@ -47,7 +47,7 @@ def fit_slope(widths: Sequence[int], values: np.ndarray) -> Slope:
     return Slope(float(slopes.mean()), float(slopes.mean() - half), float(slopes.mean() + half))
 
 
-def draw_against_width(axes: Axes, widths: Sequence[int], values: np.ndarray, label: str, look: dict[str, Any]) -> Slope:
+def draw_against_width(axes: Axes, widths: Sequence[float], values: np.ndarray, label: str, look: dict[str, Any]) -> Slope:
     """Geometric means of `values` [seeds, widths] with every seed as a faint dot; log axes. Returns the slope."""
     slope = fit_slope(widths, values)
     axes.plot(widths, np.exp(np.log(values).mean(0)), label=f"{label}: {slope}", **look)
@@ -57,7 +57,7 @@ def draw_against_width(axes: Axes, widths: Sequence[int], values: np.ndarray, la
     return slope
 
 
-def draw_reference(axes: Axes, widths: Sequence[int], start: float, exponent: float, label: str) -> None:
+def draw_reference(axes: Axes, widths: Sequence[float], start: float, exponent: float, label: str) -> None:
     """A thin line of the predicted slope through `start` at the smallest width."""
     n = np.array(widths, float)
     axes.plot(n, start * (n / n[0]) ** exponent, color="0.6", linewidth=0.9, linestyle=":", label=label, zorder=0)

@@ -1,0 +1,41 @@
+"""The kernel regime: the limit's logits, and how finite nets approach it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from composed import config_of
+from toy import arrays, toy_batch
+
+from w2v_inf import reference
+from w2v_inf.config import StreamConfig, TrainConfig
+from w2v_inf.models.ntk_limit import init_ntk_limit
+from w2v_inf.theory.ntk import CASES, limit_logits, measures, predicted
+from w2v_inf.theory.slopes import fit_slope
+from w2v_inf.theory.text import read_text
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.7])
+def test_logits_of_the_limit_are_the_references(scale: float) -> None:
+    net = init_ntk_limit(7, scale, torch.Generator().manual_seed(0), torch.float64)
+    net.weight_decay = 0.1
+    z, s, ones = np.zeros((7, 7)), np.ones(7), np.ones(7)
+    e = np.zeros((7, 7)) if net.start is None else net.start.e.numpy().copy()
+    start = (e, ones, np.zeros((7, 7)), scale)
+    np.testing.assert_array_equal(limit_logits(net).numpy(), e)
+    for seed in range(3):
+        batch = toy_batch(seed, 7, 5, 4, 3, 1)
+        net.update(batch)
+        z, s, start, _ = reference.ntk_update(z, s, **arrays(batch), weight_decay=0.1, start=start)
+        assert start is not None
+    e, t, p, _ = start
+    np.testing.assert_allclose(limit_logits(net).numpy(), s[:, None] * z + t * p + s[:, None] * t * e, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("scale", "weight_decay"), CASES)
+def test_finite_nets_have_the_predicted_slopes(scale: float, weight_decay: float, tmp_path: Path) -> None:
+    config, widths = config_of(f"data_dir={tmp_path}", "num_threads=1"), [256, 1024, 4096]
+    text = read_text(config, 150, 15, StreamConfig(), TrainConfig(weight_decay=weight_decay))
+    for values, exponent in zip(measures(text, scale, widths, seeds=3), predicted(scale, weight_decay), strict=True):
+        assert abs(fit_slope(widths, values).mean - exponent) < 0.1
