@@ -64,8 +64,8 @@ def exchange(factors: Factors, memory: PairMemory, generator: torch.Generator) -
     b = rotated.Q * signs
     u, w, n = u @ first + s[:, None] * (new @ second), w @ first + new_w @ second, n @ first + new_w @ second
     # Row by row in memory: QR gives columns, and a step moves rows.
-    rows = (np.ascontiguousarray(table.numpy()) for table in (u, w, n, b))
-    return Factors(*rows, factors.s, own_weights(b.numpy()))
+    new_u, new_w, new_n, new_b = (np.ascontiguousarray(table.numpy()) for table in (u, w, n, b))
+    return Factors(new_u, new_w, new_n, new_b, factors.s, own_weights(new_b))
 
 
 def _directions_outside(b: Tensor, memory: PairMemory, generator: torch.Generator) -> Tensor:
