@@ -173,7 +173,7 @@ def plan_profile(corpus: str, experiment: str, engine: Engine, typed: list[str])
     """The runs that a profile means on a corpus: NTK limit, every width and seed, muP limit by an engine."""
     common = [f"corpus={corpus}", f"experiment={experiment}", *[o for o in typed if not o.startswith(("corpus=", "reproduce.", "plot."))]]
     composed = load(compose("config", overrides=[*common, *[o for o in typed if o.startswith("reproduce.")]]))
-    chosen = [] if engine is Engine.dense else [f"model.engine={engine.value}"]
+    chosen = [] if engine is Engine.dense else [f"model.engine={engine.value}", "device=cpu"]
     models = [["model=mup_limit", *chosen, "seed=0"], ["model=ntk_limit", "seed=0"]]
     for width in composed.reproduce.widths:
         models += [["model=finite", f"model.width={width}", f"seed={seed}"] for seed in range(composed.reproduce.seeds)]

@@ -16,7 +16,7 @@ from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluate import cosine_table
 from w2v_inf.models import LinearModel, build_model, lowrank_step
-from w2v_inf.models.basis import exchange, factors_on
+from w2v_inf.models.basis import exchange, factors_on, first_factors
 from w2v_inf.models.linear import ABC, init_finite, init_mup_limit
 from w2v_inf.models.lowrank import LowRankLimit, init_lowrank
 from w2v_inf.models.lowrank_step import lowrank_steps
@@ -154,6 +154,19 @@ def test_an_exchange_keeps_the_learnt_parts_on_the_new_basis() -> None:
     learnt[:13] = learnt[:13] @ before.b @ before.b.T  # of u what the basis held
     best = np.linalg.svd(learnt)[2][:4]
     np.testing.assert_allclose(np.linalg.norm(best @ after.b), 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [0, 1])
+def test_an_exchange_on_a_memory_of_low_rank_is_one_all_the_same(num_steps: int) -> None:
+    """An empty memory, or a few pairs, have fewer directions than may enter."""
+    model = LowRankLimit(first_factors(30, 4, np.float64), make_memory(30, 1 << 12, np.float64))
+    if num_steps:
+        model.update(toy_batch(0, 30, 2, 3, 2, 1))
+    gram = model.gram(torch.arange(30))
+    model.factors = exchange(model.factors, model.memory, torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(model.factors.b.T @ model.factors.b, np.eye(4), atol=1e-10)
+    if num_steps == 0:
+        np.testing.assert_allclose(model.gram(torch.arange(30)), gram, atol=1e-10)
 
 
 def sample_stream(architecture: Architecture, tmp_path: Path, epochs: int = 1) -> tuple[Stream, int]:

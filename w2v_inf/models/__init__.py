@@ -100,7 +100,11 @@ def build_model(config: Config, vocab_size: int) -> Model:
             raise UserError(f"model.engine=lowrank runs on the CPU, device is {device}: add device=cpu")
         if options.rank > vocab_size:
             raise UserError(f"model.rank must be at most V={vocab_size:,}, the words of the vocabulary, got {options.rank:,}")
-        model = init_lowrank(vocab_size, rank_of(options, vocab_size), arena_slots(options.memory_gib, vocab_size, free_bytes(device)))
+        model = init_lowrank(
+            vocab_size,
+            rank_of(options, vocab_size),
+            arena_slots(options.memory_gib, vocab_size, _free_for_pairs(options, vocab_size, device)),
+        )
     elif isinstance(options, MupLimit):
         if options.storage is Storage.bfloat16 and device.type != "cpu":
             raise UserError(f"model.storage=bfloat16 runs on the CPU, device is {device}: add device=cpu, or take model.storage=float32")
@@ -132,6 +136,11 @@ def model_bytes(options: ModelConfig, vocab_size: int) -> int:
         entry_bytes = 2 if options.storage is Storage.bfloat16 else 4
         return 2 * entry_bytes * vocab_size**2 * (2 if random_start else 1)
     return 4 * vocab_size**2 * (3 if random_start else 1)
+
+
+def _free_for_pairs(options: MupLimit, vocab_size: int, device: torch.device) -> int:
+    """What the lowrank engine's other tables leave of the free memory."""
+    return max(GIB // 64, free_bytes(device) - OVERHEAD_BYTES - lowrank_bytes(vocab_size, rank_of(options, vocab_size), num_pairs=0))
 
 
 def rank_of(options: MupLimit, vocab_size: int) -> int:

@@ -60,8 +60,7 @@ def exchange(factors: Factors, memory: PairMemory, generator: torch.Generator) -
     first, second = keep[:rank], keep[rank:]
 
     rotated = torch.linalg.qr(b @ first + new @ second)  # orthonormal up to rounding before: QR keeps it so, up to signs
-    signs = torch.diagonal(rotated.R).sign()
-    b = rotated.Q * signs
+    b = rotated.Q * torch.where(torch.diagonal(rotated.R) < 0, -1, 1)
     u, w, n = u @ first + s[:, None] * (new @ second), w @ first + new_w @ second, n @ first + new_w @ second
     # Row by row in memory: QR gives columns, and a step moves rows.
     new_u, new_w, new_n, new_b = (np.ascontiguousarray(table.numpy()) for table in (u, w, n, b))
@@ -79,10 +78,8 @@ def _directions_outside(b: Tensor, memory: PairMemory, generator: torch.Generato
 
 
 def _outside(b: Tensor, new: Tensor) -> Tensor:
-    """An orthonormal basis of what `new` spans outside `b`."""
-    for _ in range(2):  # once more, for what rounding left
-        new = torch.linalg.qr(new - b @ (b.T @ new)).Q
-    return new
+    """Orthonormal directions outside `b` that span what `new` does there, whatever its rank; [V, q]."""
+    return torch.linalg.qr(torch.cat([b, new - b @ (b.T @ new)], 1)).Q[:, b.shape[1] :]
 
 
 def _projected(memory: PairMemory, basis: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ USUAL_PAIRS = (15_000_000, 1000)
 """A number, and so many a word. Measured on 100 MB of text: 22.7 million at V = 8,000, 58.3 million at V = 67,930."""
 USUAL_LOAD = 0.5
 """Tables are between three eighths and three quarters full."""
+MOST_SLOTS = 2**34
+"""That a free list can name."""
 ARENA_SHARE = 0.8
 """Of the free memory, that the arena may take."""
 
@@ -206,9 +208,10 @@ def init_lowrank(vocab_size: int, rank: int, num_slots: int, dtype: type = np.fl
     return LowRankLimit(first_factors(vocab_size, rank, dtype), make_memory(vocab_size, num_slots, dtype, team.size()))
 
 
-def lowrank_bytes(vocab_size: int, rank: int) -> int:
-    """What the engine usually takes: its tables, those of an exchange beside them, and the pairs of a text of usual length."""
-    pairs = min(vocab_size**2, USUAL_PAIRS[0] + USUAL_PAIRS[1] * vocab_size)
+def lowrank_bytes(vocab_size: int, rank: int, num_pairs: int | None = None) -> int:
+    """What the engine takes: its tables, those of an exchange beside them, and `num_pairs`, or those of a text of usual length."""
+    usual = min(vocab_size**2, USUAL_PAIRS[0] + USUAL_PAIRS[1] * vocab_size)
+    pairs = usual if num_pairs is None else num_pairs
     return 4 * vocab_size * (5 * rank + 3 * NUM_DIRECTIONS) + int(pairs / USUAL_LOAD) * SLOT_BYTES
 
 
@@ -216,7 +219,7 @@ def arena_slots(memory_gib: float, vocab_size: int, free: int) -> int:
     """Room for word pairs: `memory_gib`, or most of the `free` bytes if it is 0; never more than all V x V pairs can take."""
     allowed = memory_gib * 2**30 if memory_gib else ARENA_SHARE * free
     # A table of V words is at most 8/3 V slots long, and its predecessors as much again.
-    return int(min(allowed / SLOT_BYTES, 16 / 3 * vocab_size**2 + 16 * vocab_size))
+    return int(min(allowed / SLOT_BYTES, MOST_SLOTS, 16 / 3 * vocab_size**2 + 16 * vocab_size))
 
 
 def _full_message(memory: PairMemory) -> str:

@@ -28,7 +28,7 @@ class PairMemory(NamedTuple):
 
     keys [slots] int32, EMPTY where free; values [slots] float; first [V] int64: first slot of a table; log2 [V] int64: its size, -1 for
     none; num_pairs [V] int64: its entries; scale [V] float; free [threads, sizes] int64: first table of a free list, -1 for none;
-    end [2] int64: slots used so far, and whether the arena overflowed.
+    end [8] int64, a cache line: slots used so far, and whether the arena overflowed.
     """
 
     keys: np.ndarray
@@ -83,7 +83,8 @@ def remember(memory, word, inputs, which, factor, shares, rank):
 
     An arena that is full is noted in `end`, and nothing added.
     """
-    while memory.log2[word] < 0 or 4 * (memory.num_pairs[word] + len(which)) > 3 << memory.log2[word]:
+    most = min(memory.num_pairs[word] + len(which), len(memory.scale))  # a table never holds more than all words
+    while memory.log2[word] < 0 or 4 * most > 3 << memory.log2[word]:
         if not _grow(memory, word, rank):
             memory.end[1] = 1
             return
