@@ -494,6 +494,7 @@ def load(cfg: DictConfig) -> Config:
     """
     try:
         config = OmegaConf.to_object(cfg)
+        OmegaConf.structured(config)  # an interpolation can put in what its field does not take
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error.__context__
         raise UserError(str(cause if isinstance(cause, UserError) else error).splitlines()[0]) from error
