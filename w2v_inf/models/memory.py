@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from w2v_inf.models.rows import add, compiled, multiply
+from w2v_inf.models.rows import add, compiled, dot, multiply
 from w2v_inf.models.team import add_and_fetch
 
 SMALLEST_LOG2 = 3
@@ -153,15 +153,23 @@ def _take(memory, log2, rank):
 
 
 @compiled
+def entries(memory, word):
+    """Keys and values of all entries of `word`, in the order of their slots."""
+    if memory.num_pairs[word] == 0:
+        return memory.keys[:0], memory.values[:0]
+    keys, values, _ = _table(memory, word)
+    held = keys != EMPTY
+    return keys[held], memory.scale[word] * values[held]
+
+
+@compiled
 def project(memory, words, basis, out):
     """out[k] = sum_i entry (words[k], i) basis[i]; basis [V, columns], out [words, columns]."""
     out[:] = 0
     for k in range(len(words)):
-        if memory.num_pairs[words[k]]:
-            keys, values, _ = _table(memory, words[k])
-            for place in range(len(keys)):
-                if keys[place] != EMPTY:
-                    add(memory.scale[words[k]] * values[place], basis[keys[place]], out[k])
+        keys, values = entries(memory, words[k])
+        for j in range(len(keys)):
+            add(values[j], basis[keys[j]], out[k])
 
 
 @compiled
@@ -169,23 +177,17 @@ def project_back(memory, rows, out):
     """out[i] = sum_o entry (o, i) rows[o]; rows, out [V, columns]."""
     out[:] = 0
     for word in range(len(rows)):
-        if memory.num_pairs[word]:
-            keys, values, _ = _table(memory, word)
-            for place in range(len(keys)):
-                if keys[place] != EMPTY:
-                    add(memory.scale[word] * values[place], rows[word], out[keys[place]])
+        keys, values = entries(memory, word)
+        for j in range(len(keys)):
+            add(values[j], rows[word], out[keys[j]])
 
 
 @compiled
 def squared_lengths(memory, out):
     """out[o] = sum_i entry (o, i)^2."""
-    out[:] = 0
     for word in range(len(out)):
-        if memory.num_pairs[word]:
-            keys, values, _ = _table(memory, word)
-            for place in range(len(keys)):
-                if keys[place] != EMPTY:
-                    out[word] += (memory.scale[word] * values[place]) ** 2
+        _, values = entries(memory, word)
+        out[word] = dot(values, values)
 
 
 @compiled
@@ -209,11 +211,9 @@ def expand(memory, words, out):
     """out[i, k] = entry (words[k], i) for all i; [V, words]."""
     out[:] = 0
     for k in range(len(words)):
-        if memory.num_pairs[words[k]]:
-            keys, values, _ = _table(memory, words[k])
-            for place in range(len(keys)):
-                if keys[place] != EMPTY:
-                    out[keys[place], k] = memory.scale[words[k]] * values[place]
+        keys, values = entries(memory, words[k])
+        for j in range(len(keys)):
+            out[keys[j], k] = values[j]
 
 
 def table_slots(log2: np.ndarray) -> int:
