@@ -1,5 +1,6 @@
 """Every test: deterministic algorithms, full float32 precision, no network. Warnings are errors (pyproject.toml)."""
 
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,10 @@ import torch
 torch.use_deterministic_algorithms(True)
 torch.set_float32_matmul_precision("highest")
 torch.set_num_threads(1)
+
+# Whoever starts the tests in the background may have Ctrl-C ignored, which the programs that they start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
