@@ -4,6 +4,8 @@ PROFILE ?= auto
 ARGS ?=
 PYTHON ?= python3
 VENV := .venv
+# Tests share the cores of the machine, up to four at a time: each worker compiles and holds up to 1.5 GB.
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
 
@@ -38,13 +40,13 @@ theory: setup  ## measure what the theory predicts: runs/theory/theory.html
 	$(BIN)/python scripts/theory.py $(ARGS)
 
 test: setup  ## all tests that need no network and no GPU
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: setup  ## lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 bench: setup  ## every benchmark; tables on stdout
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

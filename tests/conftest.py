@@ -1,5 +1,6 @@
 """Every test: deterministic algorithms, full float32 precision, no network. Warnings are errors (pyproject.toml)."""
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ torch.set_num_threads(1)
 # Whoever starts the tests in the background may have Ctrl-C ignored, which the programs that they start would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Variables given to `make test`, such as ARGS, are for it, not for the make that a test starts.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS", "CORPUS", "PROFILE"):
+    os.environ.pop(name, None)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -59,7 +59,7 @@ def test_the_joblib_launcher_trains_points_at_once(tmp_path: Path) -> None:
     drawn = script("plot.py", f"plot.runs=[{tmp_path}/runs]", "plot.figure=loss")
     assert drawn.returncode == 0, drawn.stderr
     assert all(f"width {width} " in drawn.stdout for width in (4, 8, 16)) and "loss.svg\n" in drawn.stdout
-    bad = script("train.py", "-m", "model.width=4,0", *common, *launcher)
+    bad = script("train.py", "-m", "model.width=32,0", *common, *launcher)
     assert bad.returncode == 2 and bad.stderr.splitlines()[-1] == "train.py: model.width must be from 1 to 1,000,000, got 0"
 
 
