@@ -36,7 +36,7 @@ from w2v_inf.models import Model
 SUMMARY, CONFIG, STATE, METRICS = "summary.json", "config.yaml", "model.safetensors", "metrics.jsonl"
 PLACES, VOCABULARY = "places.npz", "vocab.tsv"
 
-NOT_TRAINED = ("resume", "log")
+NOT_TRAINED = ("resume", "log", "memory_gib")
 """Options of `train` that change nothing in what comes out."""
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def _required(group: Any) -> dict[str, Any]:
 def trained_options(config: Config) -> dict[str, Any]:
     """The options that decide what is trained and measured; those of figures and machine are left out."""
     groups = {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")}
-    groups["train"] = {name: value for name, value in groups["train"].items() if name not in NOT_TRAINED}
+    groups = {group: {name: value for name, value in taken.items() if name not in NOT_TRAINED} for group, taken in groups.items()}
     return groups | {"seed": config.seed, "evaluate": {"embedding": config.evaluate.embedding}}
 
 

@@ -24,7 +24,7 @@ from w2v_inf.config import (
 )
 from w2v_inf.errors import UserError
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
-from w2v_inf.models.lowrank import arena_slots, init_lowrank, lowrank_bytes
+from w2v_inf.models.lowrank import arena_slots, factors_bytes, init_lowrank, lowrank_bytes
 from w2v_inf.models.ntk_limit import init_ntk_limit
 from w2v_inf.models.step import exact_logit, tp4_logit
 from w2v_inf.stream import Batch, Stream
@@ -86,28 +86,21 @@ def build_model(config: Config, vocab_size: int) -> Model:
 
     Raises: UserError if it does not fit the device's free memory (checked before anything is allocated).
     """
-    device = pick_device(config.device)
-    check_memory(config.model, vocab_size, device)
+    device, options = pick_device(config.device), config.model
+    if isinstance(options, MupLimit):
+        _check_engine(options, vocab_size, device)
+    check_memory(options, vocab_size, device)
     generator = torch.Generator().manual_seed(config.seed)
-    options = config.model
     scale = options.output_init_scale
     if isinstance(options, Finite):
         custom = options.parametrization is Parametrization.custom
         a1, b1, a2, b2, c = options.exponents if custom else ABC[options.parametrization]
         model = init_finite(vocab_size, options.width, (a1, b1, a2, b2, c), scale, generator, device=device)
     elif isinstance(options, MupLimit) and options.engine is Engine.lowrank:
-        if device.type != "cpu":
-            raise UserError(f"model.engine=lowrank runs on the CPU, device is {device}: add device=cpu")
-        if options.rank > vocab_size:
-            raise UserError(f"model.rank must be at most V={vocab_size:,}, the words of the vocabulary, got {options.rank:,}")
-        model = init_lowrank(
-            vocab_size,
-            rank_of(options, vocab_size),
-            arena_slots(options.memory_gib, vocab_size, _free_for_pairs(options, vocab_size, device)),
-        )
+        rank = rank_of(options, vocab_size)
+        free = max(GIB // 64, free_bytes(device) - OVERHEAD_BYTES - factors_bytes(vocab_size, rank))
+        model = init_lowrank(vocab_size, rank, arena_slots(options.memory_gib, vocab_size, free))
     elif isinstance(options, MupLimit):
-        if options.storage is Storage.bfloat16 and device.type != "cpu":
-            raise UserError(f"model.storage=bfloat16 runs on the CPU, device is {device}: add device=cpu, or take model.storage=float32")
         model = init_mup_limit(vocab_size, scale, STORAGE[options.storage], device)
     else:
         model = init_ntk_limit(vocab_size, scale, generator, device=device)
@@ -115,6 +108,16 @@ def build_model(config: Config, vocab_size: int) -> Model:
     model.whole_gradient = config.train.context_gradient is ContextGradient.whole
     model.logit = tp4_logit if config.train.sigmoid is Sigmoid.tp4 else exact_logit
     return model
+
+
+def _check_engine(options: MupLimit, vocab_size: int, device: torch.device) -> None:
+    """Raises: UserError for a rank above V, or what no card does."""
+    if options.rank > vocab_size:
+        raise UserError(f"model.rank must be at most V={vocab_size:,}, the words of the vocabulary, got {options.rank:,}")
+    if options.engine is Engine.lowrank and device.type != "cpu":
+        raise UserError(f"model.engine=lowrank runs on the CPU, device is {device}: add device=cpu")
+    if options.storage is Storage.bfloat16 and device.type != "cpu":
+        raise UserError(f"model.storage=bfloat16 runs on the CPU, device is {device}: add device=cpu, or take model.storage=float32")
 
 
 def pick_device(device: Device) -> torch.device:
@@ -131,16 +134,11 @@ def model_bytes(options: ModelConfig, vocab_size: int) -> int:
         return 8 * vocab_size * options.width
     random_start = options.output_init_scale > 0
     if isinstance(options, MupLimit) and options.engine is Engine.lowrank:
-        return lowrank_bytes(vocab_size, rank_of(options, vocab_size))
+        return lowrank_bytes(vocab_size, rank_of(options, vocab_size), options.memory_gib)
     if isinstance(options, MupLimit):
         entry_bytes = 2 if options.storage is Storage.bfloat16 else 4
         return 2 * entry_bytes * vocab_size**2 * (2 if random_start else 1)
     return 4 * vocab_size**2 * (3 if random_start else 1)
-
-
-def _free_for_pairs(options: MupLimit, vocab_size: int, device: torch.device) -> int:
-    """What the lowrank engine's other tables leave of the free memory."""
-    return max(GIB // 64, free_bytes(device) - OVERHEAD_BYTES - lowrank_bytes(vocab_size, rank_of(options, vocab_size), num_pairs=0))
 
 
 def rank_of(options: MupLimit, vocab_size: int) -> int:
@@ -157,7 +155,13 @@ def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) ->
         width = max(1, (free - OVERHEAD_BYTES) // (8 * vocab_size))
         advice = f"model.width={width} fits, or lower corpus.max_vocab"
         raise UserError(f"model.width={options.width} needs {_gib(needed)} for V={vocab_size:,}, {device} has {_gib(free)} free: {advice}")
-    advice = f"corpus.max_vocab={_fitting_vocab(options, vocab_size, free)} fits, or raise corpus.min_count, or use model=finite"
+    if isinstance(options, MupLimit) and options.memory_gib:
+        given = f"model.memory_gib={options.memory_gib:g} and the tables of rank {rank_of(options, vocab_size):,} take {_gib(needed)}"
+        raise UserError(
+            f"{given} for V={vocab_size:,}, {device} has {_gib(free)} free: lower model.memory_gib or model.rank, or corpus.max_vocab"
+        )
+    fitting = _fitting_vocab(options, vocab_size, free)
+    advice = (f"corpus.max_vocab={fitting} fits, or " if fitting else "") + "raise corpus.min_count, or use model=finite"
     if isinstance(options, MupLimit) and options.engine is Engine.dense and device.type == "cpu":
         if options.output_init_scale == 0 and model_bytes(MupLimit(engine=Engine.lowrank), vocab_size) + OVERHEAD_BYTES <= free:
             advice = f"model.engine=lowrank fits, {advice}"
@@ -168,9 +172,9 @@ def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) ->
 
 
 def _fitting_vocab(options: ModelConfig, vocab_size: int, free: int) -> int:
-    """A vocabulary, in thousands if that many fit, that takes at most `free` bytes."""
+    """A vocabulary, in thousands if that many fit, that takes at most `free` bytes; 0 if there is none."""
     fitting = vocab_size
-    while fitting > 2 and model_bytes(options, fitting) + OVERHEAD_BYTES > free:
+    while fitting and model_bytes(options, fitting) + OVERHEAD_BYTES > free:
         fitting = int(fitting * 0.95)
     return fitting // 1000 * 1000 or fitting
 

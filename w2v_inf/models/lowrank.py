@@ -195,8 +195,9 @@ class LowRankLimit:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take over the tensors of `state`, of any rank and any number of pairs."""
-        tables = {name: tensor.numpy().copy() for name, tensor in state.items()}
-        self.factors = Factors(**{name: tables[name] for name in ("u", "w", "n", "b", "s")}, own=own_weights(tables["b"]))
+        tables = {name: tensor.numpy() for name, tensor in state.items()}
+        factors = {name: tables[name].copy() for name in ("u", "w", "n", "b", "s")}
+        self.factors = Factors(**factors, own=own_weights(factors["b"]))
         self.memory = unpack(tables, len(self.memory.keys), len(self.memory.free))
 
 
@@ -208,11 +209,16 @@ def init_lowrank(vocab_size: int, rank: int, num_slots: int, dtype: type = np.fl
     return LowRankLimit(first_factors(vocab_size, rank, dtype), make_memory(vocab_size, num_slots, dtype, team.size()))
 
 
-def lowrank_bytes(vocab_size: int, rank: int, num_pairs: int | None = None) -> int:
-    """What the engine takes: its tables, those of an exchange beside them, and `num_pairs`, or those of a text of usual length."""
+def lowrank_bytes(vocab_size: int, rank: int, memory_gib: float) -> int:
+    """What the engine takes: its tables, and `memory_gib` for word pairs, or if it is 0 what those of a text of usual length take."""
     usual = min(vocab_size**2, USUAL_PAIRS[0] + USUAL_PAIRS[1] * vocab_size)
-    pairs = usual if num_pairs is None else num_pairs
-    return 4 * vocab_size * (5 * rank + 3 * NUM_DIRECTIONS) + int(pairs / USUAL_LOAD) * SLOT_BYTES
+    pair_bytes = int(memory_gib * 2**30) or int(usual / USUAL_LOAD) * SLOT_BYTES
+    return factors_bytes(vocab_size, rank) + pair_bytes
+
+
+def factors_bytes(vocab_size: int, rank: int) -> int:
+    """What the tables [V, r] take, with those of an exchange beside them."""
+    return 4 * vocab_size * (5 * rank + 3 * NUM_DIRECTIONS)
 
 
 def arena_slots(memory_gib: float, vocab_size: int, free: int) -> int:

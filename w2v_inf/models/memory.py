@@ -227,15 +227,28 @@ def _table_sizes(log2: np.ndarray) -> np.ndarray:
 
 def pack(memory: PairMemory) -> dict[str, np.ndarray]:
     """What `unpack` needs: all tables as they are, one after another. Slots keep their order, and with it the bits of every sum."""
-    words = np.flatnonzero(memory.log2 >= 0)
-    slots = np.concatenate([np.empty(0, np.int64), *(np.arange(memory.first[w], memory.first[w] + (1 << memory.log2[w])) for w in words)])
+    used = table_slots(memory.log2)
+    keys, values = np.empty(used, memory.keys.dtype), np.empty(used, memory.values.dtype)
+    _copy_tables(memory, keys, values)
     return {
-        "memory_keys": memory.keys[slots],
-        "memory_values": memory.values[slots],
+        "memory_keys": keys,
+        "memory_values": values,
         "memory_log2": memory.log2,
         "memory_num_pairs": memory.num_pairs,
         "memory_scale": memory.scale,
     }
+
+
+@compiled
+def _copy_tables(memory, keys, values):
+    """All tables, in the order of their words."""
+    end = 0
+    for word in range(len(memory.log2)):
+        if memory.log2[word] >= 0:
+            start, size = memory.first[word], 1 << memory.log2[word]
+            keys[end : end + size] = memory.keys[start : start + size]
+            values[end : end + size] = memory.values[start : start + size]
+            end += size
 
 
 def unpack(packed: dict[str, np.ndarray], num_slots: int, num_threads: int) -> PairMemory:
