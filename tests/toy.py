@@ -1,8 +1,12 @@
-"""Awkward little batches shared by the model tests."""
+"""Awkward little batches, and a little real text, shared by the model tests."""
+
+from pathlib import Path
 
 import numpy as np
 
-from w2v_inf.stream import Batch
+from w2v_inf.config import Architecture, Config, Sample, StreamConfig
+from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
+from w2v_inf.stream import Batch, Stream
 
 
 def toy_batch(seed: int, vocab_size: int, num_examples: int, slots: int, num_noise: int, group: int, lr: float = 0.1) -> Batch:
@@ -41,3 +45,12 @@ SHAPES = [
     (11, 17, 1, 6, 5),
     (2, 1, 2, 1, 1),
 ]
+
+
+def sample_stream(architecture: Architecture, tmp_path: Path, epochs: int = 1) -> tuple[Stream, int]:
+    """The sample corpus at its 300 commonest words."""
+    options = Sample(max_vocab=300)
+    config = Config(corpus=options, stream=StreamConfig(architecture=architecture, subsample_threshold=1e-3, num_negatives=5))
+    corpus = open_corpus(prepare(options, tmp_path))
+    counts = select_vocabulary(corpus, options).counts
+    return Stream(corpus.tokens, corpus.documents, counts, config.stream, epochs, config.train.lr, 0), len(counts)

@@ -69,6 +69,24 @@ def linear_update(u, w, context, target, noise, noise_row, noise_weight, lr, wei
     return new_u, new_w, loss / len(target)
 
 
+def step_matrix(u, w, context, target, noise, noise_row, noise_weight, lr, weight_decay, tp4=False, whole=False):
+    """S [2 V, 2 V] with which `linear_update` takes [u; w] to S [u; w]: what the step at u, w [V, D] does to every column."""
+    vocab_size = len(u)
+    matrix, touches = np.zeros((2 * vocab_size, 2 * vocab_size)), np.zeros(2 * vocab_size)
+    for e in range(len(target)):
+        words = words_in(context[e])
+        h = sum(u[i] for i in words) / len(words)
+        for o, label, weight in samples_of(int(target[e]), noise[noise_row[e]], noise_weight):
+            g = weight * (label - sigmoid(float(h @ w[o]), tp4))
+            touches[vocab_size + o] += weight
+            for i in words:
+                matrix[vocab_size + o, i] += lr * g / len(words)
+                matrix[i, vocab_size + o] += lr * g * (1 if whole else 1 / len(words))
+        for i in words:
+            touches[i] += 1
+    return matrix + np.diag((1 - lr * weight_decay) ** touches)
+
+
 def token_by_token(u, w, context, target, noise, lr, weight_decay, tp4=False):
     """One CBOW position in the original program's order, on copies of u, w [V, D]; returns (u, w, loss in nats).
 

@@ -15,7 +15,8 @@ Decisions:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import accumulate, islice
 
 import numpy as np
 from numba import njit
@@ -86,29 +87,44 @@ class Stream:
 
         Cost of skipping: subsampling and windows of what is skipped, about 0.02 us a word, and at most a block's examples.
         """
-        seen = epoch * self.words_per_epoch
-        for block, start in enumerate(range(0, len(self.tokens), BLOCK)):
-            tokens = np.array(self.tokens[start : start + BLOCK], dtype=np.int32)
-            num_words = int(np.count_nonzero(tokens < len(self.counts)))
-            keep_draws = self._generator("subsample", epoch, block).random(num_words)
-            ids, words_before, chunk_edges = keep_words(tokens, self._documents_in(start, len(tokens)), self._p_keep, keep_draws, CHUNK)
-            # Windows are at most 100: bytes are cheap to draw.
-            radius = self._generator("window", epoch, block).integers(1, self.config.window + 1, len(ids), np.uint8)
-            windows = place_windows(chunk_edges, radius)
-            first_words = seen + words_before[windows[:: self.config.batch_size, 0]]
+        for block in range(self.num_blocks):
+            ids, windows, first_words = self._windows_of(epoch, block)
             if skip < len(first_words):
                 batches = self._batches(ids, windows, first_words.tolist(), self._generator("noise", epoch, block))
                 yield from islice(batches, skip, None)
             skip = max(0, skip - len(first_words))
-            seen += num_words
 
-    def rehearsal(self, num_words: int) -> Iterator[Batch]:
-        """The first epoch's batches up to `num_words`, with the step size falling to its end on the way: a short training in full."""
-        for batch in self.epoch(0):
-            if batch.words_seen >= num_words:
-                return
-            batch.lr = scheduled_lr(self.lr, batch.words_seen, num_words)
-            yield batch
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of text in an epoch."""
+        return -(-len(self.tokens) // BLOCK)
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """(epoch, block) of all blocks of the training, in its order."""
+        return ((epoch, block) for epoch in range(self.epochs) for block in range(self.num_blocks))
+
+    def block(self, epoch: int, block: int) -> Iterator[Batch]:
+        """The batches of one block, as `epoch` gives them."""
+        ids, windows, first_words = self._windows_of(epoch, block)
+        return self._batches(ids, windows, first_words.tolist(), self._generator("noise", epoch, block))
+
+    def _windows_of(self, epoch: int, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of a block: kept ids, windows [P, 3], and the words seen when each batch of its positions starts."""
+        start = block * BLOCK
+        tokens = np.array(self.tokens[start : start + BLOCK], dtype=np.int32)
+        keep_draws = self._generator("subsample", epoch, block).random(int(np.count_nonzero(tokens < len(self.counts))))
+        ids, words_before, chunk_edges = keep_words(tokens, self._documents_in(start, len(tokens)), self._p_keep, keep_draws, CHUNK)
+        # Windows are at most 100: bytes are cheap to draw.
+        radius = self._generator("window", epoch, block).integers(1, self.config.window + 1, len(ids), np.uint8)
+        windows = place_windows(chunk_edges, radius)
+        seen = epoch * self.words_per_epoch + self._words_before_block[block]
+        return ids, windows, seen + words_before[windows[:: self.config.batch_size, 0]]
+
+    @cached_property
+    def _words_before_block(self) -> list[int]:
+        """In-vocabulary words before each block of an epoch."""
+        starts = range(0, len(self.tokens), BLOCK)
+        return [0, *accumulate(int(np.count_nonzero(self.tokens[start : start + BLOCK] < len(self.counts))) for start in starts)]
 
     def _generator(self, use: str, epoch: int, block: int) -> np.random.Generator:
         uses = {"subsample": 0, "window": 1, "noise": 2}

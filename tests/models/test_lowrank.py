@@ -7,23 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy import SHAPES, arrays, toy_batch
+from toy import SHAPES, arrays, sample_stream, toy_batch
 
 from w2v_inf import reference
 from w2v_inf.assess import limit_distance
-from w2v_inf.config import Architecture, Config, Embedding, Engine, MupLimit, Parametrization, Sample, StreamConfig
-from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
+from w2v_inf.config import Architecture, Config, Embedding, Engine, MupLimit, Parametrization, Sample
 from w2v_inf.errors import UserError
 from w2v_inf.evaluate import cosine_table
 from w2v_inf.models import LinearModel, build_model, lowrank_step
-from w2v_inf.models.basis import exchange, factors_on, first_factors
+from w2v_inf.models.basis import factors_on
 from w2v_inf.models.linear import ABC, init_finite, init_mup_limit
 from w2v_inf.models.lowrank import LowRankLimit, init_lowrank
 from w2v_inf.models.lowrank_step import lowrank_steps
 from w2v_inf.models.memory import PairMemory, make_memory, recall_block
 from w2v_inf.models.step import exact_logit, tp4_logit
 from w2v_inf.models.team import use_threads
-from w2v_inf.stream import Stream
 
 
 @pytest.fixture(autouse=True)
@@ -137,47 +135,6 @@ def test_goes_on_from_its_state_to_the_same_bits() -> None:
         assert torch.equal(tensor, other.state()[name]), name
 
 
-def test_an_exchange_keeps_the_learnt_parts_on_the_new_basis() -> None:
-    """What was learnt is projected on the new basis; the identity and the memory stay whole."""
-    model = trained(13, 4)
-    u, w = explicit(model)
-    before, m = model.factors, remembered(model.memory)
-    after = model.factors = exchange(before, model.memory, torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(after.b.T @ after.b, np.eye(4), atol=1e-10)
-    onto = after.b @ after.b.T
-    new_u, new_w = explicit(model)
-    np.testing.assert_allclose(new_u, before.s[:, None] * np.eye(13) + (u - before.s[:, None] * np.eye(13)) @ onto, atol=1e-10)
-    np.testing.assert_allclose(new_w, m.T + (w - m.T) @ onto, atol=1e-10)
-    np.testing.assert_allclose(after.n, (after.b.T @ m).T, atol=1e-10)
-    # All 13 - 4 directions outside could enter, so the best basis of all is found: the leading ones of what was learnt and w.
-    learnt = np.concatenate([u - before.s[:, None] * np.eye(13), w])
-    learnt[:13] = learnt[:13] @ before.b @ before.b.T  # of u what the basis held
-    best = np.linalg.svd(learnt)[2][:4]
-    np.testing.assert_allclose(np.linalg.norm(best @ after.b), 2, rtol=1e-6)
-
-
-@pytest.mark.parametrize("num_steps", [0, 1])
-def test_an_exchange_on_a_memory_of_low_rank_is_one_all_the_same(num_steps: int) -> None:
-    """An empty memory, or a few pairs, have fewer directions than may enter."""
-    model = LowRankLimit(first_factors(30, 4, np.float64), make_memory(30, 1 << 12, np.float64))
-    if num_steps:
-        model.update(toy_batch(0, 30, 2, 3, 2, 1))
-    gram = model.gram(torch.arange(30))
-    model.factors = exchange(model.factors, model.memory, torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(model.factors.b.T @ model.factors.b, np.eye(4), atol=1e-10)
-    if num_steps == 0:
-        np.testing.assert_allclose(model.gram(torch.arange(30)), gram, atol=1e-10)
-
-
-def sample_stream(architecture: Architecture, tmp_path: Path, epochs: int = 1) -> tuple[Stream, int]:
-    """The sample corpus at its 300 commonest words."""
-    options = Sample(max_vocab=300)
-    config = Config(corpus=options, stream=StreamConfig(architecture=architecture, subsample_threshold=1e-3, num_negatives=5))
-    corpus = open_corpus(prepare(options, tmp_path))
-    counts = select_vocabulary(corpus, options).counts
-    return Stream(corpus.tokens, corpus.documents, counts, config.stream, epochs, config.train.lr, 0), len(counts)
-
-
 @pytest.mark.parametrize("architecture", Architecture)
 def test_error_falls_with_rank_and_beats_random_columns(architecture: Architecture, tmp_path: Path) -> None:
     """On real text, against the dense limit on the same stream: cosine-Gram error at rank 16 and 64, and of a net with 128 columns."""
@@ -212,7 +169,7 @@ def test_a_rehearsal_repeats_and_leaves_the_start(tmp_path: Path) -> None:
     assert np.array_equal(*bases)
     model = init_lowrank(vocab_size, 8, 1 << 20)
     model.get_ready(stream, lambda: True)
-    assert np.array_equal(model.factors.b, np.eye(vocab_size, 8, dtype=np.float32))  # interrupted before an exchange
+    assert np.array_equal(model.factors.b, np.eye(vocab_size, 8, dtype=np.float32))  # interrupted: as it was
 
 
 def test_a_full_memory_says_what_would_do(tmp_path: Path) -> None:

@@ -1,24 +1,49 @@
-"""The basis of the low-rank engine: found from what the output embedding has learnt, and exchanged while training goes on.
+"""The basis of the low-rank engine: the directions that training amplifies most, from one training there and back.
 
-Decisions:
-- New directions are the leading ones of the memory outside the basis, by subspace iteration (Halko, Martinsson & Tropp 2011,
-  Algorithm 4.4): the only passes over the memory.
-- Of the basis and the new directions together those are kept that hold most energy of the learnt parts, W and U - s B.
-- What the tables hold along a dropped direction falls back to what is known without it: the memory for w, s_i e_i for u.
+Given the gradients of the logits a step is linear, and the same for every column of u and w:
+  [u; w] <- S [u; w],   S = [[D_u, A], [A^T, D_w]],   A_io = lr sum_e bag_ei g_eo,   D: what weight decay leaves of each row.
+With P = S_T ... S_1 the limit ends at P [I; 0]. The leading right singular vectors of P's first V columns, less the identity, are the
+directions along which it has learnt most. `find_basis` takes one step of randomized subspace iteration (Halko, Martinsson & Tropp 2011,
+section 4.5) towards them:
+- P times a random matrix is what a finite net learns that starts there: train it, keeping the gradients of its logits.
+- S is symmetric, so that P^T is the same steps in the opposite order: `go_back` takes them, with the gradients that were kept.
+docs/lowrank.md derives it and says how good it is.
 """
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
 from numba import njit
-from torch import Tensor
 
+from w2v_inf.errors import UserError
 from w2v_inf.models import team
+from w2v_inf.models.fused import (
+    MIN_COLUMNS,
+    NO_SCALE,
+    TILE,
+    fused_steps,
+    load_scratch,
+    part_of,
+    plan,
+    row_steps,
+    scratch_rows,
+    stack,
+    update_rows,
+)
 from w2v_inf.models.lowrank_step import Factors
-from w2v_inf.models.memory import PairMemory, project, project_back
+from w2v_inf.models.rows import multiply
+from w2v_inf.stream import Batch, Stream
 
-NUM_DIRECTIONS = 64
-"""Directions that may enter at a time."""
-POWER_STEPS = 2
+log = logging.getLogger(__name__)
+
+REHEARSED_EPOCHS = 2
+"""What the first epochs amplify is what the whole training amplifies, nearly: docs/lowrank.md has the figures."""
+OVERSAMPLING = 128
+"""Columns of the net beside those of the basis."""
 NEARLY_ALL = 1e-3
 """Below this share of e_i outside the basis its own direction is not followed."""
 
@@ -39,70 +64,101 @@ def factors_on(b: np.ndarray) -> Factors:
     return Factors(b.copy(), np.zeros(b.shape, b.dtype), np.zeros(b.shape, b.dtype), b, np.ones(len(b), b.dtype), own_weights(b))
 
 
-def exchange(factors: Factors, memory: PairMemory, generator: torch.Generator) -> Factors:
-    """The same model on a better basis of the same rank; see the module's docstring.
+def find_basis(
+    stream: Stream,
+    rank: int,
+    weight_decay: float,
+    tp4: bool = False,
+    whole_gradient: bool = False,
+    most_bytes: int = 1 << 31,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> np.ndarray | None:
+    """An orthonormal basis [V, rank], float32, of what the first epochs of `stream` amplify most; None if it was interrupted.
 
-    Args:
-      generator: draws the start of the iteration, on the CPU.
-    Cost: 2 x POWER_STEPS + 1 passes over the memory with NUM_DIRECTIONS columns, and O(V (r + NUM_DIRECTIONS)^2) FLOP; one
-      table of V x (r + NUM_DIRECTIONS) beside those given and returned.
+    Args: weight_decay, tp4, whole_gradient as in `fused.fused_steps`; most_bytes: of kept gradients, which end the rehearsal early if
+      they are more.
+    Raises: UserError if the net diverges.
+    Cost: two steps of a finite net of width rank + OVERSAMPLING for each batch; three tables of that width, and 34 bytes a position
+      (CBOW, default batches) of gradients. Its random start is the same for every seed.
     """
-    rank = factors.u.shape[1]
-    new = _directions_outside(torch.from_numpy(factors.b), memory, generator)  # [V, q]
-    new_w = _projected(memory, new)  # [V, q]
-    u, w, n, b, s = (torch.from_numpy(table) for table in factors[:5])
-
-    learnt = torch.cat([u - s[:, None] * b, torch.zeros_like(new)], 1)
-    energy = learnt.T @ learnt
-    extended = torch.cat([w, new_w], 1)
-    energy += extended.T @ extended
-    keep = torch.linalg.eigh(energy.double())[1][:, -rank:].flip(1).to(w.dtype)  # [r + q, r]
-    first, second = keep[:rank], keep[rank:]
-
-    rotated = torch.linalg.qr(b @ first + new @ second)  # orthonormal up to rounding before: QR keeps it so, up to signs
-    b = rotated.Q * torch.where(torch.diagonal(rotated.R) < 0, -1, 1)
-    u, w, n = u @ first + s[:, None] * (new @ second), w @ first + new_w @ second, n @ first + new_w @ second
-    # Row by row in memory: QR gives columns, and a step moves rows.
-    new_u, new_w, new_n, new_b = (np.ascontiguousarray(table.numpy()) for table in (u, w, n, b))
-    return Factors(new_u, new_w, new_n, new_b, factors.s, own_weights(new_b))
-
-
-def _directions_outside(b: Tensor, memory: PairMemory, generator: torch.Generator) -> Tensor:
-    """Leading left singular vectors of (I - B B^T) M, roughly: [V, q] orthonormal, and orthogonal to B."""
-    num_directions = min(NUM_DIRECTIONS, len(b) - b.shape[1])
-    new = torch.randn(len(b), num_directions, generator=generator, dtype=b.dtype)
-    for _ in range(POWER_STEPS):
-        new = _outside(b, new)
-        new = _projected_back(memory, _projected(memory, new))
-    return _outside(b, new)
+    vocab_size = len(stream.counts)
+    width = min(vocab_size, rank + OVERSAMPLING)
+    start = torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(width)
+    u, w = start.clone(), torch.zeros(vocab_size, width)
+    places, kept, loss = [], [], math.nan
+    for place in islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks):
+        gradients: list[np.ndarray] = []
+        if batches := list(stream.block(*place)):
+            loss = fused_steps(u, w, batches, weight_decay, tp4=tp4, whole_gradient=whole_gradient, kept=gradients).mean()
+            places.append(place)
+            kept.append(np.concatenate(gradients).astype(np.float16))
+        if interrupted():
+            return None
+        if sum(piece.nbytes for piece in kept) > most_bytes:
+            break
+    log.info("%d columns, %.2g epochs: loss %.3f nats; now back", width, len(places) / stream.num_blocks, loss)
+    u -= ((u * start).sum(1) / start.square().sum(1))[:, None] * start  # less each word's own direction
+    del start
+    for place in reversed(places):
+        go_back(u, w, list(stream.block(*place)), kept.pop(), weight_decay, whole_gradient)
+        if interrupted():
+            return None
+    if not torch.isfinite(u).all():
+        raise UserError(f"the rehearsal of model.engine=lowrank diverged: lower train.lr (now {stream.lr:g}) or stream.batch_size")
+    return _leading(u, rank)
 
 
-def _outside(b: Tensor, new: Tensor) -> Tensor:
-    """Orthonormal directions outside `b` that span what `new` does there, whatever its rank; [V, q]."""
-    return torch.linalg.qr(torch.cat([b, new - b @ (b.T @ new)], 1)).Q[:, b.shape[1] :]
+def _leading(table: torch.Tensor, rank: int) -> np.ndarray:
+    """The leading left singular vectors of table [V, columns], row by row in memory: [V, rank]."""
+    spanned = torch.linalg.qr(table)  # orthonormal to rounding, which the singular vectors of a table so steep would not be
+    rotation = torch.linalg.svd(spanned.R)[0][:, :rank]
+    return np.ascontiguousarray((spanned.Q @ rotation).numpy())
 
 
-def _projected(memory: PairMemory, basis: Tensor) -> Tensor:
-    """M^T basis, [V_out, q], on the team's threads."""
-    out = np.empty(basis.shape, basis.numpy().dtype)
-    team.run(_project_share, team.size(), memory, np.ascontiguousarray(basis.numpy()), out)
-    return torch.from_numpy(out)
+def go_back(
+    u: torch.Tensor,
+    w: torch.Tensor,
+    batches: Sequence[Batch],
+    kept: np.ndarray,
+    weight_decay: float,
+    whole_gradient: bool = False,
+    tile: int = TILE,
+) -> None:
+    """Multiply [u; w] by the transposed steps of `batches`, the last first, in place: with P for all of them, by P^T.
 
-
-def _projected_back(memory: PairMemory, rows: Tensor) -> Tensor:
-    """M rows, [V_in, q], on the team's threads; each takes columns of its own, since all words add to all rows."""
-    shares = [np.ascontiguousarray(part) for part in np.array_split(rows.numpy(), team.size(), axis=1)]
-    outs = [np.empty_like(share) for share in shares]
-    team.run(_back_share, team.size(), memory, tuple(shares), tuple(outs))
-    return torch.from_numpy(np.concatenate(outs, axis=1))
+    Args: u, w, float32 or float64, and the rest as in `fused.fused_steps`; kept: the gradients that it kept, of all batches, one array.
+    Cost: a finite net's updates, without its logits; threads do not meet.
+    """
+    stacked, edges, lr = stack(batches)
+    num_threads = max(1, min(team.size(), u.shape[1] // MIN_COLUMNS))
+    gradients = kept.astype(u.numpy().dtype)
+    options = batches[0].noise_weight, weight_decay, whole_gradient, tile
+    team.run(_go_back, num_threads, u.numpy(), w.numpy(), *stacked, *edges, lr, *options, gradients)
 
 
 @njit(cache=True, nogil=True)
-def _project_share(rank, num_threads, sync, memory, basis, out):
-    start, stop = rank * len(out) // num_threads, (rank + 1) * len(out) // num_threads
-    project(memory, np.arange(start, stop), basis, out[start:stop])
-
-
-@njit(cache=True, nogil=True)
-def _back_share(rank, num_threads, sync, memory, rows, out):
-    project_back(memory, rows[rank], out[rank])
+def _go_back(
+    rank, num_threads, sync, u, w, context, target, noise, noise_row, first_example, first_noise,
+    lrs, noise_weight, weight_decay, whole_gradient, tile, kept,
+):  # fmt: skip
+    """The share of thread `rank` in the transposed steps: its columns."""
+    start, stop = rank * u.shape[1] // num_threads, (rank + 1) * u.shape[1] // num_threads
+    place = np.full(len(u), -1, np.int32)
+    end = len(kept)
+    for b in range(len(lrs) - 1, -1, -1):
+        here, there = slice(first_example[b], first_example[b + 1]), slice(first_noise[b], first_noise[b + 1])
+        rows, negatives, touches = plan(context[here], target[here], noise[there], noise_row[here], noise_weight, place)
+        log_decay = math.log1p(-lrs[b] * weight_decay)
+        u_steps = row_steps(NO_SCALE, rows[0], log_decay, touches[0], lrs[b], kept)
+        w_steps = row_steps(NO_SCALE, rows[1], log_decay, touches[1], lrs[b], kept)
+        size = negatives.size + len(target[here])
+        g, pair_g = part_of(kept[end - size : end], negatives, len(target[here]))
+        end -= size
+        for c in range(start, stop, tile):
+            width = min(tile, stop - c)
+            scratch = np.empty(scratch_rows(rows, negatives) * width, kept.dtype)
+            hidden, mean = load_scratch(u, w, rows, u_steps, w_steps, negatives, c, width, scratch)
+            if whole_gradient and mean:  # each word gets what the mean gets: transposed, w gets their sum, and they the mean's share
+                for e in range(len(hidden)):
+                    multiply(kept.dtype.type(rows[3][e + 1] - rows[3][e]), hidden[e])
+            update_rows(u, w, rows, u_steps, w_steps, c, c + width, width, scratch, g, pair_g, False, 0)

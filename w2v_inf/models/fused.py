@@ -45,6 +45,7 @@ def fused_steps(
     whole_gradient: bool = False,
     scales: tuple[torch.Tensor, torch.Tensor] | None = None,
     tile: int = TILE,
+    kept: list[np.ndarray] | None = None,
 ) -> np.ndarray:
     """An SGD step with negative sampling for each batch; updates `u`, `w` and `scales` in place. As `step.sgd_step`.
 
@@ -54,19 +55,20 @@ def fused_steps(
       lr_factors: multiply the gradients of u and w (the parametrization's); decay is not multiplied.
       tp4: use the authors' table of sigma.    whole_gradient: as in `step.sgd_step`.
       scales: of the rows of u and w, [V] float32 each; the embeddings are scale x row.    tile: columns at a time.
+      kept: gets arrays of the gradients of the logits, for `basis.go_back`.
     Returns: loss before each step, nats per example, [batches] float64.
     Cost: O((6 N + 4 C + 6) D) FLOP a position; about 3 (I + O) D numbers moved a batch.
     """
     at_once = max(1, COLUMNS_AT_ONCE // u.shape[1])
     return np.concatenate(
         [
-            _steps(u, w, batches[k : k + at_once], weight_decay, lr_factors, tp4, whole_gradient, scales, tile)
+            _steps(u, w, batches[k : k + at_once], weight_decay, lr_factors, tp4, whole_gradient, scales, tile, kept)
             for k in range(0, len(batches), at_once)
         ]
     )
 
 
-def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales, tile) -> np.ndarray:
+def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales, tile, kept) -> np.ndarray:
     """`fused_steps` in one compiled call a thread."""
     u_table, w_table = (t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w))
     u_scale, w_scale = (scale.numpy() for scale in scales) if scales else (NO_SCALE, NO_SCALE)
@@ -79,7 +81,10 @@ def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales,
     most = max(len(b.target) * (min(b.noise.size, len(u)) + 1) for b in batches)
     parts = np.empty((2, num_threads, most), np.float64 if u.dtype is torch.float64 else np.float32)
     options = batches[0].noise_weight, weight_decay, *lr_factors, tp4, whole_gradient, tile
-    team.run(_train, num_threads, parts, u_table, w_table, u_scale, w_scale, *stacked, *edges, lr, salt, *options, losses)
+    room, kept_end = np.empty(len(batches) * most if kept is not None else 0, parts.dtype), np.zeros(1, np.int64)
+    team.run(_train, num_threads, parts, u_table, w_table, u_scale, w_scale, *stacked, *edges, lr, salt, *options, losses, room, kept_end)
+    if kept is not None:
+        kept.append(room[: kept_end[0]])
     return losses
 
 
@@ -93,7 +98,7 @@ def stack(batches: Sequence[Batch]) -> tuple[list[np.ndarray], list[np.ndarray],
 @njit(cache=True, nogil=True)
 def _train(
     rank, num_threads, sync, parts, u, w, u_scale, w_scale, context, target, noise, noise_row, first_example, first_noise,
-    lrs, salts, noise_weight, weight_decay, u_factor, w_factor, tp4, whole_gradient, tile, losses,
+    lrs, salts, noise_weight, weight_decay, u_factor, w_factor, tp4, whole_gradient, tile, losses, room, kept_end,
 ):  # fmt: skip
     """The share of thread `rank` in the steps of all batches: its columns."""
     zero = parts[0, 0, :1]  # for its type: what is computed in
@@ -107,7 +112,7 @@ def _train(
         log_decay = math.log1p(-lrs[b] * weight_decay)
         u_steps = row_steps(u_scale, rows[0], log_decay, touches[0], lrs[b] * u_factor, zero)
         w_steps = row_steps(w_scale, rows[1], log_decay, touches[1], lrs[b] * w_factor, zero)
-        scratch = np.empty((len(rows[0]) + len(rows[1]) + 2 * len(negatives) + negatives.shape[1]) * tile, zero.dtype)
+        scratch = np.empty(scratch_rows(rows, negatives) * tile, zero.dtype)
 
         logits, pair_logits = part_of(parts[b % 2, rank], negatives, len(target[here]))
         partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits)
@@ -119,6 +124,8 @@ def _train(
 
         if rank == 0:
             losses[b] = loss / len(target[here])
+            if len(room):
+                _keep_gradients(room, kept_end, g.ravel(), pair_g)
             _keep_scales(u_scale, rows[0], u_steps)
             _keep_scales(w_scale, rows[1], w_steps)
         if len(u_scale):  # nobody reads the scales before they are written
@@ -167,10 +174,32 @@ def row_steps(scale, ids, log_decay, touches, lr, zero):
 
 
 @compiled
+def _keep_gradients(room, kept_end, g, pair_g):
+    """Append the gradients of a batch's logits."""
+    for part in (g, pair_g):
+        room[kept_end[0] : kept_end[0] + len(part)] = part
+        kept_end[0] += len(part)
+
+
+@compiled
 def _keep_scales(scale, ids, steps):
     """Write the scales of touched rows back."""
     for k in range(len(steps[3])):
         scale[ids[k]] = 1 / steps[3][k]
+
+
+@compiled
+def scratch_rows(rows, negatives):
+    """Rows of scratch memory that a step takes at most."""
+    return len(rows[0]) + len(rows[1]) + 2 * len(negatives) + negatives.shape[1]
+
+
+@compiled
+def load_scratch(u, w, rows, u_steps, w_steps, negatives, start, width, scratch):
+    """Load one tile for `update_rows`; returns the hidden vectors in it, and whether they are means."""
+    u_rows, w_rows, hidden, _, _, mean = _carve(scratch, rows, negatives.shape[0], negatives.shape[1], width)
+    _load_tile(u, w, rows, u_steps, w_steps, start, u_rows, w_rows, hidden, mean)
+    return hidden, mean
 
 
 @compiled

@@ -7,7 +7,6 @@ that met, never anything V x V, and steps at about the price of a finite net of 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from w2v_inf.config import Embedding
 from w2v_inf.errors import UserError
 from w2v_inf.models import team
-from w2v_inf.models.basis import NUM_DIRECTIONS, exchange, factors_on, first_factors, own_weights
+from w2v_inf.models.basis import OVERSAMPLING, factors_on, find_basis, first_factors, own_weights
 from w2v_inf.models.lowrank_step import Factors, lowrank_steps
 from w2v_inf.models.memory import (
     PairMemory,
@@ -35,11 +34,8 @@ from w2v_inf.stream import Batch, Stream
 
 log = logging.getLogger(__name__)
 
-FIRST_EXCHANGE, GROWTH = 30, 1.1
-"""Steps before the basis is exchanged first in a rehearsal, and the growth of the interval from one exchange to the next."""
-REHEARSAL_SHARE = 0.25
-"""Of the words to come, for finding the basis; an epoch at most."""
-BATCHES_AT_ONCE = 128
+MOST_KEPT_BYTES = 2 << 30
+"""Of gradients, in the rehearsal that finds the basis."""
 SLOT_BYTES = 8
 USUAL_PAIRS = (15_000_000, 1000)
 """A number, and so many a word. Measured on 100 MB of text: 22.7 million at V = 8,000, 58.3 million at V = 67,930."""
@@ -65,33 +61,19 @@ class LowRankLimit:
     whole_gradient: bool = False
 
     def get_ready(self, stream: Stream, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Find the basis in a rehearsal on the first words of `stream`, then go back to the start of training on it.
+        """Start on the basis that a rehearsal of the first epochs finds (`basis.find_basis`); as it was if that is interrupted.
 
-        The rehearsal is a short training with its own falling step size, in which the basis is exchanged at growing intervals. Its
-        examples come again in the training proper.
+        Raises: UserError if the rehearsal diverges, as the training would.
         """
-        if self.factors.u.shape[1] == len(self.factors.u):
+        rank = self.factors.u.shape[1]
+        if rank == len(self.factors.u):
             return  # all directions are there
-        num_words = int(min(1.0, REHEARSAL_SHARE * stream.epochs) * stream.words_per_epoch)
-        log.info("looking for %d directions in a rehearsal on %s words", self.factors.u.shape[1], f"{num_words:,}")
-        batches, steps, interval = stream.rehearsal(num_words), 0, float(FIRST_EXCHANGE)
-        due = FIRST_EXCHANGE
-        while some := list(islice(batches, min(BATCHES_AT_ONCE, due - steps))):
-            self.update_all(some)
-            if interrupted():
-                return
-            steps += len(some)
-            if steps == due:
-                self._exchange(steps)
-                interval *= GROWTH
-                due += int(interval)
-        self._exchange(steps)
-        log.info("%d steps; %s", steps, ", ".join(f"{key} {value:,.4g}" for key, value in self.report().items()))
-        self.factors = factors_on(self.factors.b)
-        self.memory = make_memory(len(self.factors.s), len(self.memory.keys), self.memory.values.dtype.type, team.size())
-
-    def _exchange(self, steps: int) -> None:
-        self.factors = exchange(self.factors, self.memory, torch.Generator().manual_seed(steps))
+        log.info("looking for %d directions: a rehearsal of the first epochs", rank)
+        # What it keeps has the room of the word pairs, which come later.
+        most = min(MOST_KEPT_BYTES, SLOT_BYTES * len(self.memory.keys))
+        basis = find_basis(stream, rank, self.weight_decay, self.logit is tp4_logit, self.whole_gradient, most, interrupted)
+        if basis is not None:
+            self.factors = factors_on(basis.astype(self.factors.b.dtype))
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
@@ -217,8 +199,8 @@ def lowrank_bytes(vocab_size: int, rank: int, memory_gib: float) -> int:
 
 
 def factors_bytes(vocab_size: int, rank: int) -> int:
-    """What the tables [V, r] take, with those of an exchange beside them."""
-    return 4 * vocab_size * (5 * rank + 3 * NUM_DIRECTIONS)
+    """What the tables [V, r] take, and those of the rehearsal before them."""
+    return 4 * vocab_size * (5 * rank + 3 * OVERSAMPLING)
 
 
 def arena_slots(memory_gib: float, vocab_size: int, free: int) -> int:

@@ -17,7 +17,19 @@ import numpy as np
 from numba import njit
 
 from w2v_inf.models import team
-from w2v_inf.models.fused import MIN_COLUMNS, NO_SCALE, TILE, logit_gradients, part_of, partial_logits, plan, row_steps, stack, update_rows
+from w2v_inf.models.fused import (
+    MIN_COLUMNS,
+    NO_SCALE,
+    TILE,
+    logit_gradients,
+    part_of,
+    partial_logits,
+    plan,
+    row_steps,
+    scratch_rows,
+    stack,
+    update_rows,
+)
 from w2v_inf.models.memory import PairMemory, decay, recall, remember
 from w2v_inf.models.rows import add, compiled, dot, load_rows, mean_rows, multiply, store_rows
 from w2v_inf.stream import Batch
@@ -88,7 +100,7 @@ def _train(
         log_decay = math.log1p(-lrs[k] * weight_decay)
         u_steps = row_steps(NO_SCALE, inputs, log_decay, touches[0], lrs[k], zero)
         w_steps = row_steps(NO_SCALE, outputs, log_decay, touches[1], lrs[k], zero)
-        scratch = np.empty((len(inputs) + len(outputs) + 2 * len(negatives) + negatives.shape[1]) * tile, zero.dtype)
+        scratch = np.empty(scratch_rows(rows, negatives) * tile, zero.dtype)
         side = np.empty((len(inputs) + len(outputs)) * tile, zero.dtype)
 
         mine = parts[k % 2, rank]
