@@ -142,6 +142,13 @@ def test_the_lowrank_engine_where_the_dense_one_does_not_fit(monkeypatch: pytest
     assert reproduce.plan(config_of("reproduce.profile=paper"), "text8", [])[0].overrides == ["paper lowrank"]
 
 
+def test_an_engine_that_was_asked_for_is_the_only_one_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_plans(monkeypatch, {"smoke": 1, "smoke lowrank": 1}, {"smoke": 1, "smoke lowrank": 1}, 8)
+    asked = {name: [f"model.engine={name}"] for name in ("dense", "lowrank")}
+    plans = {name: reproduce.plan(config_of("reproduce.profile=smoke"), "text8", typed) for name, typed in asked.items()}
+    assert {name: jobs[0].overrides for name, jobs in plans.items()} == {"dense": ["smoke"], "lowrank": ["smoke lowrank"]}
+
+
 def test_jobs_of_the_lowrank_engine(text: Path, tmp_path: Path) -> None:
     where = [f"corpus.path={text}", f"data_dir={tmp_path}"]
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
@@ -149,6 +156,15 @@ def test_jobs_of_the_lowrank_engine(text: Path, tmp_path: Path) -> None:
     limits = [job for job in jobs if job.config.model.name == "mup_limit"]
     assert [job.config.model.engine for job in limits] == [Engine.lowrank]
     assert all("model.engine=lowrank" not in job.overrides for job in jobs if job not in limits)
+
+
+def test_options_of_the_limit_are_for_the_limit(text: Path, tmp_path: Path) -> None:
+    """A rank is not passed on to finite nets."""
+    where = [f"corpus.path={text}", f"data_dir={tmp_path}", "model.engine=lowrank", "model.rank=3"]
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        jobs = reproduce.plan_profile("file", "smoke", Engine.lowrank, where)
+    assert [job.config.model.rank for job in jobs if job.config.model.name == "mup_limit"] == [3]
+    assert all("model.rank=3" not in job.overrides for job in jobs if job.config.model.name != "mup_limit")
 
 
 def test_an_ntk_limit_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

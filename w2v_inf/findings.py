@@ -223,6 +223,10 @@ def _distance_sentence(runs: list[Run]) -> list[str]:
     numbers = f"{', '.join(f'{e:.3f}' for e in errors)} at widths {', '.join(f'{m.width:,}' for m, _ in pairs)}"
     slope = np.polyfit(np.log([m.width for m, _ in pairs]), np.log(errors), 1)[0]
     tail = f" (log-log slope {slope:.2f}; random fluctuations give -0.5)" if len(pairs) > 2 else ""
+    if any(run.summary.get("approximation") for run in runs):
+        return [
+            f"With width the embeddings {verb} to the low-rank limit's, whose own error is in all of these: cosine-Gram error {numbers}."
+        ]
     return [f"With width the embeddings {verb} to the limit's: cosine-Gram error {numbers}{tail}."]
 
 

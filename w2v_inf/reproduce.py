@@ -36,6 +36,7 @@ from w2v_inf.stream import keep_probability
 
 log = logging.getLogger(__name__)
 
+ENGINE = "model.engine="
 CHOSEN_HERE = {
     "model=": "reproduce.widths and reproduce.seeds choose the models",
     "model.width=": "reproduce.widths chooses the widths",
@@ -44,6 +45,8 @@ CHOSEN_HERE = {
     "experiment=": "reproduce.profile chooses the experiment",
     "num_threads=": "one thread a run, one run a core",
 }
+OF_THE_LIMIT = ("model.rank=", "model.memory_gib=", "model.storage=")
+"""Options that only the muP limit has."""
 COST_US = {Architecture.cbow: (1.0, 0.005), Architecture.skipgram: (3.5, 0.0155)}
 """CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
 LOWRANK_COLUMNS = 5
@@ -133,7 +136,8 @@ def choose_corpora(typed: list[str], data_dir: Path) -> list[str]:
 
 def plan(config: Config, corpus: str, typed: list[str]) -> list[Job]:
     """The runs on one corpus under the chosen profile. Raises: UserError if they do not fit this machine's memory."""
-    candidates = [(name, engine) for name in experiments(config.reproduce.profile, corpus) for engine in Engine]
+    asked = [engine for engine in Engine if f"{ENGINE}{engine.value}" in typed]
+    candidates = [(name, engine) for name in experiments(config.reproduce.profile, corpus) for engine in asked or Engine]
     for name, engine in candidates:
         jobs = without_what_needs_no_run(plan_profile(corpus, name, engine, typed), config)
         too_long = config.reproduce.profile is Profile.auto and name != corpus and wall_minutes(jobs) > config.reproduce.minutes
@@ -171,10 +175,12 @@ def without_what_needs_no_run(jobs: list[Job], config: Config) -> list[Job]:
 
 def plan_profile(corpus: str, experiment: str, engine: Engine, typed: list[str]) -> list[Job]:
     """The runs that a profile means on a corpus: NTK limit, every width and seed, muP limit by an engine."""
-    common = [f"corpus={corpus}", f"experiment={experiment}", *[o for o in typed if not o.startswith(("corpus=", "reproduce.", "plot."))]]
+    kept = [o for o in typed if not o.startswith(("corpus=", "reproduce.", "plot.", f"{ENGINE}{engine.value}"))]
+    limits = [o for o in kept if o.startswith(OF_THE_LIMIT)]
+    common = [f"corpus={corpus}", f"experiment={experiment}", *[o for o in kept if o not in limits]]
     composed = load(compose("config", overrides=[*common, *[o for o in typed if o.startswith("reproduce.")]]))
-    chosen = [] if engine is Engine.dense else [f"model.engine={engine.value}", "device=cpu"]
-    models = [["model=mup_limit", *chosen, "seed=0"], ["model=ntk_limit", "seed=0"]]
+    chosen = [] if engine is Engine.dense else [f"{ENGINE}{engine.value}", "device=cpu"]
+    models = [["model=mup_limit", *chosen, *limits, "seed=0"], ["model=ntk_limit", "seed=0"]]
     for width in composed.reproduce.widths:
         models += [["model=finite", f"model.width={width}", f"seed={seed}"] for seed in range(composed.reproduce.seeds)]
     encoded = open_corpus(prepare(composed.corpus, Path(composed.data_dir)))
