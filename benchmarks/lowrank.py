@@ -104,7 +104,8 @@ def compare(limit: Path, runs: list[Path], out: Path | None) -> None:
     )
     for row in rows:
         floor = f"  floor {floors[row['rank']]['gram_error']:.4f} / {floors[row['rank']]['neighbour_overlap']:.3f}" if row["rank"] else ""
-        about = f"analogies {row['accuracy']:.2f} %  {row['cpu_s']:,.0f} CPU s  {row['peak_rss_bytes'] / 2**30:.2f} GiB"
+        solved = "no questions" if row["accuracy"] is None else f"analogies {row['accuracy']:.2f} %"
+        about = f"{solved}  {row['cpu_s']:,.0f} CPU s  {row['peak_rss_bytes'] / 2**30:.2f} GiB"
         print(f"{row['run']:16} error {row['gram_error']:.4f}  overlap {row['neighbour_overlap']:.3f}  {about}{floor}")
     if out:
         out.write_text(json.dumps({"rows": rows, "floors": floors, "energy": held}, indent=1) + "\n")

@@ -49,7 +49,7 @@ OF_THE_LIMIT = ("model.rank=", "model.memory_gib=", "model.storage=")
 """Options that only the muP limit has."""
 COST_US = {Architecture.cbow: (1.0, 0.005), Architecture.skipgram: (3.5, 0.0155)}
 """CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
-LOWRANK_COLUMNS = 5
+LOWRANK_COLUMNS = 4
 """Columns of a finite net that cost as much as one direction of the low-rank engine, its rehearsal and its memory included."""
 NTK_COLUMNS = 2500
 """Columns of a finite net that costs as much as the NTK limit's scattered table."""

@@ -12,7 +12,8 @@ docs/lowrank.md derives it and says how good it is.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -44,6 +45,7 @@ REHEARSED_EPOCHS = 2
 """What the first epochs amplify is what the whole training amplifies, nearly: docs/lowrank.md has the figures."""
 OVERSAMPLING = 128
 """Columns of the net beside those of the basis."""
+SAID_EVERY_S = 30.0
 NEARLY_ALL = 1e-3
 """Below this share of e_i outside the basis its own direction is not followed."""
 
@@ -86,7 +88,7 @@ def find_basis(
     start = torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(width)
     u, w = start.clone(), torch.zeros(vocab_size, width)
     places, kept, loss = [], [], math.nan
-    for place in islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks):
+    for place in _saying("rehearsing", list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))):
         gradients: list[np.ndarray] = []
         if batches := list(stream.block(*place)):
             loss = fused_steps(u, w, batches, weight_decay, tp4=tp4, whole_gradient=whole_gradient, kept=gradients).mean()
@@ -99,13 +101,23 @@ def find_basis(
     log.info("%d columns, %.2g epochs: loss %.3f nats; now back", width, len(places) / stream.num_blocks, loss)
     u -= ((u * start).sum(1) / start.square().sum(1))[:, None] * start  # less each word's own direction
     del start
-    for place in reversed(places):
+    for place in _saying("going back", places[::-1]):
         go_back(u, w, list(stream.block(*place)), kept.pop(), weight_decay, whole_gradient)
         if interrupted():
             return None
     if not torch.isfinite(u).all():
         raise UserError(f"the rehearsal of model.engine=lowrank diverged: lower train.lr (now {stream.lr:g}) or stream.batch_size")
     return _leading(u, rank)
+
+
+def _saying(what: str, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The places, with a line in the log now and then."""
+    due = time.monotonic() + SAID_EVERY_S
+    for number, place in enumerate(places):
+        if time.monotonic() >= due:
+            log.info("%s: block %d of %d", what, number, len(places))
+            due = time.monotonic() + SAID_EVERY_S
+        yield place
 
 
 def _leading(table: torch.Tensor, rank: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The low-rank engine of the muP limit: exact on a basis of r directions, first order in the training outside it.
 
 docs/lowrank.md derives it, says where it can fail and what it costs. It holds four tables [V, r] and a memory of the word pairs
-that met, never anything V x V, and steps at about the price of a finite net of width 2 r.
+that met, never anything V x V, and steps at about the price of a finite net of width 3 r to 4 r.
 """
 
 import logging
