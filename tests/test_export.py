@@ -84,9 +84,11 @@ def test_fit_keeps_lengths_and_never_gets_worse() -> None:
     assert all(errors[-1] < 0.9 * float((cosines(other) - target).norm()) for other in others)
 
 
-def test_gram_products_are_made_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "ROWS", 7)
-    model, x, scale = limit_like(), torch.from_numpy(table(60, 3)), torch.rand(60)
+def test_gram_products_are_made_block_by_block() -> None:
+    """2,100 rows are three blocks."""
+    u, x, column = (torch.from_numpy(table(2100, columns)).double() for columns in (5, 3, 1))
+    scale = column[:, 0]
+    model = LinearModel(u, u)
     expected = scale[:, None] * (model.u @ (model.u.T @ (scale[:, None] * x)))
     torch.testing.assert_close(exporting.gram_times(model, scale, x, Embedding.input), expected)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from composed import config_of
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from w2v_inf import assess, models, records, training
 from w2v_inf.assess import evaluate, limit_distance, open_run
@@ -233,8 +234,10 @@ def test_default_run_folders_differ_whenever_options_do() -> None:
     ]
     folders = [records.run_folder(config_of(*point)) for point in points]
     assert len(set(folders)) == len(points)
-    assert [f.name for f in folders[:3]] == ["mup-256-seed0", "mup-256-seed0-lr=0.1", "mup-256-seed0"]
+    assert [f.name for f in folders[:3]] == ["mup-256-seed0", "mup-256-seed0-lr_0.1", "mup-256-seed0"]
     assert folders[-2].parent.name == "wiki-cbow"
+    for folder in folders:
+        assert OverridesParser.create().parse_override(f"run_dir={folder}").value() == str(folder)  # as typed, without quotes
 
 
 def test_evaluation_table_lists_every_section(options) -> None:

@@ -11,7 +11,7 @@ G = u u^T and cosines C = L^-1 G L^-1, L the lengths of the embeddings:
   X^T X, which never raises the sum. Lengths are no longer lost, since it is cosines that are fitted.
 
 Decisions:
-- G meets vectors only as G X = u (u^T X), blocks of rows of u at a time: no V x V matrix is made.
+- G meets vectors only as G X (`Model.gram_product`): no V x V matrix is made.
 - The leading eigenvectors come from subspace iteration (Halko, Martinsson & Tropp 2011) with a few more columns than asked.
 """
 
@@ -32,6 +32,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluate import cosine_table
 from w2v_inf.files import write_json
 from w2v_inf.models import LinearModel, Model
+from w2v_inf.models.linear import row_blocks
 from w2v_inf.training import set_threads
 from w2v_inf.vectors import SUFFIXES, write_vectors
 from w2v_inf.vocab import Vocabulary
@@ -39,8 +40,6 @@ from w2v_inf.vocab import Vocabulary
 log = logging.getLogger(__name__)
 
 USUAL_DIMENSION = 300
-ROWS = 1024
-"""Rows of a model's table taken at once."""
 EXTRA_COLUMNS, POWER_STEPS = 10, 4
 FIT_STEPS = 50
 
@@ -49,7 +48,8 @@ def export(config: Config) -> Path:
     """Write the vectors of the run in run_dir to `export.out`, and beside them OUT.json: what they lost; prints it as a table.
 
     Raises: UserError for a folder that is not a finished run, a dimension that the model does not have, or the NTK limit.
-    Cost: for `fit` about 60 products G X of 4 V D k FLOP each; V = D = 8,000, k = 300: 2 minutes of one core.
+    Cost: for `fit` about 60 products G X of 4 V D k FLOP each; V = D = 8,000, k = 300: 2 minutes of one core. For the low-rank limit
+      D counts as 2 r.
     """
     set_threads(config)
     folder = records.run_folder(config)
@@ -94,13 +94,13 @@ def reduce(model: Model, method: VectorMethod, dimension: int, embedding: Embedd
     one = torch.ones_like(squared)
     generator = torch.Generator().manual_seed(0)
     if method is VectorMethod.own:
-        return torch.cat([model.vectors(rows, embedding).clone() for rows in _blocks(len(squared))])
+        return torch.cat([model.vectors(rows, embedding).clone() for rows in row_blocks(len(squared))])
     if method is VectorMethod.principal:
         return principal_factor(model, one, dimension, embedding, generator)
     if method is VectorMethod.sample:
         columns = model.vectors(slice(0, 1), embedding).shape[1]
         omega = torch.randn(columns, dimension, generator=generator, dtype=squared.dtype).to(squared.device) / dimension**0.5
-        return torch.cat([model.vectors(rows, embedding) @ omega for rows in _blocks(len(squared))])
+        return torch.cat([model.vectors(rows, embedding) @ omega for rows in row_blocks(len(squared))])
     inverse = inverse_lengths(squared)
     x = normalize(principal_factor(model, inverse, dimension, embedding, generator))
     for _ in range(steps):
@@ -111,10 +111,8 @@ def reduce(model: Model, method: VectorMethod, dimension: int, embedding: Embedd
 
 
 def gram_times(model: Model, scale: Tensor, x: Tensor, embedding: Embedding) -> Tensor:
-    """S G S x with G the Gram matrix and S = diag(scale [V]); x [V, k] -> [V, k]. Cost: 4 V D k FLOP, D x k memory."""
-    blocks = _blocks(len(x))
-    inner = sum(model.vectors(rows, embedding).T @ (scale[rows, None] * x[rows]) for rows in blocks)  # [D, k]
-    return torch.cat([scale[rows, None] * (model.vectors(rows, embedding) @ inner) for rows in blocks])
+    """S G S x with G the Gram matrix and S = diag(scale [V]); x [V, k] -> [V, k]."""
+    return scale[:, None] * model.gram_product(scale[:, None] * x, embedding)
 
 
 def principal_factor(model: Model, scale: Tensor, dimension: int, embedding: Embedding, generator: torch.Generator) -> Tensor:
@@ -126,10 +124,6 @@ def principal_factor(model: Model, scale: Tensor, dimension: int, embedding: Emb
     values, rotation = torch.linalg.eigh(basis.T @ gram_times(model, scale, basis, embedding))
     leading = slice(-dimension, None)
     return (basis @ rotation[:, leading].flip(1)) * values[leading].flip(0).clamp(min=0).sqrt()
-
-
-def _blocks(num_rows: int) -> list[slice]:
-    return [slice(start, min(start + ROWS, num_rows)) for start in range(0, num_rows, ROWS)]
 
 
 def compare(model: Model, vectors: Tensor, vocab: Vocabulary, embedding: Embedding) -> dict[str, Any]:

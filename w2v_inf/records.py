@@ -60,7 +60,7 @@ def model_label(model: ModelConfig) -> str:
 def run_folder(config: Config) -> Path:
     """run_dir, or by default CORPUS-ARCHITECTURE/MODEL-seedN in runs_dir, with every option that is not its default.
 
-    So each point of a sweep gets a folder of its own, whatever is swept.
+    So each point of a sweep gets a folder of its own, whatever is swept. Names need no quotes on a command line of Hydra's.
     """
     if config.run_dir:
         return Path(config.run_dir)
@@ -73,10 +73,10 @@ def run_folder(config: Config) -> Path:
         for f in dataclasses.fields(group):
             value = getattr(group, f.name)
             if f.name not in named and value != getattr(default, f.name):
-                parts.append(f"{f.name}={getattr(value, 'value', value)}")
+                parts.append(f"{f.name}_{getattr(value, 'value', value)}")
     if config.evaluate.embedding is not usual.evaluate.embedding:
-        parts.append(f"embedding={config.evaluate.embedding.value}")
-    name = re.sub(r"[^\w.=,+-]+", "_", "-".join(parts))
+        parts.append(f"embedding_{config.evaluate.embedding.value}")
+    name = re.sub(r"[^\w.+-]+", "_", "-".join(parts))
     return Path(config.runs_dir) / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
 
 

@@ -114,6 +114,8 @@ def test_inner_products_are_those_of_the_explicit_vectors(embedding: Embedding) 
     np.testing.assert_allclose(model.gram(rows, columns, embedding), vectors[rows] @ vectors[columns].T, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(model.gram(rows, None, embedding), vectors[rows] @ vectors.T, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(model.squared_norms(embedding), (vectors**2).sum(1), rtol=1e-10)
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(13, 3)))
+    np.testing.assert_allclose(model.gram_product(x, embedding), vectors @ vectors.T @ x.numpy(), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(model.vectors(rows, embedding), vectors[rows], rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(model.vectors(slice(2, 5), embedding), vectors[2:5], rtol=1e-10, atol=1e-12)
 

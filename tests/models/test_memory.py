@@ -55,6 +55,8 @@ def test_products_with_matrices() -> None:
     x, out = rng.normal(size=(V, 3)), np.empty((V, 3))
     fast.project(memory, np.arange(V), x, out)
     np.testing.assert_allclose(out, twin @ x, rtol=1e-10, atol=1e-12)
+    fast.project_back(memory, x, out)
+    np.testing.assert_allclose(out, twin.T @ x, rtol=1e-10, atol=1e-12)
     rows, words = np.empty((V, 2)), np.array([3, 0])
     fast.expand(memory, words, rows)
     np.testing.assert_allclose(rows, twin[words].T, rtol=1e-10, atol=1e-14)

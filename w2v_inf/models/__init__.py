@@ -64,6 +64,10 @@ class Model(Protocol):
         """Squared lengths of all embeddings, [V]."""
         ...
 
+    def gram_product(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
+        """The Gram matrix of all embeddings times x [V, k], without making it; [V, k]."""
+        ...
+
     def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
         """Embeddings of some words in coordinates of the model's own, [R, D]: their inner products are `gram`."""
         ...

@@ -23,6 +23,7 @@ from w2v_inf.models.memory import (
     make_memory,
     pack,
     project,
+    project_back,
     recall_block,
     recall_diagonal,
     squared_lengths,
@@ -126,6 +127,28 @@ class LowRankLimit:
         remembered = np.empty((len(right), len(left)), s.dtype)
         recall_block(self.memory, right, left, remembered)
         return u[left] @ w[right].T + s[left, None] * (remembered.T - b[left] @ n[right].T)
+
+    def gram_product(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
+        """The Gram matrix of all embeddings times x [V, k], from the factors; [V, k].
+
+        Cost: O(V r k); with the output embedding also two passes over the memory with k numbers an entry.
+        """
+        u, w, n, b, s, _ = self.factors
+        given = np.ascontiguousarray(x.numpy())
+        own = s[:, None] * given
+        inputs = s[:, None] * (own - b @ (b.T @ own)) + u @ (u.T @ given)
+        if embedding is Embedding.input:
+            return torch.from_numpy(inputs)
+        remembered, back = np.empty_like(given), np.empty_like(given)
+        project_back(self.memory, given, remembered)  # M x
+        project(self.memory, np.arange(len(s)), remembered, back)  # M^T M x
+        outputs = w @ (w.T @ given) - n @ (n.T @ given) + back
+        if embedding is Embedding.output:
+            return torch.from_numpy(outputs)
+        project(self.memory, np.arange(len(s)), own, back)  # M^T S x
+        crossed = u @ (w.T @ given) + s[:, None] * (remembered - b @ (n.T @ given))
+        crossed += w @ (u.T @ given) + back - n @ (b.T @ own)
+        return torch.from_numpy(inputs + outputs + crossed)
 
     def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
         """Squared lengths of all embeddings, [V]."""

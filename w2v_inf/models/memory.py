@@ -173,6 +173,16 @@ def project(memory, words, basis, out):
 
 
 @compiled
+def project_back(memory, rows, out):
+    """out[i] = sum_o entry (o, i) rows[o]; rows, out [V, columns]."""
+    out[:] = 0
+    for word in range(len(rows)):
+        keys, values = entries(memory, word)
+        for j in range(len(keys)):
+            add(values[j], rows[word], out[keys[j]])
+
+
+@compiled
 def squared_lengths(memory, out):
     """out[o] = sum_i entry (o, i)^2."""
     for word in range(len(out)):
