@@ -22,7 +22,12 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model.widht=9"], "Key 'widht' not in 'Finite'"),
+        (["model.widht=9"], "Key 'widht' not in 'Finite': did you mean width? There are name, output_init_scale, width, "),
+        (["epochs=3"], "Key 'epochs' not in 'Config'. There are corpus, stream, model, train, "),
+        (["--epochs", "3"], "--epochs is no flag: options are NAME=VALUE, as in train.epochs=3"),
+        (["--width=64"], "--width is no flag"),
+        (["reproduce.widths=[]"], "reproduce.widths must be a list of widths of at least 1, got []"),
+        (["reproduce.minutes=-5"], "reproduce.minutes must be above 0"),
         (["+model.widht=9"], "model.widht is not an option"),
         (["model.width=many"], "Value 'many' of type 'str' could not be converted to Integer"),
         (["experiment=nix"], "Could not find 'experiment/nix'"),
@@ -34,6 +39,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: st
     done = script("train.py", *arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_whoever_reads_may_stop_early() -> None:
+    """`train.py --help | head -1`: no traceback."""
+    command = f"{sys.executable} {PROJECT_ROOT / 'scripts' / 'train.py'} --help | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
 def test_multirun_trains_every_point(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def test_auto_falls_back_loudly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     assert reproduce.choose_corpora(["train.epochs=1"], tmp_path) == ["planted", "sample"]
     assert "text8 CANNOT BE HAD: no network" in caplog.text
     assert reproduce.choose_corpora(["corpus=text8"], tmp_path) == ["text8"]
+    assert reproduce.choose_corpora(["corpus.path=text8.zip"], tmp_path) == ["text8"]  # whose path it must be
 
 
 def test_auto_takes_text8_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -142,11 +143,21 @@ def test_the_lowrank_engine_where_the_dense_one_does_not_fit(monkeypatch: pytest
     assert reproduce.plan(config_of("reproduce.profile=paper"), "text8", [])[0].overrides == ["paper lowrank"]
 
 
-def test_an_engine_that_was_asked_for_is_the_only_one_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("typed", "chosen"),
+    [
+        ("model.engine=dense", "smoke"),
+        ("model.engine=lowrank", "smoke lowrank"),
+        ("model.rank=3", "smoke lowrank"),
+        ("model.storage=bfloat16", "smoke"),
+    ],
+)
+def test_an_engine_that_was_asked_for_is_the_only_one_tried(typed: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_plans(monkeypatch, {"smoke": 1, "smoke lowrank": 1}, {"smoke": 1, "smoke lowrank": 1}, 8)
-    asked = {name: [f"model.engine={name}"] for name in ("dense", "lowrank")}
-    plans = {name: reproduce.plan(config_of("reproduce.profile=smoke"), "text8", typed) for name, typed in asked.items()}
-    assert {name: jobs[0].overrides for name, jobs in plans.items()} == {"dense": ["smoke"], "lowrank": ["smoke lowrank"]}
+    assert reproduce.plan(config_of("reproduce.profile=smoke"), "text8", [typed])[0].overrides == [chosen]
+    fake_plans(monkeypatch, {}, {}, 8)
+    with pytest.raises(UserError, match="no profile of smoke fits"):
+        reproduce.plan(config_of("reproduce.profile=smoke"), "text8", [typed])
 
 
 def test_jobs_of_the_lowrank_engine(text: Path, tmp_path: Path) -> None:

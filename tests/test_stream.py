@@ -218,6 +218,14 @@ def test_an_epoch_can_start_anywhere(architecture: Architecture, group_size: int
         assert [batch_bytes(batch) for batch in source.epoch(1, skip)] == everything[skip:]
 
 
+def test_blocks_are_those_of_the_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "BLOCK", 700)
+    whole = make(options_of(window=3, batch_size=7), epochs=2)
+    assert list(whole.places()) == [(epoch, block) for epoch in (0, 1) for block in range(8)] and whole.num_blocks == 8
+    alone = [batch_bytes(batch) for place in whole.places() for batch in whole.block(*place)]
+    assert alone == [batch_bytes(batch) for epoch in (0, 1) for batch in whole.epoch(epoch)]
+
+
 def batch_bytes(batch: stream.Batch) -> tuple:
     ids = (batch.context, batch.target, batch.noise, batch.noise_row)
     return *(a.tobytes() for a in ids), batch.noise_weight, batch.lr, batch.words_seen

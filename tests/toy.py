@@ -47,10 +47,10 @@ SHAPES = [
 ]
 
 
-def sample_stream(architecture: Architecture, tmp_path: Path, epochs: int = 1) -> tuple[Stream, int]:
+def sample_stream(architecture: Architecture, tmp_path: Path, epochs: int = 1, **stream: int) -> tuple[Stream, int]:
     """The sample corpus at its 300 commonest words."""
     options = Sample(max_vocab=300)
-    config = Config(corpus=options, stream=StreamConfig(architecture=architecture, subsample_threshold=1e-3, num_negatives=5))
+    config = Config(corpus=options, stream=StreamConfig(architecture=architecture, subsample_threshold=1e-3, num_negatives=5, **stream))
     corpus = open_corpus(prepare(options, tmp_path))
     counts = select_vocabulary(corpus, options).counts
     return Stream(corpus.tokens, corpus.documents, counts, config.stream, epochs, config.train.lr, 0), len(counts)

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,9 +16,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from w2v_inf import config
 from w2v_inf.config import PROJECT_ROOT, Config, load, register
 from w2v_inf.errors import UserError
 from w2v_inf.help import describe
+
+FLAGS = """-m --multirun -r --run -c --cfg -p --package -i --info -cp --config-path -cn --config-name -cd --config-dir
+-sc --shell-completion --resolve --version --hydra-help --experimental-rerun""".split()
+"""What Hydra takes beside options."""
 
 
 def run(stage: Callable[[Config], object]) -> None:
@@ -23,9 +31,21 @@ def run(stage: Callable[[Config], object]) -> None:
 
     Exit codes: 0 done, 2 a mistake the user can mend, 130 / 143 interrupted, 1 our own bug (with its traceback).
     """
+    try:
+        _run(stage)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read stdout has seen enough (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _run(stage: Callable[[Config], object]) -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(describe(sys.modules["__main__"].__doc__ or ""))
         return
+    for argument in sys.argv[1:]:
+        if argument.startswith("-") and argument.split("=")[0] not in FLAGS:
+            _fail(f"{argument.split('=')[0]} is no flag: options are NAME=VALUE, as in train.epochs=3 (all of them: --help)")
     # Without this Hydra prints its own account of an exception and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
@@ -49,6 +69,8 @@ def run(stage: Callable[[Config], object]) -> None:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(one_line(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         # Our own files are guarded where they are written; this is Hydra's sweep folder.
         _fail(f"{error.filename or 'a file'} cannot be written or read ({error.strerror}): choose another runs_dir")
@@ -76,7 +98,18 @@ def one_line(error: Exception) -> str:
         messages.append(" ".join(line.strip() for line in lines[:until] if line.strip()))
         cause = cause.__cause__
     text = ": ".join(dict.fromkeys(message.rstrip(".") for message in messages if message))
-    return f"{text} (options: w2v_inf/config.py, or --help)"
+    return f"{text}{_allowed(text)} (options: w2v_inf/config.py, or --help)"
+
+
+def _allowed(text: str) -> str:
+    """The names that there are, the likeliest first, where one was not found in a group."""
+    found = re.search(r"Key '(.+?)' not in '(\w+)'", text)
+    group = getattr(config, found[2], None) if found else None
+    if not found or not is_dataclass(group):
+        return ""
+    names = [f.name for f in fields(group)]
+    likely = get_close_matches(found[1], names, 1)
+    return (f": did you mean {likely[0]}?" if likely else ".") + f" There are {', '.join(names)}"
 
 
 _INTERNALS = (

@@ -406,7 +406,8 @@ class ReproduceConfig:
     """Wall time by estimate up to which profile=auto takes a profile."""
 
     def __post_init__(self) -> None:
-        _check("reproduce.widths", self.widths, all(w >= 1 for w in self.widths), "a list of widths of at least 1")
+        _check("reproduce.widths", self.widths, bool(self.widths) and min(self.widths) >= 1, "a list of widths of at least 1")
+        _check("reproduce.minutes", self.minutes, self.minutes > 0, "above 0")
         _check("reproduce.seeds", self.seeds, 1 <= self.seeds <= 100, "from 1 to 100")
         _check_finite_floats("reproduce", self)
 

@@ -221,12 +221,13 @@ def _distance_sentence(runs: list[Run]) -> list[str]:
     errors = [error for _, error in pairs]
     verb = "come closer" if all(b < a for a, b in pairwise(errors)) else "do not come closer at every step"
     numbers = f"{', '.join(f'{e:.3f}' for e in errors)} at widths {', '.join(f'{m.width:,}' for m, _ in pairs)}"
-    slope = np.polyfit(np.log([m.width for m, _ in pairs]), np.log(errors), 1)[0]
-    tail = f" (log-log slope {slope:.2f}; random fluctuations give -0.5)" if len(pairs) > 2 else ""
-    if any(run.summary.get("approximation") for run in runs):
+    limits = [run for run in runs if run.summary["model"] == "mup_limit"]
+    if limits and all(run.summary.get("approximation") for run in limits):
         return [
             f"With width the embeddings {verb} to the low-rank limit's, whose own error is in all of these: cosine-Gram error {numbers}."
         ]
+    slope = np.polyfit(np.log([m.width for m, _ in pairs]), np.log(errors), 1)[0]
+    tail = f" (log-log slope {slope:.2f}; random fluctuations give -0.5)" if len(pairs) > 2 else ""
     return [f"With width the embeddings {verb} to the limit's: cosine-Gram error {numbers}{tail}."]
 
 

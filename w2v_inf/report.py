@@ -42,7 +42,7 @@ CORPORA_INFO = {
     "text8": "The first 100 MB of cleaned English Wikipedia text of 2006, by Matt Mahoney (mattmahoney.net/dc/textdata).",
     "fil9": "English Wikipedia of 2006 (enwik9), cleaned by the rules of wikifil.pl (mattmahoney.net/dc/textdata).",
     "wikipedia": "Articles of Wikipedia from the data set wikimedia/wikipedia.",
-    "sample": "The English Wikipedia extract that gensim ships: real text, about 450 thousand words.",
+    "sample": "The English Wikipedia extract that gensim ships: real text, about 510 thousand words.",
     "planted": "SYNTHETIC text, generated from a known table of relations. What it shows is the mechanism, not English.",
     "file": "A text file of the user's own.",
 }

@@ -37,6 +37,8 @@ from w2v_inf.stream import keep_probability
 log = logging.getLogger(__name__)
 
 ENGINE = "model.engine="
+OF_A_DOWNLOAD = ("corpus.path=", "corpus.url=")
+"""Options that say where text8 comes from, so that nothing else will do."""
 CHOSEN_HERE = {
     "model=": "reproduce.widths and reproduce.seeds choose the models",
     "model.width=": "reproduce.widths chooses the widths",
@@ -45,8 +47,8 @@ CHOSEN_HERE = {
     "experiment=": "reproduce.profile chooses the experiment",
     "num_threads=": "one thread a run, one run a core",
 }
-OF_THE_LIMIT = ("model.rank=", "model.memory_gib=", "model.storage=")
-"""Options that only the muP limit has."""
+MEANS = {Engine.dense: (f"{ENGINE}dense", "model.storage="), Engine.lowrank: (f"{ENGINE}lowrank", "model.rank=", "model.memory_gib=")}
+"""Options of the muP limit alone that choose its engine."""
 COST_US = {Architecture.cbow: (1.0, 0.005), Architecture.skipgram: (3.5, 0.0155)}
 """CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
 LOWRANK_COLUMNS = 4
@@ -122,6 +124,8 @@ def choose_corpora(typed: list[str], data_dir: Path) -> list[str]:
     named = [option.removeprefix("corpus=") for option in typed if option.startswith("corpus=")]
     if named:
         return named
+    if any(option.startswith(OF_A_DOWNLOAD) for option in typed):
+        return ["text8"]
     try:
         prepare(Text8(), data_dir)
         return ["text8"]
@@ -136,7 +140,7 @@ def choose_corpora(typed: list[str], data_dir: Path) -> list[str]:
 
 def plan(config: Config, corpus: str, typed: list[str]) -> list[Job]:
     """The runs on one corpus under the chosen profile. Raises: UserError if they do not fit this machine's memory."""
-    asked = [engine for engine in Engine if f"{ENGINE}{engine.value}" in typed]
+    asked = [engine for engine in Engine if any(o.startswith(MEANS[engine]) for o in typed)]
     candidates = [(name, engine) for name in experiments(config.reproduce.profile, corpus) for engine in asked or Engine]
     for name, engine in candidates:
         jobs = without_what_needs_no_run(plan_profile(corpus, name, engine, typed), config)
@@ -175,8 +179,8 @@ def without_what_needs_no_run(jobs: list[Job], config: Config) -> list[Job]:
 
 def plan_profile(corpus: str, experiment: str, engine: Engine, typed: list[str]) -> list[Job]:
     """The runs that a profile means on a corpus: NTK limit, every width and seed, muP limit by an engine."""
-    kept = [o for o in typed if not o.startswith(("corpus=", "reproduce.", "plot.", f"{ENGINE}{engine.value}"))]
-    limits = [o for o in kept if o.startswith(OF_THE_LIMIT)]
+    kept = [o for o in typed if not o.startswith(("corpus=", "reproduce.", "plot.", *(f"{ENGINE}{e.value}" for e in Engine)))]
+    limits = [o for o in kept if o.startswith((ENGINE, *sum(MEANS.values(), ())))]
     common = [f"corpus={corpus}", f"experiment={experiment}", *[o for o in kept if o not in limits]]
     composed = load(compose("config", overrides=[*common, *[o for o in typed if o.startswith("reproduce.")]]))
     chosen = [] if engine is Engine.dense else [f"{ENGINE}{engine.value}", "device=cpu"]

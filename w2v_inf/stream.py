@@ -87,8 +87,10 @@ class Stream:
 
         Cost of skipping: subsampling and windows of what is skipped, about 0.02 us a word, and at most a block's examples.
         """
+        seen = epoch * self.words_per_epoch
         for block in range(self.num_blocks):
-            ids, windows, first_words = self._windows_of(epoch, block)
+            ids, windows, first_words, num_words = self._windows_of(epoch, block, seen)
+            seen += num_words
             if skip < len(first_words):
                 batches = self._batches(ids, windows, first_words.tolist(), self._generator("noise", epoch, block))
                 yield from islice(batches, skip, None)
@@ -105,20 +107,21 @@ class Stream:
 
     def block(self, epoch: int, block: int) -> Iterator[Batch]:
         """The batches of one block, as `epoch` gives them."""
-        ids, windows, first_words = self._windows_of(epoch, block)
+        seen = epoch * self.words_per_epoch + self._words_before_block[block]
+        ids, windows, first_words, _ = self._windows_of(epoch, block, seen)
         return self._batches(ids, windows, first_words.tolist(), self._generator("noise", epoch, block))
 
-    def _windows_of(self, epoch: int, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of a block: kept ids, windows [P, 3], and the words seen when each batch of its positions starts."""
+    def _windows_of(self, epoch: int, block: int, seen: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Of a block that starts with `seen` words: kept ids, windows [P, 3], words seen at each batch's start, and its words."""
         start = block * BLOCK
         tokens = np.array(self.tokens[start : start + BLOCK], dtype=np.int32)
-        keep_draws = self._generator("subsample", epoch, block).random(int(np.count_nonzero(tokens < len(self.counts))))
+        num_words = int(np.count_nonzero(tokens < len(self.counts)))
+        keep_draws = self._generator("subsample", epoch, block).random(num_words)
         ids, words_before, chunk_edges = keep_words(tokens, self._documents_in(start, len(tokens)), self._p_keep, keep_draws, CHUNK)
         # Windows are at most 100: bytes are cheap to draw.
         radius = self._generator("window", epoch, block).integers(1, self.config.window + 1, len(ids), np.uint8)
         windows = place_windows(chunk_edges, radius)
-        seen = epoch * self.words_per_epoch + self._words_before_block[block]
-        return ids, windows, seen + words_before[windows[:: self.config.batch_size, 0]]
+        return ids, windows, seen + words_before[windows[:: self.config.batch_size, 0]], num_words
 
     @cached_property
     def _words_before_block(self) -> list[int]:

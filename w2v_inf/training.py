@@ -39,6 +39,7 @@ def train(config: Config) -> Path:
     Raises: UserError for a corpus that cannot be had, a model that does not fit, a run folder with another run in it,
       a loss that is not finite, or no space; KeyboardInterrupt and SystemExit once an interrupted run is saved.
     """
+    pick_device(config.device)  # refuses a card that is not there, before a corpus is downloaded
     set_threads(config)
     folder = records.run_folder(config)
     corpus, vocab = load_corpus(config)

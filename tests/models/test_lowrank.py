@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy import SHAPES, arrays, sample_stream, toy_batch
 
-from w2v_inf import reference
+from w2v_inf import models, records, reference
 from w2v_inf.assess import limit_distance
 from w2v_inf.config import Architecture, Config, Embedding, Engine, MupLimit, Parametrization, Sample
 from w2v_inf.errors import UserError
@@ -17,7 +17,7 @@ from w2v_inf.evaluate import cosine_table
 from w2v_inf.models import LinearModel, build_model, lowrank_step
 from w2v_inf.models.basis import factors_on
 from w2v_inf.models.linear import ABC, init_finite, init_mup_limit
-from w2v_inf.models.lowrank import LowRankLimit, init_lowrank
+from w2v_inf.models.lowrank import LowRankLimit, init_lowrank, lowrank_bytes
 from w2v_inf.models.lowrank_step import lowrank_steps
 from w2v_inf.models.memory import PairMemory, make_memory, recall_block
 from w2v_inf.models.step import exact_logit, tp4_logit
@@ -179,6 +179,33 @@ def test_a_full_memory_says_what_would_do(tmp_path: Path) -> None:
     model = init_lowrank(vocab_size, 8, 1000)
     with pytest.raises(UserError, match=r"model.memory_gib=7.45e-06 cannot hold .* model.memory_gib=1.49e-05 holds twice as many"):
         model.update_all(list(stream.epoch(0)))
+
+
+def test_a_budget_for_pairs_counts_up_to_what_all_pairs_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    gib = 1 << 30
+    assert lowrank_bytes(300, 8, 100.0) == lowrank_bytes(300, 8, 0.0)
+    assert lowrank_bytes(50_000, 8, 9.0) - lowrank_bytes(50_000, 8, 4.0) == 5 * gib
+    monkeypatch.setattr(models, "free_bytes", lambda device: 4 * gib)
+    with pytest.raises(
+        UserError, match=r"model.memory_gib=9 and the tables of rank 256 take .* cpu has 4.0 GiB free: lower model.memory_gib"
+    ):
+        models.check_memory(MupLimit(engine=Engine.lowrank, memory_gib=9.0), 50_000, torch.device("cpu"))
+
+
+def test_a_rank_that_does_not_fit_is_told_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    gib = 1 << 30
+    monkeypatch.setattr(models, "free_bytes", lambda device: 5 * gib)
+    with pytest.raises(UserError, match=r"model=mup_limit needs .*: model.rank=(\d+) fits") as refused:
+        models.check_memory(MupLimit(engine=Engine.lowrank, rank=5000), 50_000, torch.device("cpu"))
+    rank = int(str(refused.value).split("model.rank=")[1].split()[0])
+    models.check_memory(MupLimit(engine=Engine.lowrank, rank=rank), 50_000, torch.device("cpu"))
+    with pytest.raises(UserError):
+        models.check_memory(MupLimit(engine=Engine.lowrank, rank=rank + 2), 50_000, torch.device("cpu"))
+
+
+def test_a_budget_for_pairs_does_not_make_another_run() -> None:
+    assert records.trained_options(config_of()) == records.trained_options(config_of(memory_gib=1.0))
+    assert records.run_folder(config_of()) == records.run_folder(config_of(memory_gib=1.0))
 
 
 def config_of(**options) -> Config:

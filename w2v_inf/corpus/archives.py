@@ -95,6 +95,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path} is damaged or no such archive ({error}): download or make it again") from error
     except FileNotFoundError as error:
-        raise UserError(f"corpus.path: {path} not found: give the path of an existing file") from error
+        named = "or a corpus by its name (text8, fil9, wikipedia, sample, planted)"
+        raise UserError(f"corpus.path: {path} not found: give the path of an existing file, {named}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ Decisions:
 - One article is one line, whatever lines it had.
 """
 
+import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -115,6 +116,7 @@ def stream_hub(snapshot: str) -> Iterator[str]:
     """
     import datasets
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings of every attempt; what stops it is raised
     where = f"https://huggingface.co/datasets/{HUB_NAME} ({snapshot})"
     try:
         articles: Any = datasets.load_dataset(HUB_NAME, snapshot, split="train", streaming=True)

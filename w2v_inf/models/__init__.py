@@ -166,6 +166,9 @@ def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) ->
         )
     fitting = _fitting_vocab(options, vocab_size, free)
     advice = (f"corpus.max_vocab={fitting} fits, or " if fitting else "") + "raise corpus.min_count, or use model=finite"
+    if isinstance(options, MupLimit) and options.engine is Engine.lowrank:
+        rank = (free - OVERHEAD_BYTES - lowrank_bytes(vocab_size, 0, 0.0)) // (factors_bytes(vocab_size, 1) - factors_bytes(vocab_size, 0))
+        advice = f"model.rank={rank} fits, {advice}" if rank >= 1 else advice
     if isinstance(options, MupLimit) and options.engine is Engine.dense and device.type == "cpu":
         if options.output_init_scale == 0 and model_bytes(MupLimit(engine=Engine.lowrank), vocab_size) + OVERHEAD_BYTES <= free:
             advice = f"model.engine=lowrank fits, {advice}"

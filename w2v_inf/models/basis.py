@@ -5,7 +5,7 @@ Given the gradients of the logits a step is linear, and the same for every colum
 With P = S_T ... S_1 the limit ends at P [I; 0]. The leading right singular vectors of P's first V columns, less the identity, are the
 directions along which it has learnt most. `find_basis` takes one step of randomized subspace iteration (Halko, Martinsson & Tropp 2011,
 section 4.5) towards them:
-- P times a random matrix is what a finite net learns that starts there: train it, keeping the gradients of its logits.
+- P times a random matrix, at [I; 0], is what a finite net learns that starts there: train it, keeping the gradients of its logits.
 - S is symmetric, so that P^T is the same steps in the opposite order: `go_back` takes them, with the gradients that were kept.
 docs/lowrank.md derives it and says how good it is.
 """
@@ -13,7 +13,7 @@ docs/lowrank.md derives it and says how good it is.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -45,6 +45,8 @@ REHEARSED_EPOCHS = 2
 """What the first epochs amplify is what the whole training amplifies, nearly: docs/lowrank.md has the figures."""
 OVERSAMPLING = 128
 """Columns of the net beside those of the basis."""
+NUMBERS_AT_ONCE = 1 << 18
+"""Gradients of the batches that are taken at once: some hundred default batches."""
 SAID_EVERY_S = 30.0
 NEARLY_ALL = 1e-3
 """Below this share of e_i outside the basis its own direction is not followed."""
@@ -81,33 +83,65 @@ def find_basis(
       they are more.
     Raises: UserError if the net diverges.
     Cost: two steps of a finite net of width rank + OVERSAMPLING for each batch; three tables of that width, and 34 bytes a position
-      (CBOW, default batches) of gradients. Its random start is the same for every seed.
+      (CBOW) or about 250 (skip-gram) of gradients with default batches. Its random start is the same for every seed.
     """
     vocab_size = len(stream.counts)
     width = min(vocab_size, rank + OVERSAMPLING)
     start = torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(width)
     u, w = start.clone(), torch.zeros(vocab_size, width)
-    places, kept, loss = [], [], math.nan
+    done: list[tuple[tuple[int, int], list[np.ndarray]]] = []  # blocks, with the gradients of their pieces
+    num_bytes, loss = 0, math.nan
     for place in _saying("rehearsing", list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))):
-        gradients: list[np.ndarray] = []
-        if batches := list(stream.block(*place)):
-            loss = fused_steps(u, w, batches, weight_decay, tp4=tp4, whole_gradient=whole_gradient, kept=gradients).mean()
-            places.append(place)
-            kept.append(np.concatenate(gradients).astype(np.float16))
-        if interrupted():
-            return None
-        if sum(piece.nbytes for piece in kept) > most_bytes:
+        done.append((place, []))
+        for piece in _pieces(stream.block(*place), vocab_size):
+            gradients: list[np.ndarray] = []
+            loss = fused_steps(u, w, piece, weight_decay, tp4=tp4, whole_gradient=whole_gradient, kept=gradients).mean()
+            done[-1][1].append(np.concatenate(gradients).astype(np.float16))
+            num_bytes += done[-1][1][-1].nbytes
+            if interrupted():
+                return None
+            if not math.isfinite(loss):
+                raise _diverged(stream, f"in block {place[1] + 1} of epoch {place[0] + 1}")
+            if num_bytes > most_bytes:
+                break
+        if num_bytes > most_bytes:
+            log.info("%.1f GiB of gradients are as many as are kept", num_bytes / 2**30)
             break
-    log.info("%d columns, %.2g epochs: loss %.3f nats; now back", width, len(places) / stream.num_blocks, loss)
-    u -= ((u * start).sum(1) / start.square().sum(1))[:, None] * start  # less each word's own direction
+    log.info("%d columns, %.2g epochs: loss %.3f nats; now back", width, len(done) / max(1, stream.num_blocks), loss)
+    own = ((u * start).sum(1) / start.square().sum(1))[:, None]  # what each word has along its own direction
+    learnt = u.sub_(own * start)
+    u = learnt.clone()
     del start
-    for place in _saying("going back", places[::-1]):
-        go_back(u, w, list(stream.block(*place)), kept.pop(), weight_decay, whole_gradient)
-        if interrupted():
-            return None
+    for place in _saying("going back", [place for place, _ in reversed(done)]):
+        _, kept = done.pop()
+        pieces = list(islice(_pieces(stream.block(*place), vocab_size), len(kept)))
+        for piece, gradients_of in zip(reversed(pieces), reversed(kept), strict=True):
+            go_back(u, w, piece, gradients_of, weight_decay, whole_gradient)
+            if interrupted():
+                return None
+    u -= own * learnt  # and so twice without the identity: (P - D)^T (P - D)
     if not torch.isfinite(u).all():
-        raise UserError(f"the rehearsal of model.engine=lowrank diverged: lower train.lr (now {stream.lr:g}) or stream.batch_size")
+        raise _diverged(stream, "on the way back")
     return _leading(u, rank)
+
+
+def _diverged(stream: Stream, where: str) -> UserError:
+    advice = f"lower train.lr (now {stream.lr:g}) or stream.batch_size (now {stream.config.batch_size})"
+    return UserError(f"the rehearsal of model.engine=lowrank diverged {where}: {advice}")
+
+
+def _pieces(batches: Iterable[Batch], vocab_size: int) -> Iterator[list[Batch]]:
+    """Stretches of batches that take a moment, and little room for their gradients whatever the batch size."""
+    piece: list[Batch] = []
+    numbers = 0
+    for batch in batches:
+        piece.append(batch)
+        numbers += len(batch.target) * (min(batch.noise.size, vocab_size) + 1)
+        if numbers > NUMBERS_AT_ONCE:
+            yield piece
+            piece, numbers = [], 0
+    if piece:
+        yield piece
 
 
 def _saying(what: str, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -36,7 +36,7 @@ from w2v_inf.stream import Batch, Stream
 log = logging.getLogger(__name__)
 
 MOST_KEPT_BYTES = 2 << 30
-"""Of gradients, in the rehearsal that finds the basis."""
+"""Of gradients, in the rehearsal that finds the basis; the same on every machine, since the basis depends on it."""
 SLOT_BYTES = 8
 USUAL_PAIRS = (15_000_000, 1000)
 """A number, and so many a word. Measured on 100 MB of text: 22.7 million at V = 8,000, 58.3 million at V = 67,930."""
@@ -64,15 +64,14 @@ class LowRankLimit:
     def get_ready(self, stream: Stream, interrupted: Callable[[], bool] = lambda: False) -> None:
         """Start on the basis that a rehearsal of the first epochs finds (`basis.find_basis`); as it was if that is interrupted.
 
-        Raises: UserError if the rehearsal diverges, as the training would.
+        Raises: UserError if the rehearsal diverges.
         """
         rank = self.factors.u.shape[1]
         if rank == len(self.factors.u):
             return  # all directions are there
         log.info("looking for %d directions: a rehearsal of the first epochs", rank)
-        # What it keeps has the room of the word pairs, which come later.
-        most = min(MOST_KEPT_BYTES, SLOT_BYTES * len(self.memory.keys))
-        basis = find_basis(stream, rank, self.weight_decay, self.logit is tp4_logit, self.whole_gradient, most, interrupted)
+        how = self.weight_decay, self.logit is tp4_logit, self.whole_gradient
+        basis = find_basis(stream, rank, *how, MOST_KEPT_BYTES, interrupted)
         if basis is not None:
             self.factors = factors_on(basis.astype(self.factors.b.dtype))
 
@@ -215,10 +214,13 @@ def init_lowrank(vocab_size: int, rank: int, num_slots: int, dtype: type = np.fl
 
 
 def lowrank_bytes(vocab_size: int, rank: int, memory_gib: float) -> int:
-    """What the engine takes: its tables, and `memory_gib` for word pairs, or if it is 0 what those of a text of usual length take."""
+    """What the engine takes: its tables, and what is more of the rehearsal's gradients and the word pairs after it.
+
+    Pairs take `memory_gib`, or if it is 0 what those of a text of usual length take; never more than all V x V.
+    """
     usual = min(vocab_size**2, USUAL_PAIRS[0] + USUAL_PAIRS[1] * vocab_size)
-    pair_bytes = int(memory_gib * 2**30) or int(usual / USUAL_LOAD) * SLOT_BYTES
-    return factors_bytes(vocab_size, rank) + pair_bytes
+    given = min(int(memory_gib * 2**30), SLOT_BYTES * _most_slots(vocab_size))
+    return factors_bytes(vocab_size, rank) + max(MOST_KEPT_BYTES, given or int(usual / USUAL_LOAD) * SLOT_BYTES)
 
 
 def factors_bytes(vocab_size: int, rank: int) -> int:
@@ -229,13 +231,18 @@ def factors_bytes(vocab_size: int, rank: int) -> int:
 def arena_slots(memory_gib: float, vocab_size: int, free: int) -> int:
     """Room for word pairs: `memory_gib`, or most of the `free` bytes if it is 0; never more than all V x V pairs can take."""
     allowed = memory_gib * 2**30 if memory_gib else ARENA_SHARE * free
-    # A table of V words is at most 8/3 V slots long, and its predecessors as much again.
-    return int(min(allowed / SLOT_BYTES, MOST_SLOTS, 16 / 3 * vocab_size**2 + 16 * vocab_size))
+    return int(min(allowed / SLOT_BYTES, MOST_SLOTS, _most_slots(vocab_size)))
+
+
+def _most_slots(vocab_size: int) -> int:
+    """What all V x V pairs can take: a table of V words is at most 8/3 V slots long, and its predecessors as much again."""
+    return int(16 / 3 * vocab_size**2 + 16 * vocab_size)
 
 
 def _full_message(memory: PairMemory) -> str:
     gib = SLOT_BYTES * len(memory.keys) / 2**30
     return (
         f"model.memory_gib={gib:.3g} cannot hold more than the {int(memory.num_pairs.sum()):,} word pairs that have met so far: "
-        f"model.memory_gib={2 * gib:.3g} holds twice as many; or raise corpus.min_count, or lower corpus.max_vocab"
+        f"model.memory_gib={2 * gib:.3g} holds twice as many, "
+        "and the run goes on with it; or raise corpus.min_count, or lower corpus.max_vocab"
     )
