@@ -119,7 +119,7 @@ def find_basis(
             go_back(u, w, piece, gradients_of, weight_decay, whole_gradient)
             if interrupted():
                 return None
-    u -= own * learnt  # and so twice without the identity: (P - D)^T (P - D)
+    u -= own * learnt  # and so twice without the identity: (P - E)^T (P - E)
     if not torch.isfinite(u).all():
         raise _diverged(stream, "on the way back")
     return _leading(u, rank)
