@@ -149,7 +149,7 @@ def test_bad_options_end_in_one_line(overrides: list[str]) -> None:
         last = said.splitlines()[-1]
         assert last.startswith("train.py: ") and len(last) > 20
         event("refused")
-        # What is refused before training leaves no run behind; a loss that is not finite leaves its log.
+        # What is refused leaves no run behind; a loss that is not finite leaves its log, and so does an epoch without examples.
         assert "run" not in written or "the loss is" in last or "no two words" in last or finished
     assert set(written) <= {"toy.txt", "data", "run", "runs"}
 

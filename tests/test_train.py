@@ -204,6 +204,7 @@ def test_a_text_without_pairs(options, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("a\nb\n" * 10)
     with pytest.raises(UserError, match="no two words that meet in a window"):
         training.train(options(f"corpus.path={tmp_path}/short.txt"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_space_left(options, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 BATCHES_AT_ONCE = 128
 """Batches that a model gets in one call: compiled models stay in compiled code for a while."""
 REPORTS_PER_EPOCH = 20
+NO_EXAMPLE = "the corpus has no two words that meet in a window: raise stream.subsample_threshold or take a longer text"
 SHOWN_EVERY_S = 10.0
 """Progress lines go to a log file no faster than this; metrics.jsonl gets them all."""
 
@@ -47,12 +48,17 @@ def train(config: Config) -> Path:
         checkpoint.remove_all(folder)  # a run killed at its very end has some
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
+    stream = Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
+    if next(stream.epoch(0), None) is None:
+        raise UserError(NO_EXAMPLE)  # before there is a run folder
     model = build_model(config, len(vocab))
     with records.alone_in(folder), noting_interruptions() as interruption:
-        return train_model(model, folder, config, corpus, vocab, interruption)
+        return train_model(model, stream, folder, config, corpus, vocab, interruption)
 
 
-def train_model(model: Model, folder: Path, config: Config, corpus: EncodedCorpus, vocab: Vocabulary, interruption: Interruption) -> Path:
+def train_model(
+    model: Model, stream: Stream, folder: Path, config: Config, corpus: EncodedCorpus, vocab: Vocabulary, interruption: Interruption
+) -> Path:
     """Train `model` from its start or the folder's last checkpoint; `interruption` is looked at between calls of the model."""
     device = pick_device(config.device)
     keeper = checkpoint.Keeper(folder, folder / records.METRICS, model, made_with(corpus, device))
@@ -65,7 +71,6 @@ def train_model(model: Model, folder: Path, config: Config, corpus: EncodedCorpu
     log.info("%s: %s", folder, ", ".join(facts))
 
     questions = load_questions(vocab)
-    stream = Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
     meter = Meter(folder, stream, tally)
     evaluation = {}
     if tally.steps == 0:
@@ -225,7 +230,7 @@ class Meter:
         """Close an epoch and stop the clocks. Raises: UserError if the corpus gave no example."""
         tally = self.tally
         if not tally.epoch_sums[1]:
-            raise UserError("the corpus has no two words that meet in a window: raise stream.subsample_threshold or take a longer text")
+            raise UserError(NO_EXAMPLE)
         tally.words_seen = epoch * self.stream.words_per_epoch
         tally.epoch_loss = tally.epoch_sums[0] / tally.epoch_sums[1]
         tally.epoch_sums = [0.0, 0.0]
