@@ -110,6 +110,8 @@ def test_the_model_of_the_docs_is_one() -> None:
     seen = sum(int((batch.context >= 0).sum()) for batch in batches)
     assert float(model.squared_norms().sum()) == seen == float(again.counts.sum())
     torch.testing.assert_close(model.gram(torch.arange(7)).diagonal(), model.squared_norms())
+    x = torch.rand(7, 2)
+    torch.testing.assert_close(model.gram_product(x), model.gram(torch.arange(7)) @ x)
     fresh = names["CountModel"](torch.zeros(7, 7))
     fresh.load(model.state())
     questions = Questions(torch.tensor([[0, 1, 2, 3]]), torch.tensor([0]), ["one"], [1])
