@@ -89,40 +89,60 @@ def find_basis(
     width = min(vocab_size, rank + OVERSAMPLING)
     start = torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(width)
     u, w = start.clone(), torch.zeros(vocab_size, width)
-    done: list[tuple[tuple[int, int], list[np.ndarray]]] = []  # blocks, with the gradients of their pieces
-    num_bytes, loss = 0, math.nan
-    for place in _saying("rehearsing", list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))):
-        done.append((place, []))
-        for piece in _pieces(stream.block(*place), vocab_size):
-            gradients: list[np.ndarray] = []
-            loss = fused_steps(u, w, piece, weight_decay, tp4=tp4, whole_gradient=whole_gradient, kept=gradients).mean()
-            done[-1][1].append(np.concatenate(gradients).astype(np.float16))
-            num_bytes += done[-1][1][-1].nbytes
-            if interrupted():
-                return None
-            if not math.isfinite(loss):
-                raise _diverged(stream, f"in block {place[1] + 1} of epoch {place[0] + 1}")
-            if num_bytes > most_bytes:
-                break
-        if num_bytes > most_bytes:
-            log.info("%.1f GiB of gradients are as many as are kept", num_bytes / 2**30)
-            break
-    log.info("%d columns, %.2g epochs: loss %.3f nats; now back", width, len(done) / max(1, stream.num_blocks), loss)
+    kept = _there(stream, u, w, (weight_decay, tp4, whole_gradient), most_bytes, interrupted)
+    if kept is None:
+        return None
     own = ((u * start).sum(1) / start.square().sum(1))[:, None]  # what each word has along its own direction
     learnt = u.sub_(own * start)
     u = learnt.clone()
     del start
-    for place in _saying("going back", [place for place, _ in reversed(done)]):
-        _, kept = done.pop()
-        pieces = list(islice(_pieces(stream.block(*place), vocab_size), len(kept)))
-        for piece, gradients_of in zip(reversed(pieces), reversed(kept), strict=True):
-            go_back(u, w, piece, gradients_of, weight_decay, whole_gradient)
-            if interrupted():
-                return None
+    if not _back(stream, u, w, kept, weight_decay, whole_gradient, interrupted):
+        return None
     u -= own * learnt  # and so twice without the identity: (P - E)^T (P - E)
     if not torch.isfinite(u).all():
         raise _diverged(stream, "on the way back")
     return _leading(u, rank)
+
+
+Kept = list[tuple[tuple[int, int], list[np.ndarray]]]
+"""Blocks of the stream, each with the gradients of its pieces, float16."""
+
+
+def _there(stream: Stream, u: torch.Tensor, w: torch.Tensor, how: tuple, most_bytes: int, interrupted: Callable[[], bool]) -> Kept | None:
+    """Train u, w [V, columns] in place on the first epochs; what was kept on the way, or None if it was interrupted."""
+    weight_decay, tp4, whole_gradient = how
+    kept: Kept = []
+    num_bytes, loss = 0, math.nan
+    for place in _saying("rehearsing", list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))):
+        kept.append((place, []))
+        for piece in _pieces(stream.block(*place), len(u)):
+            gradients: list[np.ndarray] = []
+            loss = fused_steps(u, w, piece, weight_decay, tp4=tp4, whole_gradient=whole_gradient, kept=gradients).mean()
+            if not math.isfinite(loss):
+                raise _diverged(stream, f"in block {place[1] + 1} of epoch {place[0] + 1}")
+            kept[-1][1].append(np.concatenate(gradients).astype(np.float16))
+            num_bytes += kept[-1][1][-1].nbytes
+            if interrupted():
+                return None
+            if num_bytes > most_bytes:
+                log.info("%.1f GiB of gradients are as many as are kept", num_bytes / 2**30)
+                break
+        if num_bytes > most_bytes:
+            break
+    log.info("%d columns, %.2g epochs: loss %.3f nats; now back", u.shape[1], len(kept) / max(1, stream.num_blocks), loss)
+    return kept
+
+
+def _back(stream: Stream, u: torch.Tensor, w: torch.Tensor, kept: Kept, decay: float, whole: bool, interrupted: Callable[[], bool]) -> bool:
+    """Take u, w back through all that was kept, in place, letting go of it; False if it was interrupted."""
+    for place in _saying("going back", [place for place, _ in reversed(kept)]):
+        _, gradients = kept.pop()
+        pieces = list(islice(_pieces(stream.block(*place), len(u)), len(gradients)))
+        for piece, gradients_of_it in zip(reversed(pieces), reversed(gradients), strict=True):
+            go_back(u, w, piece, gradients_of_it, decay, whole)
+            if interrupted():
+                return False
+    return True
 
 
 def _diverged(stream: Stream, where: str) -> UserError:
