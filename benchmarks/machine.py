@@ -4,6 +4,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from numba import njit
@@ -43,9 +44,6 @@ def copy_gbytes(size: int = 1 << 28) -> float:
 def describe() -> dict[str, str | float]:
     """Name and measured ceilings."""
     name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as lines:
-            name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except OSError:
-        pass
+    with suppress(FileNotFoundError), open("/proc/cpuinfo") as lines:  # not Linux: what Python knows is the name
+        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
     return {"cpu": name, "python": platform.python_version(), "gemm_gflops": gemm_gflops(), "copy_gbytes": copy_gbytes()}

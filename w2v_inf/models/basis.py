@@ -13,8 +13,10 @@ docs/lowrank.md derives it and says how good it is.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -89,14 +91,15 @@ def find_basis(
     width = min(vocab_size, rank + OVERSAMPLING)
     start = torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(width)
     u, w = start.clone(), torch.zeros(vocab_size, width)
-    kept = _there(stream, u, w, (weight_decay, tp4, whole_gradient), most_bytes, interrupted)
+    how = {"weight_decay": weight_decay, "whole_gradient": whole_gradient}
+    kept = _there(stream, partial(fused_steps, u, w, tp4=tp4, **how), most_bytes, interrupted)
     if kept is None:
         return None
     own = ((u * start).sum(1) / start.square().sum(1))[:, None]  # what each word has along its own direction
     learnt = u.sub_(own * start)
     u = learnt.clone()
     del start
-    if not _back(stream, u, w, kept, weight_decay, whole_gradient, interrupted):
+    if not _back(stream, partial(go_back, u, w, **how), kept, interrupted):
         return None
     u -= own * learnt  # and so twice without the identity: (P - E)^T (P - E)
     if not torch.isfinite(u).all():
@@ -104,42 +107,39 @@ def find_basis(
     return _leading(u, rank)
 
 
-Kept = list[tuple[tuple[int, int], list[np.ndarray]]]
-"""Blocks of the stream, each with the gradients of its pieces, float16."""
+Kept = list[tuple[tuple[int, int], np.ndarray]]
+"""Of each piece of the stream that was trained on: its block, and its gradients, float16."""
 
 
-def _there(stream: Stream, u: torch.Tensor, w: torch.Tensor, how: tuple, most_bytes: int, interrupted: Callable[[], bool]) -> Kept | None:
-    """Train u, w [V, columns] in place on the first epochs; what was kept on the way, or None if it was interrupted."""
-    weight_decay, tp4, whole_gradient = how
+def _there(stream: Stream, step: Callable[..., np.ndarray], most_bytes: int, interrupted: Callable[[], bool]) -> Kept | None:
+    """Take `step` with the first epochs, piece by piece; what was kept on the way, or None if it was interrupted."""
     kept: Kept = []
     num_bytes, loss = 0, math.nan
-    for place in _saying("rehearsing", list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))):
-        kept.append((place, []))
-        for piece in _pieces(stream.block(*place), len(u)):
-            gradients: list[np.ndarray] = []
-            loss = fused_steps(u, w, piece, weight_decay, tp4=tp4, whole_gradient=whole_gradient, kept=gradients).mean()
-            if not math.isfinite(loss):
-                raise _diverged(stream, f"in block {place[1] + 1} of epoch {place[0] + 1}")
-            kept[-1][1].append(np.concatenate(gradients).astype(np.float16))
-            num_bytes += kept[-1][1][-1].nbytes
-            if interrupted():
-                return None
-            if num_bytes > most_bytes:
-                log.info("%.1f GiB of gradients are as many as are kept", num_bytes / 2**30)
-                break
+    places = list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))
+    for place, piece in ((at, piece) for at in _saying("rehearsing", places) for piece in _pieces(stream, at)):
+        gradients: list[np.ndarray] = []
+        loss = step(piece, kept=gradients).mean()
+        if not math.isfinite(loss):
+            raise _diverged(stream, f"in block {place[1] + 1} of epoch {place[0] + 1}")
+        kept.append((place, np.concatenate(gradients).astype(np.float16)))
+        num_bytes += kept[-1][1].nbytes
+        if interrupted():
+            return None
         if num_bytes > most_bytes:
+            log.info("%.1f GiB of gradients are as many as are kept", num_bytes / 2**30)
             break
-    log.info("%d columns, %.2g epochs: loss %.3f nats; now back", u.shape[1], len(kept) / max(1, stream.num_blocks), loss)
+    epochs = len({place for place, _ in kept}) / max(1, stream.num_blocks)
+    log.info("%.2g epochs of a finite net: loss %.3f nats; now back", epochs, loss)
     return kept
 
 
-def _back(stream: Stream, u: torch.Tensor, w: torch.Tensor, kept: Kept, decay: float, whole: bool, interrupted: Callable[[], bool]) -> bool:
-    """Take u, w back through all that was kept, in place, letting go of it; False if it was interrupted."""
-    for place in _saying("going back", [place for place, _ in reversed(kept)]):
-        _, gradients = kept.pop()
-        pieces = list(islice(_pieces(stream.block(*place), len(u)), len(gradients)))
-        for piece, gradients_of_it in zip(reversed(pieces), reversed(gradients), strict=True):
-            go_back(u, w, piece, gradients_of_it, decay, whole)
+def _back(stream: Stream, step_back: Callable[..., None], kept: Kept, interrupted: Callable[[], bool]) -> bool:
+    """Take `step_back` with every piece that was kept, the last first; False if it was interrupted."""
+    blocks = {place: [gradients for _, gradients in group] for place, group in groupby(kept, key=itemgetter(0))}
+    for place in _saying("going back", list(reversed(blocks))):
+        pieces = list(islice(_pieces(stream, place), len(blocks[place])))
+        for piece, gradients in zip(reversed(pieces), reversed(blocks[place]), strict=True):
+            step_back(piece, gradients)
             if interrupted():
                 return False
     return True
@@ -150,13 +150,13 @@ def _diverged(stream: Stream, where: str) -> UserError:
     return UserError(f"the rehearsal of model.engine=lowrank diverged {where}: {advice}")
 
 
-def _pieces(batches: Iterable[Batch], vocab_size: int) -> Iterator[list[Batch]]:
-    """Stretches of batches that take a moment, and little room for their gradients whatever the batch size."""
+def _pieces(stream: Stream, place: tuple[int, int]) -> Iterator[list[Batch]]:
+    """The batches of a block, in stretches that take a moment, and little room for their gradients whatever the batch size."""
     piece: list[Batch] = []
     numbers = 0
-    for batch in batches:
+    for batch in stream.block(*place):
         piece.append(batch)
-        numbers += len(batch.target) * (min(batch.noise.size, vocab_size) + 1)
+        numbers += len(batch.target) * (min(batch.noise.size, len(stream.counts)) + 1)
         if numbers > NUMBERS_AT_ONCE:
             yield piece
             piece, numbers = [], 0
@@ -176,7 +176,8 @@ def _saying(what: str, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int,
 
 def _leading(table: torch.Tensor, rank: int) -> np.ndarray:
     """The leading left singular vectors of table [V, columns], row by row in memory: [V, rank]."""
-    spanned = torch.linalg.qr(table)  # orthonormal to rounding, which the singular vectors of a table so steep would not be
+    # QR first: its columns are orthonormal to rounding, however unequal the singular values of the table.
+    spanned = torch.linalg.qr(table)
     rotation = torch.linalg.svd(spanned.R)[0][:, :rank]
     return np.ascontiguousarray((spanned.Q @ rotation).numpy())
 
