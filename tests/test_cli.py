@@ -56,8 +56,9 @@ def test_multirun_trains_every_point(tmp_path: Path) -> None:
     done = script("train.py", "-m", "corpus=file", "model.width=4,8", run_dir, *common)
     assert done.returncode == 0, done.stderr
     assert sorted(p.parent.name for p in tmp_path.glob("runs/*/summary.json")) == ["4", "8"]
-    bad = script("train.py", "-m", "corpus=file", "model.width=16,0", run_dir, *common)
+    bad = script("train.py", "-m", "corpus=file", "model.width=0,16", run_dir, *common)
     assert bad.returncode == 2 and "model.width must be from 1" in bad.stderr and "Traceback" not in bad.stderr
+    assert (tmp_path / "runs/16/summary.json").exists() and "train.py: 1 point of the sweep failed" in bad.stderr.splitlines()[-1]
 
 
 def test_the_joblib_launcher_trains_points_at_once(tmp_path: Path) -> None:

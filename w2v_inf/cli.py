@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -51,11 +53,11 @@ def _run(stage: Callable[[Config], object]) -> None:
     register()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
-    has_begun = False
+    has_begun, num_failed = False, 0
 
     @hydra.main(version_base="1.3", config_path=str(PROJECT_ROOT / "conf"), config_name="config")
     def main(cfg: DictConfig) -> None:
-        nonlocal has_begun
+        nonlocal has_begun, num_failed
         has_begun = True
         # Here and not above: launchers of sweeps call this in processes of their own.
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -63,10 +65,15 @@ def _run(stage: Callable[[Config], object]) -> None:
             stage(load(cfg))
         except UserError as error:
             # Left to Hydra, it would first print an account of its own.
-            _fail(str(error))
+            if not _is_sweep_in_this_process():
+                _fail(str(error))
+            _say(str(error))
+            num_failed += 1
 
     try:
         main()
+        if num_failed:
+            _fail(f"{num_failed} {'point' if num_failed == 1 else 'points'} of the sweep failed, as said above; the others are done")
     except (HydraException, OmegaConfBaseException) as error:
         _fail(one_line(error))
     except BrokenPipeError:
@@ -83,8 +90,18 @@ def _run(stage: Callable[[Config], object]) -> None:
         _fail(one_line(error))
 
 
-def _fail(message: str) -> NoReturn:
+def _is_sweep_in_this_process() -> bool:
+    """Whether Hydra's own launcher runs the points of a sweep one after another: one that diverges must not cost the rest."""
+    hydra_config = HydraConfig.get()
+    return hydra_config.mode is RunMode.MULTIRUN and hydra_config.launcher["_target_"].endswith(".BasicLauncher")
+
+
+def _say(message: str) -> None:
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+
+
+def _fail(message: str) -> NoReturn:
+    _say(message)
     sys.exit(2)
 
 

@@ -370,6 +370,7 @@ class Figure(Enum):
     loss = "loss"
     pca = "pca"
     width = "width"
+    transfer = "transfer"
 
 
 @dataclass
@@ -377,7 +378,8 @@ class PlotConfig:
     """Figures (scripts/plot.py) and the report (scripts/report.py)."""
 
     figure: Figure = Figure.all
-    """Accuracy by epoch, by section, loss, map of cities and states, accuracy by width, or all of them."""
+    """Accuracy by epoch, by section, loss, map of cities and states, accuracy by width, or all of these; or, of a sweep over
+    model.width and train.lr, a map of its losses (transfer)."""
     runs: list[str] = field(default_factory=list)
     """Run folders, or folders that hold some; empty takes run_dir."""
     out: str = ""

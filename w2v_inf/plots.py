@@ -39,6 +39,7 @@ from w2v_inf.runs import (
     shared_folder,
     spread,
 )
+from w2v_inf.transfer import plot_transfer
 from w2v_inf.triptych import NARROW, plot_pca, plot_vectors
 
 log = logging.getLogger(__name__)
@@ -300,13 +301,17 @@ def _section_accuracy(run: Run, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-FIGURES: dict[str, Callable[[list[Run]], tuple[Figure, str]]] = {
+Plot = Callable[[list[Run]], tuple[Figure, str]]
+
+FIGURES: dict[str, Plot] = {
     "width": plot_width,
     "accuracy": plot_accuracy,
     "pca": plot_pca,
     "loss": plot_loss,
     "sections": plot_sections,
 }
+SWEEPS: dict[str, tuple[str, Plot]] = {"transfer": ("train.lr", plot_transfer)}
+"""Figures across groups that differ in one option."""
 
 
 def draw(runs: list[Run], names: Iterable[str] = FIGURES) -> list[Drawing]:
@@ -314,20 +319,29 @@ def draw(runs: list[Run], names: Iterable[str] = FIGURES) -> list[Drawing]:
 
     Raises: UserError if no figure can be drawn.
     """
-    names = list(names)
-    groups = group_runs(runs)
     drawings, refusals = [], []
-    for (group, title), stem in zip(group_titles(groups).items(), _file_stems(groups), strict=True):
-        for name in names:
-            try:
-                figure, caption = FIGURES[name](groups[group])
-                drawings.append(Drawing(f"{name}{stem}", title, figure, caption))
-            except UserError as error:
-                refusals.append(str(error))
-                log.warning("%s: not drawn: %s", title, error)
+    for over, figures in _by_swept_option(names).items():
+        groups = group_runs(runs, over)
+        for (group, title), stem in zip(group_titles(groups).items(), _file_stems(groups), strict=True):
+            for name, plot_figure in figures.items():
+                try:
+                    figure, caption = plot_figure(groups[group])
+                    drawings.append(Drawing(f"{name}{stem}", title, figure, caption))
+                except UserError as error:
+                    refusals.append(str(error))
+                    log.warning("%s: not drawn: %s", title, error)
     if not drawings:
         raise UserError(refusals[0] if refusals else "plot.runs holds no finished run")
     return drawings
+
+
+def _by_swept_option(names: Iterable[str]) -> dict[str, dict[str, Plot]]:
+    """The figures `names` by the option their runs may differ in, "" for none."""
+    figures: dict[str, dict[str, Plot]] = {}
+    for name in names:
+        over, plot_figure = SWEEPS[name] if name in SWEEPS else ("", FIGURES[name])
+        figures.setdefault(over, {})[name] = plot_figure
+    return figures
 
 
 def _file_stems(groups: Iterable[Any]) -> list[str]:

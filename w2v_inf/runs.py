@@ -227,11 +227,15 @@ def _newest(runs: list[Run]) -> list[Run]:
     return [run for run in runs if id(run) in chosen]
 
 
-def group_runs(runs: Iterable[Run]) -> dict[Group, list[Run]]:
-    """Split runs into groups that may be compared; groups by corpus, architecture and vocabulary."""
+def group_runs(runs: Iterable[Run], over: str = "") -> dict[Group, list[Run]]:
+    """Split runs into groups that may be compared; groups by corpus, architecture and vocabulary.
+
+    over: an option that runs of one group may differ in, such as train.lr; the groups are without it.
+    """
     groups: dict[Group, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.group):
-        groups.setdefault(run.group, []).append(run)
+        group = run.group._replace(options=tuple((k, v) for k, v in run.group.options if k != over))
+        groups.setdefault(group, []).append(run)
     return groups
 
 

@@ -66,7 +66,7 @@ def _regime(stable: bool, nontrivial: bool, r: float) -> Regime:
 
 
 def richness(exponents: Exponents) -> float:
-    """TP4's r (Definition 3.2) for one hidden layer: embeddings move by n^-r."""
+    """TP4's r (Section 3) for one hidden layer: embeddings move by n^-r."""
     a1, _, a2, b2, c = exponents
     return min(a2 + b2, 2 * a2 + c) + c + 2 * a1
 

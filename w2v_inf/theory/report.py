@@ -14,7 +14,18 @@ from w2v_inf.config import Config
 from w2v_inf.files import write_atomically
 from w2v_inf.plots import save
 from w2v_inf.report import html_figure, html_page, html_table
-from w2v_inf.theory import closed_form, convergence, coordinates, linear_limit, ntk, parametrizations, pmi
+from w2v_inf.theory import (
+    closed_form,
+    convergence,
+    coordinates,
+    linear_limit,
+    lr_transfer,
+    ntk,
+    overfitting,
+    parametrizations,
+    pmi,
+    probes,
+)
 from w2v_inf.theory.slopes import Exhibit
 from w2v_inf.training import set_threads
 
@@ -41,6 +52,9 @@ def theory(config: Config) -> Path:
         (coordinates, lambda: coordinates.show(config)),
         (ntk, lambda: ntk.show(config)),
         (pmi, lambda: pmi.show(config)),
+        (probes, lambda: probes.show(config)),
+        (lr_transfer, lambda: lr_transfer.show(config)),
+        (overfitting, lambda: overfitting.show(config)),
     ]
     sections = []
     for module, show in items:

@@ -36,3 +36,14 @@ def read_text(config: Config, max_vocab: int, num_batches: int, stream: StreamCo
     encoded, vocab = load_corpus(own)
     examples = Stream(encoded.tokens, encoded.documents, vocab.counts, own.stream, 1, own.train.lr, own.seed)
     return Text(own, vocab, list(islice(examples.epoch(0), num_batches)))
+
+
+def train_on(config: Config, trained: bool = True) -> Model:
+    """The model of `config` after all epochs of its corpus, or as it starts."""
+    encoded, vocab = load_corpus(config)
+    net = build_model(config, len(vocab))
+    if trained:
+        stream = Stream(encoded.tokens, encoded.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
+        for epoch in range(stream.epochs):
+            net.update_all(list(stream.epoch(epoch)))
+    return net
