@@ -1,10 +1,10 @@
 """What do batches and shared negatives cost in accuracy? A net trained with several, beside position by position and gensim.
 
 Each variant is B:G:S (positions a step : positions that share a draw : shared negatives), or gensim. 1:1:- updates after every
-position with its own K negatives; B:G:S:whole gives context words the whole gradient, both as word2vec.c and gensim
-do; B:G:S:bfloat16 holds the limit (--width 0) in 16 bits. One stream of words and windows for all variants of a seed. Prints mean
-+- deviation over seeds of the analogy accuracy, the last epoch's loss, the cosine-Gram distance to the first variant of the
-same seed (of the first variant itself: to its next seed), and CPU seconds (one thread).
+position with its own K negatives. After S may stand whole (context words get the whole gradient), word2vec (word2vec.c's and gensim's
+rule: the whole gradient, no weight decay, u from uniform +-1/(2n)), or bfloat16 (the limit, --width 0, in 16 bits). One stream of words
+and windows for all variants of a seed. Prints mean +- deviation over seeds of the analogy accuracy, the last epoch's loss, the cosine-Gram
+distance to the first variant of the same seed (of the first variant itself: to its next seed), and CPU seconds (one thread).
 Checked first: one step of every variant equals the slow twin's.
 """
 
@@ -45,10 +45,14 @@ def config_of(options: CorpusConfig, architecture: Architecture, variant: str) -
     if variant == "gensim":
         return Config(corpus=options, stream=StreamConfig(architecture=architecture))
     batch, group, shared, *rule = variant.split(":")
+    if rule and rule not in [["whole"], ["word2vec"], ["bfloat16"]]:
+        raise SystemExit(f"--variants: after B:G:S come whole, word2vec or bfloat16, got {variant}")
     stream = StreamConfig(architecture=architecture, batch_size=int(batch), group_size=int(group))
     if shared != "-":
         stream.shared_negatives = int(shared)
-    train = TrainConfig(context_gradient=ContextGradient.whole if rule == ["whole"] else ContextGradient.divided)
+    train = TrainConfig(context_gradient=ContextGradient.whole if rule in (["whole"], ["word2vec"]) else ContextGradient.divided)
+    if rule == ["word2vec"]:
+        train.weight_decay = 0.0
     return Config(corpus=options, stream=stream, train=train)
 
 
@@ -88,6 +92,8 @@ def run(corpus: EncodedCorpus, vocab: Vocabulary, variant: str, config: Config, 
     else:
         dtype = torch.bfloat16 if variant.endswith(":bfloat16") else torch.float32
         model = model_of(len(vocab), width, seed, dtype)
+        if variant.endswith(":word2vec"):
+            model.u.uniform_(-0.5 / width, 0.5 / width, generator=torch.Generator().manual_seed(seed))
         model.weight_decay, model.whole_gradient = config.train.weight_decay, config.train.context_gradient is ContextGradient.whole
         loss = train(model, stream_of(corpus, vocab, config, epochs, seed))
     cpu_s = time.process_time() - start
@@ -115,7 +121,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--architecture", choices=[a.value for a in Architecture], default="cbow")
-    parser.add_argument("--variants", nargs="*", help="B:G:S[:whole|:bfloat16] or gensim; S - for K own negatives")
+    parser.add_argument("--variants", nargs="*", help="B:G:S[:whole|:word2vec|:bfloat16] or gensim; S - for K own negatives")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -60,7 +60,8 @@ def test_hydra_refuses_what_a_group_member_does_not_have(overrides: list[str]) -
 def test_defaults_depend_on_the_architecture() -> None:
     cbow, skipgram = config_of(), config_of("stream.architecture=skipgram")
     assert (cbow.train.lr, cbow.stream.batch_size, cbow.stream.group_size, cbow.stream.shared_negatives) == (0.05, 32, 32, 16)
-    assert config_of("train.context_gradient=whole").stream.batch_size == 8
+    whole = config_of("train.context_gradient=whole").stream
+    assert (whole.batch_size, whole.group_size, whole.shared_negatives) == (2, 2, 32)
     stream = skipgram.stream
     assert (skipgram.train.lr, stream.batch_size, stream.group_size, stream.shared_negatives) == (0.025, 16, 16, 64)
     assert config_of("stream.architecture=skipgram", "train.lr=0.1", "stream.batch_size=8").stream.group_size == 8

@@ -202,12 +202,13 @@ class StreamConfig:
     subsample_threshold: float = 1e-4
     """t: a word of frequency f is kept with probability min(1, sqrt(t/f) + t/f); 0 keeps all."""
     batch_size: int = 0
-    """B: positions a step; all gradients of a step are taken before it. 0 takes 32 for CBOW, 8 with
+    """B: positions a step; all gradients of a step are taken before it. 0 takes 32 for CBOW, 2 with
     train.context_gradient=whole, 16 for skip-gram (whose positions have about 9 examples each): larger steps overshoot."""
     group_size: int = 0
     """Positions that share one draw of negatives; 0 takes batch_size; 1: every example (in skip-gram every pair) draws its own."""
     shared_negatives: int = 0
-    """S: negatives drawn for a group, each weighted K/S; not used with group_size=1. 0 takes 16 for CBOW, 64 for skip-gram."""
+    """S: negatives drawn for a group, each weighted K/S; not used with group_size=1. 0 takes 16 for CBOW,
+    32 with train.context_gradient=whole, 64 for skip-gram."""
 
     def __post_init__(self) -> None:
         _check("stream.window", self.window, 1 <= self.window <= 100, "from 1 to 100")
@@ -450,9 +451,9 @@ class Config:
         # Not in StreamConfig: Hydra makes one with the default architecture before it applies the overrides.
         stream, skipgram = self.stream, self.stream.architecture is Architecture.skipgram
         whole = self.train.context_gradient is ContextGradient.whole
-        stream.batch_size = stream.batch_size or (16 if skipgram else 8 if whole else 32)
+        stream.batch_size = stream.batch_size or (16 if skipgram else 2 if whole else 32)
         stream.group_size = stream.group_size or stream.batch_size
-        stream.shared_negatives = stream.shared_negatives or (64 if skipgram else 16)
+        stream.shared_negatives = stream.shared_negatives or (64 if skipgram else 32 if whole else 16)
         self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)
 
 
