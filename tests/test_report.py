@@ -149,6 +149,29 @@ def test_headline_of_an_ntk_limit_above_chance(tmp_path):
     assert "above chance" in headline(find_runs([tmp_path]))[0]
 
 
+@pytest.mark.parametrize(
+    ("more", "clause"),
+    [
+        ({}, ""),
+        (
+            {"tolerance": 0.03, "tolerance_reached": True},
+            " model.tolerance=0.03 was kept: the directions miss 0.025 of what the rehearsal learnt.",
+        ),
+        ({"tolerance": 0.02, "tolerance_reached": False}, " model.tolerance=0.02 was NOT reached: the directions miss 0.025 of what"),
+    ],
+    ids=["no tolerance", "kept", "not reached"],
+)
+def test_what_a_lowrank_limit_knows_of_its_error(more, clause, tmp_path):
+    folder = make_run(tmp_path / "limit", model="mup_limit")
+    report = {"rank": 256, "pairs": 9, "memory_bytes": 72, "energy_outside": 0.125, "basis_missed": 0.025} | more
+    _edit(folder, '"model": "mup_limit"', f'"model": "mup_limit", "approximation": {json.dumps(report)}')
+    sentence = headline(find_runs([tmp_path]))[-1]
+    assert (
+        sentence.startswith("The low-rank limit is exact on 256 directions") and "where 12.5 % of the output embedding's energy" in sentence
+    )
+    assert clause in sentence and ("model.tolerance" in sentence) == bool(more)
+
+
 def _edit(folder, old, new):
     path = folder / ("summary.json" if '"' in old else "config.yaml")
     assert old in path.read_text()

@@ -149,6 +149,7 @@ def test_the_lowrank_engine_where_the_dense_one_does_not_fit(monkeypatch: pytest
         ("model.engine=dense", "smoke"),
         ("model.engine=lowrank", "smoke lowrank"),
         ("model.rank=3", "smoke lowrank"),
+        ("model.tolerance=0.1", "smoke lowrank"),
         ("model.storage=bfloat16", "smoke"),
     ],
 )

@@ -276,16 +276,21 @@ class MupLimit(ModelConfig):
     storage: Storage = Storage.float32
     """How the dense engine holds its coefficients: bfloat16 takes half the memory, rounds stochastically, computes in float32."""
     rank: int = 0
-    """r: directions of the lowrank engine; 0 takes 256, or all V words if they are fewer."""
+    """r: directions of the lowrank engine, at most with model.tolerance; 0 takes 256 (1,024), or all V words if they are fewer."""
+    tolerance: float = 0.0
+    """Share of what the first epochs learn that may lie outside the lowrank engine's directions: takes as few as will do. 0: model.rank."""
     memory_gib: float = 0.0
     """GiB that the lowrank engine's memory of word pairs may take; 0 takes what it needs, up to most of what is free."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check("model.rank", self.rank, self.rank >= 0, "at least 1, or 0 for the default")
+        _check_finite_floats("model", self)
+        _check("model.tolerance", self.tolerance, 0 <= self.tolerance < 1, "above 0 and below 1, or 0 to take model.rank")
         _check("model.memory_gib", self.memory_gib, self.memory_gib >= 0, "above 0, or 0 for the default")
         if self.engine is Engine.dense:
             _check("model.rank", self.rank, self.rank == 0, "absent with model.engine=dense (it is for lowrank)")
+            _check("model.tolerance", self.tolerance, self.tolerance == 0, "absent with model.engine=dense (it is for lowrank)")
             _check("model.memory_gib", self.memory_gib, self.memory_gib == 0, "absent with model.engine=dense (it is for lowrank)")
         else:
             _check("model.storage", self.storage.value, self.storage is Storage.float32, "float32 with model.engine=lowrank")

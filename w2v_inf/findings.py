@@ -11,7 +11,7 @@ Decisions:
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -240,5 +240,17 @@ def _approximation_sentence(runs: list[Run]) -> list[str]:
     outside = f"{100 * widest['energy_outside']:.1f} % of the output embedding's energy"
     return [
         f"The low-rank limit is exact on {widest['rank']:,} directions and first order in the training outside them, where {outside} lies; "
-        "docs/lowrank.md says how far such runs were from the exact limit."
+        "docs/lowrank.md says how far such runs were from the exact limit." + _tolerance_clause(known)
     ]
+
+
+def _tolerance_clause(known: list[dict[str, Any]]) -> str:
+    """Whether model.tolerance was kept, where one was asked for."""
+    asked = [report for report in known if "tolerance" in report]
+    if not asked:
+        return ""
+    worst = max(asked, key=lambda report: report["basis_missed"])
+    verb = "kept" if all(report["tolerance_reached"] for report in asked) else "NOT reached"
+    return (
+        f" model.tolerance={worst['tolerance']:g} was {verb}: the directions miss {worst['basis_missed']:.3g} of what the rehearsal learnt."
+    )

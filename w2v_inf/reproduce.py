@@ -47,7 +47,10 @@ CHOSEN_HERE = {
     "experiment=": "reproduce.profile chooses the experiment",
     "num_threads=": "one thread a run, one run a core",
 }
-MEANS = {Engine.dense: (f"{ENGINE}dense", "model.storage="), Engine.lowrank: (f"{ENGINE}lowrank", "model.rank=", "model.memory_gib=")}
+MEANS = {
+    Engine.dense: (f"{ENGINE}dense", "model.storage="),
+    Engine.lowrank: (f"{ENGINE}lowrank", "model.rank=", "model.tolerance=", "model.memory_gib="),
+}
 """Options of the muP limit alone that choose its engine."""
 COST_US = {Architecture.cbow: (1.0, 0.005), Architecture.skipgram: (3.5, 0.0155)}
 """CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""

@@ -75,12 +75,28 @@ def test_it_holds_nearly_what_the_best_basis_does(architecture: Architecture, ra
     limit.weight_decay = 1e-3
     limit.update_all(list(stream.epoch(0)))
     learnt = np.concatenate([limit.u - torch.diag(limit.u.diagonal()), limit.w])
-    basis = find_basis(stream, rank, limit.weight_decay)
+    basis, missed = find_basis(stream, rank, limit.weight_decay) or (None, 0)
     assert basis is not None
     np.testing.assert_allclose(basis.T @ basis, np.eye(rank), atol=1e-5)
     outside = np.square(learnt).sum() - np.square(learnt @ basis).sum()
+    assert 0.6 < missed / (outside / np.square(learnt).sum()) < 1.2
     least = np.square(np.linalg.svd(learnt, compute_uv=False)[rank:]).sum()
     assert outside < ratio * least, (outside, least)
+
+
+def test_a_tolerance_takes_as_few_directions_as_will_do(tmp_path: Path) -> None:
+    """In steps of 16; the first of those that more would have taken. Where `rank` is too few, that many."""
+    stream, _ = sample_stream(Architecture.cbow, tmp_path)
+    whole = find_basis(stream, 96, 1e-3)
+    assert whole is not None and 0 < whole.missed < 0.1
+    for tolerance in (0.02, 0.012):
+        found = find_basis(stream, 96, 1e-3, tolerance=tolerance)
+        assert found is not None and found.missed <= tolerance and found.b.shape[1] % 16 == 0 and 16 < found.b.shape[1] < 96
+        np.testing.assert_array_equal(found.b, whole.b[:, : found.b.shape[1]])
+        fewer = find_basis(stream, found.b.shape[1] - 16, 1e-3)
+        assert fewer is not None and fewer.missed > 0.9 * tolerance  # its rehearsal has fewer columns too
+    found = find_basis(stream, 90, 1e-3, tolerance=1e-9)
+    assert found is not None and found.b.shape[1] == 90 and found.missed > 1e-9
 
 
 @pytest.mark.parametrize("options", [{"group_size": 1}, {"batch_size": 7, "group_size": 3}])
@@ -88,8 +104,7 @@ def test_other_groups_of_negatives(options: dict, tmp_path: Path) -> None:
     """Gradients are of other shapes then; pieces of several batches come back in the order they went."""
     stream, _ = sample_stream(Architecture.cbow, tmp_path, **options)
     usual, _ = sample_stream(Architecture.cbow, tmp_path)
-    bases = [find_basis(s, 16, 1e-3) for s in (stream, usual)]
-    assert all(basis is not None for basis in bases)
+    bases = [found.b for s in (stream, usual) if (found := find_basis(s, 16, 1e-3))]
     np.testing.assert_allclose(np.linalg.norm(bases[0].T @ bases[1]), 4, rtol=0.1)  # the same text, other negatives
 
 

@@ -216,6 +216,8 @@ def test_build() -> None:
     assert isinstance(build_model(config_of(), 50), LowRankLimit)
     assert build_model(config_of(rank=7), 50).report()["rank"] == 7
     assert build_model(config_of(), 50).report()["rank"] == 50
+    assert build_model(config_of(tolerance=0.1), 2000).report()["rank"] == 1024
+    assert build_model(config_of(tolerance=0.1, rank=9), 2000).report()["rank"] == 9
     assert isinstance(build_model(replace(config_of(), model=MupLimit()), 50), LinearModel)
 
 
@@ -225,6 +227,12 @@ def test_build() -> None:
         ({"rank": 51}, "model.rank must be at most V=50, the words of the vocabulary, got 51"),
         ({"rank": -1}, "model.rank must be at least 1, or 0 for the default, got -1"),
         ({"memory_gib": -0.5}, "model.memory_gib must be above 0, or 0 for the default, got -0.5"),
+        ({"tolerance": 1.0}, "model.tolerance must be above 0 and below 1, or 0 to take model.rank, got 1.0"),
+        ({"tolerance": float("nan")}, "model.tolerance must be a finite number, got nan"),
+        (
+            {"engine": Engine.dense, "tolerance": 0.1},
+            r"model.tolerance must be absent with model.engine=dense \(it is for lowrank\), got 0.1",
+        ),
         ({"output_init_scale": 1.0}, "model.output_init_scale must be 0 with model.engine=lowrank, got 1.0"),
         ({"engine": Engine.dense, "rank": 8}, r"model.rank must be absent with model.engine=dense \(it is for lowrank\), got 8"),
     ],
@@ -232,3 +240,30 @@ def test_build() -> None:
 def test_mistakes_are_one_clear_line(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}$"):
         build_model(Config(corpus=Sample(), model=MupLimit(**({"engine": Engine.lowrank} | options))), 50)
+
+
+def test_a_tolerance_that_is_not_reached_is_said_and_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stream, vocab_size = sample_stream(Architecture.cbow, tmp_path)
+    reports = []
+    for tolerance in (0.03, 1e-6):
+        model = init_lowrank(vocab_size, 48, 1 << 20)
+        model.tolerance = tolerance
+        model.get_ready(stream)
+        assert np.isfinite(model.update_all(list(stream.epoch(0)))).all()
+        reports.append(model.report())
+        again = init_lowrank(vocab_size, 48, 1 << 20)
+        again.tolerance = tolerance
+        again.load(model.state())
+        assert again.report() == reports[-1]
+    reached, missed = reports
+    assert reached["tolerance_reached"] and reached["rank"] < 48 and reached["basis_missed"] <= reached["tolerance"] == 0.03
+    assert not missed["tolerance_reached"] and missed["rank"] == 48 and missed["basis_missed"] > missed["tolerance"]
+    assert caplog.text.count("model.tolerance=1e-06 is not reached: raise model.rank (now 48) or model.tolerance") == 1
+
+
+def test_all_directions_miss_nothing(tmp_path: Path) -> None:
+    stream, vocab_size = sample_stream(Architecture.cbow, tmp_path)
+    model = init_lowrank(vocab_size, vocab_size, 1 << 20)
+    assert model.report()["basis_missed"] == 1
+    model.get_ready(stream)
+    assert model.report()["basis_missed"] == 0 and "tolerance" not in model.report()

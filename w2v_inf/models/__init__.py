@@ -34,7 +34,7 @@ __all__ = ["Model", "build_model", "model_bytes", "check_memory", "pick_device",
 STORAGE = {Storage.float32: torch.float32, Storage.bfloat16: torch.bfloat16}
 
 GIB = 2**30
-USUAL_RANK = 256
+USUAL_RANK, MOST_TOLERATED_RANK = 256, 1024
 OVERHEAD_BYTES = GIB // 2
 """Python, torch and the temporaries of a step and of the evaluation's [905, V] tables at V = 70k."""
 
@@ -104,6 +104,7 @@ def build_model(config: Config, vocab_size: int) -> Model:
         rank = rank_of(options, vocab_size)
         free = max(GIB // 64, free_bytes(device) - OVERHEAD_BYTES - factors_bytes(vocab_size, rank))
         model = init_lowrank(vocab_size, rank, arena_slots(options.memory_gib, vocab_size, free))
+        model.tolerance = options.tolerance
     elif isinstance(options, MupLimit):
         model = init_mup_limit(vocab_size, scale, STORAGE[options.storage], device)
     else:
@@ -146,8 +147,8 @@ def model_bytes(options: ModelConfig, vocab_size: int) -> int:
 
 
 def rank_of(options: MupLimit, vocab_size: int) -> int:
-    """Directions that the lowrank engine keeps."""
-    return options.rank or min(USUAL_RANK, vocab_size)
+    """Directions that the lowrank engine keeps, with a tolerance at most."""
+    return options.rank or min(MOST_TOLERATED_RANK if options.tolerance else USUAL_RANK, vocab_size)
 
 
 def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 
 REHEARSED_EPOCHS = 2
 """What the first epochs amplify is what the whole training amplifies, nearly: docs/lowrank.md has the figures."""
+RANK_STEP = 16
+"""Columns that a tolerance takes at a time: rows of whole vector registers."""
 OVERSAMPLING = 128
 """Columns of the net beside those of the basis."""
 NUMBERS_AT_ONCE = 1 << 18
@@ -70,6 +73,15 @@ def factors_on(b: np.ndarray) -> Factors:
     return Factors(b.copy(), np.zeros(b.shape, b.dtype), np.zeros(b.shape, b.dtype), b, np.ones(len(b), b.dtype), own_weights(b))
 
 
+class Basis(NamedTuple):
+    """What a rehearsal found."""
+
+    b: np.ndarray
+    """Orthonormal columns, [V, rank], float32."""
+    missed: float
+    """Share of the energy of P - E outside them, by `_missed`."""
+
+
 def find_basis(
     stream: Stream,
     rank: int,
@@ -78,33 +90,45 @@ def find_basis(
     whole_gradient: bool = False,
     most_bytes: int = 1 << 31,
     interrupted: Callable[[], bool] = lambda: False,
-) -> np.ndarray | None:
-    """An orthonormal basis [V, rank], float32, of what the first epochs of `stream` amplify most; None if it was interrupted.
+    tolerance: float = 0.0,
+) -> Basis | None:
+    """A basis of what the first epochs of `stream` amplify most; None if it was interrupted.
 
     Args: weight_decay, tp4, whole_gradient as in `fused.fused_steps`; most_bytes: of kept gradients, which end the rehearsal early if
-      they are more.
+      they are more; tolerance: above 0, as few columns (in steps of 16) as miss no more, at most `rank`.
     Raises: UserError if the net diverges.
     Cost: two steps of a finite net of width rank + OVERSAMPLING for each batch; three tables of that width, and 34 bytes a position
       (CBOW) or about 250 (skip-gram) of gradients with default batches. Its random start is the same for every seed.
     """
     vocab_size = len(stream.counts)
-    width = min(vocab_size, rank + OVERSAMPLING)
-    start = torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(width)
-    u, w = start.clone(), torch.zeros(vocab_size, width)
+    start = _random_start(vocab_size, min(vocab_size, rank + OVERSAMPLING))
+    u, w = start.clone(), torch.zeros_like(start)
     how = {"weight_decay": weight_decay, "whole_gradient": whole_gradient}
     kept = _there(stream, partial(fused_steps, u, w, tp4=tp4, **how), most_bytes, interrupted)
     if kept is None:
         return None
     own = ((u * start).sum(1) / start.square().sum(1))[:, None]  # what each word has along its own direction
     learnt = u.sub_(own * start)
+    gram = learnt.T @ learnt + w.T @ w
     u = learnt.clone()
     del start
     if not _back(stream, partial(go_back, u, w, **how), kept, interrupted):
         return None
     u -= own * learnt  # and so twice without the identity: (P - E)^T (P - E)
+    del learnt, w
     if not torch.isfinite(u).all():
         raise _diverged(stream, "on the way back")
-    return _leading(u, rank)
+    b = _leading(u, rank)
+    missed = _missed(_random_start(*u.shape).T @ b, gram)
+    if tolerance:
+        enough = int((missed > tolerance).sum()) + 1
+        rank = min(rank, -(-enough // RANK_STEP) * RANK_STEP)
+    return Basis(np.ascontiguousarray(b[:, :rank].numpy()), float(missed[rank - 1]))
+
+
+def _random_start(vocab_size: int, width: int) -> torch.Tensor:
+    """Rows of length about 1; the same numbers each time."""
+    return torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(width)
 
 
 Kept = list[tuple[tuple[int, int], np.ndarray]]
@@ -174,12 +198,26 @@ def _saying(what: str, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int,
         yield place
 
 
-def _leading(table: torch.Tensor, rank: int) -> np.ndarray:
-    """The leading left singular vectors of table [V, columns], row by row in memory: [V, rank]."""
+def _leading(table: torch.Tensor, rank: int) -> torch.Tensor:
+    """The leading left singular vectors of table [V, columns]: [V, rank]."""
     # QR first: its columns are orthonormal to rounding, however unequal the singular values of the table.
     spanned = torch.linalg.qr(table)
-    rotation = torch.linalg.svd(spanned.R)[0][:, :rank]
-    return np.ascontiguousarray((spanned.Q @ rotation).numpy())
+    return spanned.Q @ torch.linalg.svd(spanned.R)[0][:, :rank]
+
+
+def _missed(seen: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    """Share of the energy of X = P - E outside the first 1, 2, ... directions of a basis B, [rank] float64.
+
+    Args: seen: Omega^T B, [columns, rank], of the random start Omega [V, columns]; gram: (X Omega)^T X Omega, [columns, columns].
+    X Omega is X B (B^T Omega), of rank r, plus what X does outside B to random columns. Taking out the r directions B^T Omega of its
+    columns leaves columns - r degrees of freedom of the latter. B was chosen by these very columns, so this is 10 to 30 % too low.
+    """
+    columns, rank = seen.shape
+    q = torch.linalg.qr(seen.double()).Q
+    energy = gram.double().trace()
+    left = energy - ((gram.double() @ q) * q).sum(0).cumsum(0)
+    freedom = (columns - torch.arange(1, rank + 1)).clamp(min=1)
+    return (left / energy * columns / freedom).clamp(min=0)
 
 
 def go_back(

@@ -52,7 +52,7 @@ ARENA_SHARE = 0.8
 class LowRankLimit:
     """The muP limit on `factors`, with the `memory` of word pairs; `lowrank_step` says what they mean.
 
-    weight_decay, logit and whole_gradient as in `step.sgd_step`.
+    weight_decay, logit and whole_gradient as in `step.sgd_step`; tolerance and missed as in `basis.find_basis`.
     """
 
     factors: Factors
@@ -60,6 +60,9 @@ class LowRankLimit:
     weight_decay: float = 0.0
     logit: Callable[[Tensor], Tensor] = exact_logit
     whole_gradient: bool = False
+    tolerance: float = 0.0
+    missed: float = 1.0
+    """Before `get_ready` nothing is known of the basis."""
 
     def get_ready(self, stream: Stream, interrupted: Callable[[], bool] = lambda: False) -> None:
         """Start on the basis that a rehearsal of the first epochs finds (`basis.find_basis`); as it was if that is interrupted.
@@ -67,13 +70,22 @@ class LowRankLimit:
         Raises: UserError if the rehearsal diverges.
         """
         rank = self.factors.u.shape[1]
-        if rank == len(self.factors.u):
-            return  # all directions are there
-        log.info("looking for %d directions: a rehearsal of the first epochs", rank)
+        if rank == len(self.factors.u) and not self.tolerance:
+            self.missed = 0.0  # all directions are there
+            return
+        log.info("looking for %s%d directions: a rehearsal of the first epochs", "at most " if self.tolerance else "", rank)
         how = self.weight_decay, self.logit is tp4_logit, self.whole_gradient
-        basis = find_basis(stream, rank, *how, MOST_KEPT_BYTES, interrupted)
-        if basis is not None:
-            self.factors = factors_on(basis.astype(self.factors.b.dtype))
+        basis = find_basis(stream, rank, *how, MOST_KEPT_BYTES, interrupted, self.tolerance)
+        if basis is None:
+            return
+        self.factors, self.missed = factors_on(basis.b.astype(self.factors.b.dtype)), basis.missed
+        log.info("%d directions miss %.3g of what the rehearsal learnt", basis.b.shape[1], basis.missed)
+        if self.tolerance and not self._is_tolerated():
+            advice = f"raise model.rank (now {rank}) or model.tolerance"
+            log.warning("model.tolerance=%g is not reached: %s; the run goes on", self.tolerance, advice)
+
+    def _is_tolerated(self) -> bool:
+        return self.missed <= self.tolerance
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
@@ -182,19 +194,24 @@ class LowRankLimit:
         return torch.from_numpy(rows)
 
     def report(self) -> dict[str, float]:
-        """Rank, pairs remembered, bytes of the tables they are in, and the share of w's energy that lies outside the basis."""
+        """Rank, pairs remembered, bytes of the tables they are in, the share of w's energy that lies outside the basis, that of
+        what the rehearsal learnt; and whether this is tolerated."""
         outside = float(self._remembered_squares().sum() - np.square(self.factors.n).sum())
         energy = float(np.square(self.factors.w).sum()) + outside
-        return {
+        report = {
             "rank": self.factors.u.shape[1],
             "pairs": int(self.memory.num_pairs.sum()),
             "memory_bytes": SLOT_BYTES * table_slots(self.memory.log2),
             "energy_outside": max(0.0, outside / energy) if energy else 0.0,
+            "basis_missed": self.missed,
         }
+        if self.tolerance:
+            report |= {"tolerance": self.tolerance, "tolerance_reached": self._is_tolerated()}
+        return report
 
     def state(self) -> dict[str, Tensor]:
         """All that training goes on from, by name; the memory's tables are copied, one after another."""
-        tables = self.factors._asdict() | pack(self.memory)
+        tables = self.factors._asdict() | pack(self.memory) | {"missed": np.array([self.missed])}
         return {name: torch.from_numpy(table) for name, table in tables.items() if name != "own"}
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -203,6 +220,7 @@ class LowRankLimit:
         factors = {name: tables[name].copy() for name in ("u", "w", "n", "b", "s")}
         self.factors = Factors(**factors, own=own_weights(factors["b"]))
         self.memory = unpack(tables, len(self.memory.keys), len(self.memory.free))
+        self.missed = float(tables["missed"][0])
 
 
 def init_lowrank(vocab_size: int, rank: int, num_slots: int, dtype: type = np.float32) -> LowRankLimit:
