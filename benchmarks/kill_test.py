@@ -80,7 +80,7 @@ def hit_by_kills(config: Config, folder: Path, lasts_s: float, rng: random.Rando
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         hits += 1
-        half_written = any(folder.glob(".[0-9]*-checkpoint-*"))
+        half_written = any(folder.glob(".[0-9]*-checkpoint-*")) or any(folder.glob(".tmp*"))
         whole = any(folder.glob("checkpoint-*.json"))
         tally["while a checkpoint was written" if half_written else "between checkpoints" if whole else "before the first checkpoint"] += 1
         if (folder / "summary.json").exists():
@@ -121,7 +121,7 @@ def main() -> None:
             different = [part for part, value in peaceful[case].items() if came_out[part] != value]
             same[label] += not different
             if different:
-                print(f"{label}: {', '.join(different)} differ", flush=True)
+                print(f"{label}: {', '.join(different)} differ; left: {' '.join(came_out['left'])}", flush=True)
                 for one, other in zip(came_out["metrics"], peaceful[case]["metrics"], strict=False):
                     if one != other:
                         print(f"  first line of metrics that differs: {one} instead of {other}", flush=True)

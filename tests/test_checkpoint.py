@@ -339,3 +339,27 @@ def test_checkpoints_are_as_far_apart_as_they_cost(options, monkeypatch: pytest.
         keeper.save_if_due({"steps": second})
     # The first after the shortest interval; then 6 s of writing in every 300 s are 2 %.
     assert saved == [60.0, 366.0, 672.0, 978.0, 1284.0, 1590.0, 1896.0]
+
+
+def test_what_killed_writers_leave_is_removed(tmp_path: Path) -> None:
+    """safetensors has a temporary file of its own, whose name it does not promise: kill it until one is left."""
+    (tmp_path / "metrics.jsonl").touch()
+    checkpoint.save(tmp_path, {"a": torch.zeros(1)}, {"steps": 1}, tmp_path / "metrics.jsonl", {})
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / ".77-checkpoint-1.json").touch()
+    setup = "import sys, torch; from safetensors.torch import save_file; tensors = {'a': torch.zeros(3000, 1000)}"
+    loop = "print(flush=True)\nwhile True: save_file(tensors, sys.argv[1])"
+    for _ in range(20):
+        command = [sys.executable, "-c", f"{setup}\n{loop}", str(tmp_path / "x")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(0.05)
+            writer.kill()
+        (tmp_path / "x").unlink(missing_ok=True)
+        if len(list(tmp_path.iterdir())) > len(kept) + 1:
+            break
+    else:
+        pytest.fail("no kill left a file behind")
+    checkpoint.remove_drafts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept

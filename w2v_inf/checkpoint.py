@@ -37,6 +37,8 @@ SHARE = 0.02
 FIRST_GUESS_BYTES_PER_S = 2e8
 """How fast the first checkpoint is taken to be written; the others go by the last one."""
 ROWS_CHECKED = 1024
+DRAFTS = (".[0-9]*-*", ".tmp??????")
+"""Names of half-written files: `files.write_atomically`'s, and those that safetensors fills before it renames them to our draft."""
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +108,9 @@ def remove_all(folder: Path) -> None:
 
 def remove_drafts(folder: Path) -> None:
     """Delete what writers that were killed left behind. Only for the one process that may write in the folder."""
-    for draft in folder.glob(".[0-9]*-*"):
-        draft.unlink(missing_ok=True)
+    for pattern in DRAFTS:
+        for draft in folder.glob(pattern):
+            draft.unlink(missing_ok=True)
 
 
 def num_bytes(state: dict[str, Tensor]) -> int:
