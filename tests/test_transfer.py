@@ -66,12 +66,13 @@ def test_a_sweep_is_one_map_a_parametrization(tmp_path: Path) -> None:
 
 
 def test_seeds_are_averaged(tmp_path: Path) -> None:
-    for width, lr, seed in ((64, 0.01, 0), (64, 0.01, 1), (64, 0.02, 0), (256, 0.01, 0)):
+    for width, lr, seed in ((64, 0.01, 0), (64, 0.01, 1), (64, 0.02, 0), (256, 0.01, 0), (256, 0.01, 1)):
         make_run(tmp_path / f"{width}-{lr}-{seed}", width=width, lr=lr, seed=seed)
     runs = find_runs([tmp_path])
     figure, caption = plot_transfer(runs)
     mean = np.mean([run.number("loss_nats") for run in runs if (run.model.width, run.config.train.lr) == (64, 0.01)])
-    assert figure.axes[0].texts[0].get_text() == f"{mean:.2f}" and "2 seeds a point" in caption
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    assert cells[0] == f"{mean:.2f}" and cells[1] == "" and "2 seeds a point" in caption  # one seed of two: no mean
 
 
 @pytest.mark.parametrize("swept", [{"lr": 0.02}, {"width": 256}], ids=["one width", "one step size"])
@@ -79,5 +80,6 @@ def test_a_map_needs_both_axes(swept: dict, tmp_path: Path) -> None:
     make_run(tmp_path / "a", **{"width": 64, "lr": 0.01})
     make_run(tmp_path / "b", **({"width": 64, "lr": 0.01} | swept))
     make_run(tmp_path / "limit", model="mup_limit", lr=0.04)
-    with pytest.raises(UserError, match="two widths and two train.lr at least, got"):
+    make_run(tmp_path / "other", width=512, lr=0.08, parametrization="sp")
+    with pytest.raises(UserError, match="two widths and two train.lr at least, of one"):
         draw(find_runs([tmp_path]), ["transfer"])

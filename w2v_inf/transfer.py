@@ -1,7 +1,8 @@
 """Learning-rate transfer: the final loss against width and step size, one map a parametrization.
 
 Decisions:
-- A map needs at least two widths and two step sizes of one parametrization; a point that was not run, or diverged, is blank.
+- A map needs at least two widths and two step sizes of one parametrization. A point is blank if it diverged, was not run, or
+  lacks a seed that others have: a mean over the seeds that survived would look too good.
 - Colour is nats above the best point of all maps, up to `SPAN`; every cell says its loss as well.
 - The best step size of a width is read off a parabola through the lowest point and its neighbours on a log axis: finer than the grid.
 """
@@ -17,11 +18,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from w2v_inf.errors import UserError
-from w2v_inf.runs import Run, spread
+from w2v_inf.runs import Run
 
 SPAN = 1.0
 """Nats above the best loss at which the colours end."""
 COLOURS = "viridis_r"
+
+Cells = dict[tuple[int, float], list[float]]
+"""Losses of each seed by width and step size."""
 
 
 def best_lr(lrs: Sequence[float], losses: np.ndarray) -> float:
@@ -63,32 +67,41 @@ def _draw_map(axes: Axes, widths: Sequence[int], lrs: Sequence[float], losses: n
     best = [np.interp(math.log(best_lr(lrs, shown[x])), np.log(lrs), np.arange(len(lrs))) for x in places]
     axes.plot(places, best, "o--", color="#d6604d", markerfacecolor="none", markersize=15, markeredgewidth=1.5)
     axes.set_xticks(range(len(widths)), [f"{width:,}" for width in widths])
-    axes.set_yticks(range(len(lrs)), [f"{lr:.2g}" for lr in lrs])
+    axes.set_yticks(range(len(lrs)), [f"{lr:.3g}" for lr in lrs])
 
 
 def plot_transfer(runs: list[Run]) -> tuple[Figure, str]:
     """Maps of the last epoch's loss of the finite nets among `runs`, which differ in width, parametrization, seed and train.lr only.
 
-    Raises: UserError if there are no two widths and two step sizes.
+    Raises: UserError if no parametrization has two widths and two step sizes.
     """
-    losses: dict[str, dict[tuple[int, float], list[float]]] = {}
+    losses: dict[str, Cells] = {}
     for run in runs:
         if run.model.rank == 1:
             cells = losses.setdefault(run.model.variant or "mup", {})
             cells.setdefault((run.model.width, run.config.train.lr), []).append(run.number("loss_nats"))
-    points = [point for cells in losses.values() for point in cells]
-    widths, lrs = sorted({width for width, _ in points}), sorted({lr for _, lr in points})
-    if len(widths) < 2 or len(lrs) < 2:
+    maps = {name: cells for name, cells in losses.items() if min(map(len, _axes_of(cells))) > 1}
+    if not maps:
         raise UserError(
-            f"plot.figure=transfer needs finite nets of two widths and two train.lr at least, got {len(widths)} and {len(lrs)}: "
+            "plot.figure=transfer needs nets of two widths and two train.lr at least, of one parametrization: "
             "sweep both, as conf/experiment/figure-transfer.yaml does"
         )
-    tables = np.array([[[spread(cells.get((n, lr), [])).mean for lr in lrs] for n in widths] for cells in losses.values()])
-    figure = draw_maps(list(losses), widths, lrs, tables)
+    widths, lrs = _axes_of({point: cell for cells in maps.values() for point, cell in cells.items()})
+    seeds = max(len(cell) for cells in maps.values() for cell in cells.values())
+    tables = [[[_mean(cells.get((n, lr), []), seeds) for lr in lrs] for n in widths] for cells in maps.values()]
+    figure = draw_maps(list(maps), widths, lrs, np.array(tables))
     figure.suptitle("Loss by width and step size")
-    most = max(len(cell) for cells in losses.values() for cell in cells.values())
     epochs, title = runs[0].summary["epochs"], runs[0].group.title
     return figure, (
-        f"Loss of the last epoch; rings: the best step size of each width. Colours end {SPAN:g} nat above the best loss; a blank was not "
-        f"run. {title}; {epochs} {'epoch' if epochs == 1 else 'epochs'}; {most} {'seed' if most == 1 else 'seeds'} a point."
+        f"Loss of the last epoch; rings: the best step size of each width. Colours end {SPAN:g} nat above the best loss; blank: diverged, "
+        f"or not run. {title}; {epochs} {'epoch' if epochs == 1 else 'epochs'}; {seeds} {'seed' if seeds == 1 else 'seeds'} a point."
     )
+
+
+def _axes_of(cells: Cells) -> tuple[list[int], list[float]]:
+    """Widths and step sizes, ascending."""
+    return sorted({width for width, _ in cells}), sorted({lr for _, lr in cells})
+
+
+def _mean(losses: list[float], seeds: int) -> float:
+    return float(np.mean(losses)) if len(losses) == seeds else math.nan

@@ -9,11 +9,13 @@ import torch
 from composed import config_of
 
 from w2v_inf.config import Config, Finite, MupLimit, NtkLimit, Planted, Sample
+from w2v_inf.errors import UserError
 from w2v_inf.models import LinearModel
 from w2v_inf.theory.probes import (
     CLASSES,
     PLANTED_TRAINING,
     Task,
+    check,
     features,
     hits,
     relation_task,
@@ -31,7 +33,7 @@ def _vocab(*words: str) -> Vocabulary:
 
 
 def test_words_get_their_class_and_ambiguous_ones_are_left_out() -> None:
-    vocab = _vocab("the", "chicago", "illinois", "athens", "greece", "georgia", "algeria", "swede", "walking", "swedish")
+    vocab = _vocab("the", "chicago", "illinois", "athens", "greece", "georgia", "algeria", "europe", "walking", "swedish")
     task = word_task(vocab)
     named = {vocab.words[i]: CLASSES[label] for i, label in zip(task.ids[:, 0], task.labels, strict=True)}
     assert named == {
@@ -40,6 +42,7 @@ def test_words_get_their_class_and_ambiguous_ones_are_left_out() -> None:
         "illinois": "state",
         "greece": "country",
         "algeria": "country",
+        "europe": "other",
         "walking": "other",
         "swedish": "other",
     }
@@ -57,6 +60,13 @@ def test_another_text_keeps_its_own_options(tmp_path: Path) -> None:
     own = text_with_places(config_of("corpus=file", f"corpus.path={text}", "train.lr=0.3"))
     assert not isinstance(own.corpus, Planted | Sample) and own.corpus.max_vocab == 8000 and own.train.lr == 0.05
     assert text_with_places(config_of("corpus=file", f"corpus.path={text}", "corpus.max_vocab=99")).corpus.max_vocab == 99
+
+
+def test_a_text_without_enough_question_words_is_refused() -> None:
+    few = _vocab("the", "chicago", "illinois", "athens", "greece", "walking", "walked")
+    for vocab in (_vocab("the", "cat"), few):
+        with pytest.raises(UserError, match="corpus=toy knows too few question words to probe .*: take a longer text"):
+            check((word_task(vocab), relation_task(vocab)), "toy")
 
 
 def test_pairs_of_one_word_share_a_cluster(planted: Config) -> None:

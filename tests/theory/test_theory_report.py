@@ -13,6 +13,7 @@ from w2v_inf.theory import report
 from w2v_inf.theory.slopes import Exhibit
 
 NOT_ITEMS = {"__init__", "report", "slopes", "text"}
+SHOW_PROBES = report.probes.show
 ITEMS = sorted({path.stem for path in Path(w2v_inf.theory.__file__).parent.glob("*.py")} - NOT_ITEMS)
 
 
@@ -49,3 +50,16 @@ def test_the_figures_can_be_written_again(page: tuple[Path, str]) -> None:
     first = {path.name: path.read_bytes() for path in page[0].parent.iterdir()}
     report.theory(config_of(f"plot.out={page[0].parent}", "num_threads=1"))
     assert first == {path.name: path.read_bytes() for path in page[0].parent.iterdir()}
+
+
+def test_a_text_that_one_item_cannot_do_with_costs_that_item_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ITEMS:
+        module = getattr(report, name)
+        monkeypatch.setattr(module, "show", lambda *_, module=module: _exhibit(module))
+    text = tmp_path / "toy.txt"
+    text.write_text("the cat sat on the mat and the dog sat on the cat\n" * 40)
+    monkeypatch.setattr(report.probes, "show", SHOW_PROBES)
+    page = report.theory(config_of("corpus=file", f"corpus.path={text}", f"data_dir={tmp_path}", f"plot.out={tmp_path}", "num_threads=1"))
+    content = page.read_text(encoding="utf-8")
+    assert "Not measured: corpus=toy knows too few question words to probe" in content and content.count("<h2>") == len(ITEMS)
+    assert content.count("<figure") == len(ITEMS) - 1

@@ -220,7 +220,7 @@ class LowRankLimit:
         factors = {name: tables[name].copy() for name in ("u", "w", "n", "b", "s")}
         self.factors = Factors(**factors, own=own_weights(factors["b"]))
         self.memory = unpack(tables, len(self.memory.keys), len(self.memory.free))
-        self.missed = float(tables["missed"][0])
+        self.missed = float(tables.get("missed", [1.0])[0])  # models written before 2026-11-25 do not say
 
 
 def init_lowrank(vocab_size: int, rank: int, num_slots: int, dtype: type = np.float32) -> LowRankLimit:

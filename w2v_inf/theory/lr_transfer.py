@@ -3,10 +3,10 @@
 In the variables u, w (rows of u of length 1) a muP net takes the same steps at every width: u += lr g w, w += lr g u. Its training at
 step size lr is the limit's at lr, plus n^-1/2 (Convergence). So the loss as a function of lr has a limit, and its best step size, and
 the step size at which training diverges, stay where they are as width grows: slope 0.
-Under sp (c = 0) the same variables step by n lr in w and lr / n in u. Logits move by n lr: the largest stable step size falls as 1/n,
-while what u learns goes with lr^2 (the product of the two). At a small width both are served; at a large one each step size is too
-large for the logits or too small for the embeddings. The best step size falls, between n^0 and n^-1 as long as the compromise
-lasts, and the loss that it reaches gets worse with width.
+Under sp (c = 0) the same variables step by n lr in w and lr / n in u. A step moves logits by n lr: above a step size that falls as 1/n
+they overshoot, and the loss is large. What u and w do to each other, learning features or blowing up, goes with lr^2, the product of
+the two, at any width. At a small width one step size serves both; at a large one each is too large for the logits or too small for
+the embeddings. The best one falls, between n^0 and n^-1 as long as the compromise lasts, and the loss it reaches gets worse with width.
 """
 
 import itertools
@@ -36,7 +36,7 @@ def final_losses(text: Text, parametrization: Parametrization, widths: Sequence[
     for seed, (i, width), (j, lr) in itertools.product(range(seeds), enumerate(widths), enumerate(lrs)):
         net = text.build(Finite(width=width, parametrization=parametrization), seed)
         steps = net.update_all([replace(batch, lr=lr * batch.lr) for batch in text.batches])
-        losses[seed, i, j] = np.nan_to_num(np.mean(steps[-round(LAST * len(steps)) :]), nan=np.inf)
+        losses[seed, i, j] = np.nan_to_num(np.mean(steps[-round(LAST * len(steps)) :]), nan=np.inf, posinf=np.inf)
     return losses
 
 
@@ -48,13 +48,13 @@ def best_lrs(losses: np.ndarray, lrs: Sequence[float]) -> np.ndarray:
 def show(config: Config) -> Exhibit:
     """A map of losses for mup and for sp; the slopes of the best step size and its loss against width."""
     text = read_text(config, VOCAB, NUM_BATCHES, StreamConfig(), TrainConfig(lr=1.0))
-    rows = [["", "slope of the best step size: predicted", "measured", *(f"best, n = {width:,}" for width in WIDTHS)]]
+    rows = [["", "slope of the best step size: predicted", "measured", *(f"best, n = {width:,} (lowest loss, nats)" for width in WIDTHS)]]
     tables = []
     for name, parametrization in SHOWN.items():
         losses = final_losses(text, parametrization, WIDTHS, LRS, SEEDS)
         best, mean = best_lrs(losses, LRS), losses.mean(0)
         predicted = "0" if parametrization is Parametrization.mup else "-1 to 0"
-        at_best = [f"{lr:.2g} ({row.min():.2f} nats)" for lr, row in zip(np.exp(np.log(best).mean(0)), mean, strict=True)]
+        at_best = [f"{lr:.2g} ({row.min():.2f})" for lr, row in zip(np.exp(np.log(best).mean(0)), mean, strict=True)]
         rows.append([name, predicted, str(fit_slope(WIDTHS, best)), *at_best])
         tables.append(mean)
     figure = draw_maps(list(SHOWN), WIDTHS, LRS, np.array(tables))

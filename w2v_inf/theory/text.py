@@ -7,7 +7,7 @@ from w2v_inf.config import Config, Finite, ModelConfig, StreamConfig, TrainConfi
 from w2v_inf.models import Model, build_model
 from w2v_inf.records import corpus_label
 from w2v_inf.stream import Batch, Stream
-from w2v_inf.training import load_corpus
+from w2v_inf.training import BATCHES_AT_ONCE, load_corpus
 from w2v_inf.vocab import Vocabulary
 
 
@@ -39,11 +39,12 @@ def read_text(config: Config, max_vocab: int, num_batches: int, stream: StreamCo
 
 
 def train_on(config: Config, trained: bool = True) -> Model:
-    """The model of `config` after all epochs of its corpus, or as it starts."""
+    """The model of `config` after all epochs of its corpus, or as it starts. Cost: its training."""
     encoded, vocab = load_corpus(config)
     net = build_model(config, len(vocab))
     if trained:
         stream = Stream(encoded.tokens, encoded.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
-        for epoch in range(stream.epochs):
-            net.update_all(list(stream.epoch(epoch)))
+        for batches in map(stream.epoch, range(stream.epochs)):
+            while some := list(islice(batches, BATCHES_AT_ONCE)):
+                net.update_all(some)
     return net
