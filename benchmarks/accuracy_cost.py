@@ -44,14 +44,15 @@ Result = tuple[dict[str, float], torch.Tensor]
 def config_of(options: CorpusConfig, architecture: Architecture, variant: str) -> Config:
     if variant == "gensim":
         return Config(corpus=options, stream=StreamConfig(architecture=architecture))
-    batch, group, shared, *rule = variant.split(":")
-    if rule and rule not in [["whole"], ["word2vec"], ["bfloat16"]]:
+    batch, group, shared, *more = variant.split(":")
+    rule = ":".join(more)
+    if rule not in ("", "whole", "word2vec", "bfloat16"):
         raise SystemExit(f"--variants: after B:G:S come whole, word2vec or bfloat16, got {variant}")
     stream = StreamConfig(architecture=architecture, batch_size=int(batch), group_size=int(group))
     if shared != "-":
         stream.shared_negatives = int(shared)
-    train = TrainConfig(context_gradient=ContextGradient.whole if rule in (["whole"], ["word2vec"]) else ContextGradient.divided)
-    if rule == ["word2vec"]:
+    train = TrainConfig(context_gradient=ContextGradient.whole if rule in ("whole", "word2vec") else ContextGradient.divided)
+    if rule == "word2vec":
         train.weight_decay = 0.0
     return Config(corpus=options, stream=stream, train=train)
 

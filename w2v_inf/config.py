@@ -285,7 +285,6 @@ class MupLimit(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check("model.rank", self.rank, self.rank >= 0, "at least 1, or 0 for the default")
-        _check_finite_floats("model", self)
         _check("model.tolerance", self.tolerance, 0 <= self.tolerance < 1, "above 0 and below 1, or 0 to take model.rank")
         _check("model.memory_gib", self.memory_gib, self.memory_gib >= 0, "above 0, or 0 for the default")
         if self.engine is Engine.dense:

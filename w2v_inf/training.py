@@ -48,7 +48,7 @@ def train(config: Config) -> Path:
         checkpoint.remove_all(folder)  # a run killed at its very end has some
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
-    stream = Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
+    stream = stream_of(config, corpus, vocab)
     if next(stream.epoch(0), None) is None:
         raise UserError(NO_EXAMPLE)  # before there is a run folder
     model = build_model(config, len(vocab))
@@ -156,6 +156,11 @@ def load_corpus(config: Config) -> tuple[EncodedCorpus, Vocabulary]:
     corpus = open_corpus(prepare(config.corpus, Path(config.data_dir)))
     check_tokens(corpus)
     return corpus, select_vocabulary(corpus, config.corpus)
+
+
+def stream_of(config: Config, corpus: EncodedCorpus, vocab: Vocabulary) -> Stream:
+    """The examples of all epochs."""
+    return Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
 
 
 @dataclass

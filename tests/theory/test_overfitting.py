@@ -21,7 +21,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_training_and_held_out_text_do_not_meet(config: Config) -> None:
-    train, held = split(config, TEXT)
+    train, held, _ = split(config, TEXT)
     tokens = np.asarray(load_corpus(config)[0].tokens)
     assert np.array_equal(train.tokens, tokens[: len(train.tokens)]) and np.array_equal(held.tokens, tokens[-len(held.tokens) :])
     assert 0.1 < len(train.tokens) / len(tokens) < 0.25 and 0.05 < len(held.tokens) / len(tokens) < 0.15
@@ -34,7 +34,7 @@ def test_training_and_held_out_text_do_not_meet(config: Config) -> None:
 
 @pytest.mark.parametrize("model", [Finite(width=8), MupLimit()], ids=["finite", "limit"])
 def test_asking_for_the_held_out_loss_changes_nothing(model: Finite | MupLimit, config: Config) -> None:
-    train, held = split(config, TEXT)
+    train, held, _ = split(config, TEXT)
     net = build_model(replace(config, model=model, train=TrainConfig(weight_decay=0.1)), 500)
     assert isinstance(net, LinearModel)
     start = mean_loss(net, train.epoch(0))

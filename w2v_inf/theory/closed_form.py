@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from w2v_inf.plots import Drawing, new_axes
 from w2v_inf.theory.linear_limit import limit_net, product, random_net, squared, train
-from w2v_inf.theory.slopes import Exhibit, Slope, draw_against_width, draw_reference
+from w2v_inf.theory.slopes import Estimate, Exhibit, draw_against_width, draw_reference
 
 SINGULAR_VALUES = (3.0, 1.5, 0.7, 0.3)
 D_IN, D_OUT = 8, 6
@@ -122,7 +122,7 @@ def show() -> Exhibit:
     """Singular values against time; distance of finite nets against width; drift of the invariant against the step size."""
     figure, (curves, against, drift) = new_axes(14.0, 4.4, 3)
     error = _draw_learning(curves)
-    slopes: dict[str, Slope] = {}
+    slopes: dict[str, Estimate] = {}
     for name, colour, values in zip(("u w^T", "u u^T"), ("#443a83", "#21908d"), distances(), strict=True):
         slopes[f"finite nets' {name}"] = draw_against_width(against, WIDTHS, values, name, {"color": colour, "marker": "o"})
     draw_reference(against, WIDTHS, against.get_ylim()[1], -0.5, "slope -1/2")

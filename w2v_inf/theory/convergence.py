@@ -17,7 +17,7 @@ from w2v_inf.config import Architecture, Config, Finite, MupLimit, StreamConfig,
 from w2v_inf.evaluate import cosine_table
 from w2v_inf.models import LinearModel
 from w2v_inf.plots import Drawing, new_axes
-from w2v_inf.theory.slopes import Exhibit, Slope, draw_against_width, draw_reference
+from w2v_inf.theory.slopes import Estimate, Exhibit, draw_against_width, draw_reference
 from w2v_inf.theory.text import Text, read_text
 
 WIDTHS, SEEDS, VOCAB = (64, 256, 1024, 4096, 16384), 5, 500
@@ -55,7 +55,7 @@ def _distance(net: LinearModel, limit: LinearModel) -> tuple[float, float]:
 def show(config: Config) -> Exhibit:
     """Distances of CBOW and skip-gram against width, of logits and of cosines."""
     figure, panels = new_axes(10.0, 4.2, 2)
-    slopes: dict[tuple[str, str], Slope] = {}
+    slopes: dict[tuple[str, str], Estimate] = {}
     labels = []
     for architecture, name in NAMES.items():
         text = read_text(config, VOCAB, NUM_BATCHES[architecture], StreamConfig(architecture=architecture), TrainConfig())

@@ -24,6 +24,7 @@ from w2v_inf.records import corpus_label
 from w2v_inf.stream import Batch, Stream
 from w2v_inf.theory.slopes import Exhibit
 from w2v_inf.training import load_corpus
+from w2v_inf.vocab import Vocabulary
 
 HELD_OUT = 0.1
 """Share of a text that is held out, its end."""
@@ -59,7 +60,7 @@ class Learning(NamedTuple):
     """Analogies solved, percent."""
 
 
-def split(config: Config, text: SmallText) -> tuple[Stream, Stream]:
+def split(config: Config, text: SmallText) -> tuple[Stream, Stream, Vocabulary]:
     """The training stream, and the examples of the corpus's end at a step size of 0; counts are those of what is trained on."""
     encoded, vocab = load_corpus(config)
     tokens, documents = np.asarray(encoded.tokens), np.asarray(encoded.documents)
@@ -67,7 +68,7 @@ def split(config: Config, text: SmallText) -> tuple[Stream, Stream]:
     known, rest = tokens[: documents[last]], documents[first_held:]
     counts = np.bincount(known[known < len(vocab)], minlength=len(vocab)).clip(min=1)
     train = Stream(known, documents[: last + 1], counts, config.stream, text.looks_at[-1], config.train.lr, config.seed)
-    return train, Stream(tokens[rest[0] :], rest - rest[0], counts, config.stream, 1, 0.0, config.seed + 1)
+    return train, Stream(tokens[rest[0] :], rest - rest[0], counts, config.stream, 1, 0.0, config.seed + 1), vocab
 
 
 def mean_loss(net: Model, batches: Iterable[Batch]) -> float:
@@ -78,8 +79,7 @@ def mean_loss(net: Model, batches: Iterable[Batch]) -> float:
 
 def learn(config: Config, text: SmallText) -> Learning:
     """Train `config.model`, with a look at held-out text and analogies after some epochs."""
-    train, held = split(config, text)
-    vocab = load_corpus(config)[1]
+    train, held, vocab = split(config, text)
     net, questions = build_model(config, len(vocab)), load_questions(vocab)
     looks = []
     for epoch in range(train.epochs):
@@ -97,7 +97,7 @@ def show(config: Config) -> Exhibit:
     labels: list[str] = []
     for text, (solved, losses) in zip(TEXTS, (panels[:2], panels[2:]), strict=True):
         own = replace(config, corpus=text.corpus, stream=StreamConfig())
-        vocab, train = load_corpus(own)[1], split(own, text)[0]
+        train, _, vocab = split(own, text)
         questions = f"{len(load_questions(vocab)):,} questions"
         labels.append(f"{corpus_label(own)}, its first {int((train.tokens < len(vocab)).sum()):,} words, V = {len(vocab):,}, {questions}")
         for name, model, line in MODELS:

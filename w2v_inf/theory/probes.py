@@ -29,7 +29,7 @@ from w2v_inf.evaluate import cosine_table
 from w2v_inf.models import Model
 from w2v_inf.plots import Drawing, new_axes
 from w2v_inf.records import corpus_label
-from w2v_inf.theory.slopes import Exhibit
+from w2v_inf.theory.slopes import Estimate, Exhibit
 from w2v_inf.theory.text import train_on
 from w2v_inf.training import load_corpus
 from w2v_inf.vocab import Vocabulary
@@ -65,17 +65,6 @@ class Task(NamedTuple):
     @property
     def chance(self) -> float:
         return 100 / len(np.unique(self.labels))
-
-
-class Score(NamedTuple):
-    """Balanced accuracy in percent: the mean over classes of the share of each that is found, with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
 def word_task(vocab: Vocabulary) -> Task:
@@ -136,8 +125,8 @@ def hits(x: np.ndarray, task: Task, seed: int = 0) -> np.ndarray:
     return cross_val_predict(probe, x, task.labels, cv=folds, groups=task.clusters) == task.labels
 
 
-def score(hit: np.ndarray, task: Task) -> Score:
-    """Balanced accuracy and its interval by drawing clusters anew with replacement.
+def score(hit: np.ndarray, task: Task) -> Estimate:
+    """Balanced accuracy in percent, the mean over classes of the share of each that is found; its interval by drawing clusters anew.
 
     hit: [N], or means over seeds: the interval is that of words like these, for these nets (where all are hit, no width).
     """
@@ -147,7 +136,7 @@ def score(hit: np.ndarray, task: Task) -> Score:
     times = generator.multinomial(num, np.full(num, 1 / num), RESAMPLES)[:, cluster]  # [R, N]
     resampled = _balanced(times, hit, task.labels)
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Score(float(_balanced(np.ones((1, len(hit))), hit, task.labels)[0]), float(low), float(high))
+    return Estimate(float(_balanced(np.ones((1, len(hit))), hit, task.labels)[0]), float(low), float(high))
 
 
 def _balanced(times: np.ndarray, hit: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -210,11 +199,11 @@ def show(config: Config) -> Exhibit:
         f"dotted: chance; bars: 95 % intervals over words (pairs: over groups that share words); finite nets: mean of {SEEDS} seeds."
     )
     rows = [["", f"{words.name} (%)", f"{pairs.name} (%)"], ["chance", f"{words.chance:.1f}", f"{pairs.chance:.1f}"]]
-    rows += [[name, *map(str, values)] for name, values in zip(names, scores, strict=True)]
+    rows += [[name, *(f"{value:.1f}" for value in values)] for name, values in zip(names, scores, strict=True)]
     return Exhibit(Drawing("probes", "Linear probes", figure, caption), rows)
 
 
-def _draw(axes: Axes, task: Task, names: list[str], scores: Sequence[Score], colour: str) -> None:
+def _draw(axes: Axes, task: Task, names: list[str], scores: Sequence[Estimate], colour: str) -> None:
     mean, low, high = np.array(scores).T
     axes.errorbar(range(len(names)), mean, [mean - low, high - mean], fmt="o", color=colour, capsize=3)
     axes.axhline(task.chance, color="0.4", linestyle=":", linewidth=0.9)

@@ -19,18 +19,22 @@ class Exhibit(NamedTuple):
     table: list[list[str]]
 
 
-class Slope(NamedTuple):
-    """A mean exponent of width and its confidence interval."""
+class Estimate(NamedTuple):
+    """A mean and its confidence interval; written as `mean [low, high]` with the digits asked for, two by default."""
 
     mean: float
     low: float
     high: float
 
+    def __format__(self, form: str) -> str:
+        mean, low, high = (format(value, form or ".2f") for value in self)
+        return f"{mean} [{low}, {high}]"
+
     def __str__(self) -> str:
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return format(self)
 
 
-def fit_slope(widths: Sequence[float], values: np.ndarray) -> Slope:
+def fit_slope(widths: Sequence[float], values: np.ndarray) -> Estimate:
     """The exponent s of value ~ width^s: least squares on log axes, seed by seed, then Student's interval over seeds.
 
     Seeds share nothing but the data, so their slopes are independent draws and the interval needs no model of the noise.
@@ -44,10 +48,10 @@ def fit_slope(widths: Sequence[float], values: np.ndarray) -> Slope:
         raise ValueError(f"values must be positive, [seeds >= 2, {len(widths)}], got {list(values.shape)} from {values.min():g}")
     slopes = np.polyfit(np.log(widths), np.log(values).T, 1)[0]  # [seeds]
     half = t.ppf((1 + LEVEL) / 2, len(slopes) - 1) * slopes.std(ddof=1) / np.sqrt(len(slopes))
-    return Slope(float(slopes.mean()), float(slopes.mean() - half), float(slopes.mean() + half))
+    return Estimate(float(slopes.mean()), float(slopes.mean() - half), float(slopes.mean() + half))
 
 
-def draw_against_width(axes: Axes, widths: Sequence[float], values: np.ndarray, label: str, look: dict[str, Any]) -> Slope:
+def draw_against_width(axes: Axes, widths: Sequence[float], values: np.ndarray, label: str, look: dict[str, Any]) -> Estimate:
     """Geometric means of `values` [seeds, widths] with every seed as a faint dot; log axes. Returns the slope."""
     slope = fit_slope(widths, values)
     axes.plot(widths, np.exp(np.log(values).mean(0)), label=f"{label}: {slope}", **look)

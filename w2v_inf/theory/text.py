@@ -7,7 +7,7 @@ from w2v_inf.config import Config, Finite, ModelConfig, StreamConfig, TrainConfi
 from w2v_inf.models import Model, build_model
 from w2v_inf.records import corpus_label
 from w2v_inf.stream import Batch, Stream
-from w2v_inf.training import BATCHES_AT_ONCE, load_corpus
+from w2v_inf.training import BATCHES_AT_ONCE, load_corpus, stream_of
 from w2v_inf.vocab import Vocabulary
 
 
@@ -43,7 +43,7 @@ def train_on(config: Config, trained: bool = True) -> Model:
     encoded, vocab = load_corpus(config)
     net = build_model(config, len(vocab))
     if trained:
-        stream = Stream(encoded.tokens, encoded.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
+        stream = stream_of(config, encoded, vocab)
         for batches in map(stream.epoch, range(stream.epochs)):
             while some := list(islice(batches, BATCHES_AT_ONCE)):
                 net.update_all(some)
