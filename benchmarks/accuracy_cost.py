@@ -67,15 +67,15 @@ def model_of(vocab_size: int, width: int, seed: int, dtype: torch.dtype = torch.
     return init_finite(vocab_size, width, ABC[Parametrization.mup], 0.0, torch.Generator().manual_seed(seed), dtype)
 
 
-def check(stream: Stream, vocab_size: int) -> None:
-    """A step in float64 against the twin, on the stream's first batch."""
+def check(stream: Stream, vocab_size: int, options: TrainConfig) -> None:
+    """A step in float64 by the variant's rule against the twin, on the stream's first batch."""
     batch = next(iter(stream.epoch(0)))
     model = model_of(vocab_size, 3, 0, torch.float64)
+    model.w.copy_(model.u.flip(0))  # at w = 0 the gradient of u would not show
+    model.weight_decay, model.whole_gradient = options.weight_decay, options.context_gradient is ContextGradient.whole
+    arrays = batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight, batch.lr
     u, w = model.u.numpy().copy(), model.w.numpy().copy()
-    u, w, loss = reference.linear_update(
-        u, w, batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight, batch.lr, 0.001
-    )
-    model.weight_decay = 0.001
+    u, w, loss = reference.linear_update(u, w, *arrays, model.weight_decay, whole=model.whole_gradient)
     assert abs(model.update(batch) - loss) < 1e-9 * loss
     np.testing.assert_allclose(model.u, u, atol=1e-12)
     np.testing.assert_allclose(model.w, w, atol=1e-12)
@@ -138,7 +138,7 @@ def main() -> None:
     for variant in args.variants or VARIANTS[architecture]:
         config = config_of(options, architecture, variant)
         if variant != "gensim":
-            check(stream_of(corpus, vocab, config, args.epochs, 0), len(vocab))
+            check(stream_of(corpus, vocab, config, args.epochs, 0), len(vocab), config.train)
         runs = [run(corpus, vocab, variant, config, args.width, args.epochs, seed) for seed in range(args.seeds)]
         tables = [table for _, table in runs]
         # The first variant is compared with itself under the next seed: what another stream (and start) alone makes.
