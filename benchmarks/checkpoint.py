@@ -27,7 +27,7 @@ def time_one(vocab_size: int, folder: Path) -> dict[str, float]:
     model, other = init_mup_limit(vocab_size, 0.0), init_mup_limit(vocab_size, 0.0)
     model.w.normal_(generator=torch.Generator().manual_seed(0))
     start = time.monotonic()
-    checkpoint.save(folder, model.state(), {"steps": 1}, metrics, {})
+    checkpoint.save(folder, model, {"steps": 1}, metrics, {})
     written = time.monotonic()
     found = checkpoint.newest(folder, metrics)
     assert found is not None

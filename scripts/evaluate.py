@@ -4,4 +4,4 @@ from w2v_inf.assess import evaluate
 from w2v_inf.cli import run
 
 if __name__ == "__main__":
-    run(evaluate)
+    run(evaluate, sharded=True)

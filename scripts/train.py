@@ -4,4 +4,4 @@ from w2v_inf.cli import run
 from w2v_inf.training import train
 
 if __name__ == "__main__":
-    run(train)
+    run(train, sharded=True)

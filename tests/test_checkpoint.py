@@ -16,10 +16,11 @@ import pytest
 import torch
 from composed import config_of
 
-from w2v_inf import checkpoint, records, training
+from w2v_inf import checkpoint, records, tensors, training
 from w2v_inf.config import PROJECT_ROOT, Config
 from w2v_inf.errors import UserError
 from w2v_inf.interruption import noting_interruptions
+from w2v_inf.models import LinearModel
 
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 
@@ -259,7 +260,7 @@ def test_a_full_disk_costs_the_checkpoint_only(options, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr(tensors, "save_file", full)
         kill_at(80, options())
     assert steps_of(folder) == [28, 35] and not list(folder.glob(".[0-9]*"))
     line = f"no checkpoint at step 42: {folder}/checkpoint-000000000042.safetensors cannot be written (No space left on device)"
@@ -273,14 +274,14 @@ def test_a_full_disk_costs_the_checkpoint_only(options, monkeypatch: pytest.Monk
 def test_little_space_drops_the_oldest_first(options, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = kill_at(40, options())
     kept_while_writing = []
-    write = checkpoint.save_file
+    write = tensors.save_file
 
-    def watched(tensors: Any, path: Path) -> None:
+    def watched(state: Any, path: Path) -> None:
         kept_while_writing.append(steps_of(folder))
-        write(tensors, path)
+        write(state, path)
 
     usage = checkpoint.shutil.disk_usage(folder)
-    monkeypatch.setattr(checkpoint, "save_file", watched)
+    monkeypatch.setattr(tensors, "save_file", watched)
     kill_at(46, options())
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage._replace(free=100))
     kill_at(53, options())
@@ -336,7 +337,8 @@ def test_checkpoints_are_as_far_apart_as_they_cost(options, monkeypatch: pytest.
     keeper = checkpoint.Keeper(tmp_path, tmp_path, training.build_model(options(), 30), {})
     for second in range(2000):
         now[0] = max(now[0], float(second))
-        keeper.save_if_due({"steps": second})
+        if keeper.is_due():
+            keeper.save({"steps": second})
     # The first after the shortest interval; then 6 s of writing in every 300 s are 2 %.
     assert saved == [60.0, 366.0, 672.0, 978.0, 1284.0, 1590.0, 1896.0]
 
@@ -344,7 +346,7 @@ def test_checkpoints_are_as_far_apart_as_they_cost(options, monkeypatch: pytest.
 def test_what_killed_writers_leave_is_removed(tmp_path: Path) -> None:
     """safetensors has a temporary file of its own, whose name it does not promise: kill it until one is left."""
     (tmp_path / "metrics.jsonl").touch()
-    checkpoint.save(tmp_path, {"a": torch.zeros(1)}, {"steps": 1}, tmp_path / "metrics.jsonl", {})
+    checkpoint.save(tmp_path, LinearModel(torch.zeros(1, 1), torch.zeros(1, 1)), {"steps": 1}, tmp_path / "metrics.jsonl", {})
     kept = sorted(path.name for path in tmp_path.iterdir())
     (tmp_path / ".77-checkpoint-1.json").touch()
     setup = "import sys, torch; from safetensors.torch import save_file; tensors = {'a': torch.zeros(3000, 1000)}"

@@ -41,7 +41,7 @@ def commands(page: Path) -> list[str]:
     """Commands of the page's code blocks, without comments."""
     blocks = re.findall(r"^```(?:sh)?\n(.*?)^```$", page.read_text(), re.M | re.S)
     lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith(("python ", "make "))]
+    return [line for line in lines if line.startswith(("python ", "make ", "torchrun "))]
 
 
 @pytest.fixture
@@ -86,6 +86,14 @@ def run_planned(line: str, folder: Path) -> None:
     assert done.returncode == 0, f"{line}: {done.stderr}"
 
 
+def run_ranks(command: str, folder: Path) -> None:
+    """A job of several processes, which take the real sample corpus."""
+    words = shlex.split(command.replace("scripts/", f"{PROJECT_ROOT}/scripts/"))[1:]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *words, f"data_dir={folder}/whole", "num_threads=1"]
+    done = subprocess.run(launcher, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
 @pytest.mark.slow  # trains whole runs
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_runs(page: Path, small: Path) -> None:
@@ -94,6 +102,8 @@ def test_every_command_runs(page: Path, small: Path) -> None:
         if command.startswith("python "):
             _, script, *arguments = shlex.split(command)
             run_script(Path(script).stem, arguments, small)
+        elif command.startswith("torchrun "):
+            run_ranks(command, small)
         elif not command.startswith(NOT_RUN):
             planned += planned_by(command, small / "text.txt")
     for line in dict.fromkeys(planned):

@@ -10,7 +10,7 @@ import torch
 from composed import config_of
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from w2v_inf import assess, models, records, training
+from w2v_inf import assess, models, records, tensors, training
 from w2v_inf.assess import evaluate, limit_distance, open_run
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
@@ -211,7 +211,7 @@ def test_no_space_left(options, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records, "save_file", full)
+    monkeypatch.setattr(tensors, "save_file", full)
     with pytest.raises(UserError, match="model.safetensors cannot be written .*No space left"):
         training.train(options())
     left = sorted(p.name for p in records.run_folder(options()).iterdir())

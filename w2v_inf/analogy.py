@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from w2v_inf import ranks
 from w2v_inf.config import Embedding
 from w2v_inf.errors import UserError
 from w2v_inf.models import Model
@@ -163,7 +164,7 @@ def analogy_hits(
     Raises: ValueError for an unknown rule or ids of another shape.
     Cost: the model's Gram rows, then 6 Q V operations a rule on one core: 3 s a rule at Q = 18,000, V = 70,000. Memory: one
       [R, V] table for the R <= 4 Q distinct question words (253 MB in float32 at R = 905), and about six [R, 2048]
-      temporaries. Deterministic.
+      temporaries. Deterministic. Several ranks share out the questions.
     """
     unknown = [rule for rule in rules if rule not in RULES]
     if unknown:
@@ -179,6 +180,8 @@ def analogy_hits(
     is_other = torch.ones(len(inverse), dtype=torch.bool, device=inverse.device)
     is_other[words] = False
     others = is_other.nonzero()[:, 0]  # [V - R]
+    mine = ranks.share(len(local))
+    local = local[mine.start : mine.stop]
     chunk, tile = TILES.get(inverse.device.type, TILES["cuda"])
 
     corner = _cosines(gram, inverse, words, words)
@@ -188,7 +191,12 @@ def analogy_hits(
         cosines = _cosines(gram, inverse, words, columns)
         for rule in rules:
             _raise_best(scored[rule][1], cosines, rule, local, chunk)
-    return {rule: (answer > best).cpu() for rule, (answer, best) in scored.items()}
+    hits = {}
+    for rule, (answer, best) in scored.items():
+        hit = torch.zeros(len(ids), dtype=torch.int32, device=inverse.device)
+        hit[mine.start : mine.stop] = answer > best
+        hits[rule] = ranks.add_up(hit).bool().cpu()
+    return hits
 
 
 def inverse_lengths(squared_norms: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from w2v_inf import config as options
-from w2v_inf import records
+from w2v_inf import ranks, records
 from w2v_inf.analogy import load_questions
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
@@ -40,13 +40,15 @@ def evaluate(config: Config) -> dict[str, Any]:
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
     evaluation = evaluate_model(model, vocab, load_questions(vocab), embedding)
-    write_json(folder / f"evaluation-{embedding.value}.json", evaluation)
+    if ranks.is_first():
+        write_json(folder / f"evaluation-{embedding.value}.json", evaluation)
     if config.evaluate.limit_run:
         limit = Path(config.evaluate.limit_run)
         if (kind := read_json(limit / records.SUMMARY).get("model")) != "mup_limit":
             raise UserError(f"evaluate.limit_run must be a run of model=mup_limit, {limit} holds model={kind}")
         add_limit_distance(folder, model, vocab, *open_run(limit, config))
-    print(format_evaluation(evaluation))
+    if ranks.is_first():
+        print(format_evaluation(evaluation))
     return evaluation
 
 
@@ -80,7 +82,8 @@ def add_limit_distance(folder: Path, model: Model, vocab: Vocabulary, limit: Mod
     summary = read_json(folder / records.SUMMARY)
     ids = torch.arange(min(COMMONEST, len(vocab)))
     summary["limit_distance"] = limit_distance(*(cosine_table(m, ids, ids).double().cpu() for m in (model, limit)))
-    write_json(folder / records.SUMMARY, summary)
+    if ranks.is_first():
+        write_json(folder / records.SUMMARY, summary)
 
 
 def limit_distance(cosines: Tensor, limit: Tensor) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ Decisions:
   as far apart as keeps that to `SHARE` of the time, whatever the disk; short runs have none.
 - The last two are kept. While a third is written the oldest stays too, unless the disk has no room for it.
 - A full disk costs the checkpoint, not the run.
+- Over several ranks the first writes the tensors of all, put together some rows at a time: any number of ranks can go on from them.
 """
 
 import hashlib
@@ -22,14 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from w2v_inf import ranks
 from w2v_inf.errors import UserError
-from w2v_inf.files import read_json, sha256, sync, write_atomically, write_json
+from w2v_inf.files import read_json, sha256, sync, write_json
 from w2v_inf.models import Model
+from w2v_inf.tensors import save_model
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEPT = 2
 SHORTEST_INTERVAL_S = 60.0
 SHARE = 0.02
@@ -47,43 +50,52 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """A whole checkpoint, its checksums verified.
 
-    state: the model's tensors, mapped from the file.    tally: where the run stood (`training.Tally`).
-    metrics_bytes: the length of metrics.jsonl then.    made_with: corpus checksum, threads and device.
+    tally: where the run stood (`training.Tally`).    metrics_bytes: the length of metrics.jsonl then.
+    made_with: corpus checksum, threads, ranks and device.
     """
 
     path: Path
-    state: dict[str, Tensor]
     tally: dict[str, Any]
     metrics_bytes: int
     made_with: dict[str, Any]
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The model's tensors, mapped from the file."""
+        return load_file(self.path.with_suffix(".safetensors"))
 
-def save(folder: Path, state: dict[str, Tensor], tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]) -> Path:
-    """Write a checkpoint and delete all but the last two; returns its JSON.
+
+def save(folder: Path, model: Model, tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]) -> Path:
+    """Write a checkpoint and delete all but the last two; returns its JSON. All ranks call it, the first alone writes.
 
     Raises: UserError if it cannot be written; those before it are still there then, and nothing half-written is.
     Cost: the tensors written, synced and read once for their checksum: 5 s a GiB on a shared virtual disk.
     """
     name = f"checkpoint-{tally['steps']:012d}"
-    tensors = {key: tensor.cpu().contiguous() for key, tensor in state.items()}
-    if shutil.disk_usage(folder).free < 1.1 * num_bytes(tensors):
+    if ranks.is_first() and shutil.disk_usage(folder).free < 1.1 * num_bytes(model.state()) * ranks.count():
         _keep_last(folder, KEPT - 1)
     path = folder / f"{name}.safetensors"
-    write_atomically(path, lambda draft: save_file(tensors, draft))
+    save_model(path, model)
+    if ranks.is_first():
+        _save_rest(folder / f"{name}.json", path, tally, metrics, made_with)
+        _keep_last(folder, KEPT)
+    return folder / f"{name}.json"
+
+
+def _save_rest(path: Path, tensors: Path, tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]) -> None:
+    """Write the JSON that makes a checkpoint of the tensors' file."""
     try:
         sync(metrics)
         content = {
             "format_version": FORMAT_VERSION,
-            "tensors": {"bytes": path.stat().st_size, "sha256": sha256(path)},
+            "tensors": {"bytes": tensors.stat().st_size, "sha256": sha256(tensors)},
             "metrics_bytes": metrics.stat().st_size,
             "tally": tally,
             "made_with": made_with,
         }
-        write_json(folder / f"{name}.json", content | {"sha256": _content_sha256(content)})
+        write_json(path, content | {"sha256": _content_sha256(content)})
     except OSError as error:
-        raise UserError(f"{folder / name}.json cannot be written ({error.strerror}): free some space or choose another folder") from error
-    _keep_last(folder, KEPT)
-    return folder / f"{name}.json"
+        raise UserError(f"{path} cannot be written ({error.strerror}): free some space or choose another folder") from error
 
 
 def newest(folder: Path, metrics: Path) -> Checkpoint | None:
@@ -132,19 +144,18 @@ class Keeper:
         self._last = time.monotonic()
         self._cost_s = num_bytes(self.model.state()) / FIRST_GUESS_BYTES_PER_S
 
-    def save_if_due(self, tally: dict[str, Any]) -> None:
-        """Write a checkpoint if the last one is long enough ago."""
-        if time.monotonic() - self._last >= max(SHORTEST_INTERVAL_S, self._cost_s / SHARE):
-            self.save(tally)
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is long enough ago; ranks differ in it."""
+        return time.monotonic() - self._last >= max(SHORTEST_INTERVAL_S, self._cost_s / SHARE)
 
     def save(self, tally: dict[str, Any]) -> Path | None:
-        """Write a checkpoint; returns its JSON, or None, with a line in the log, if it could not be had."""
-        start, state = time.monotonic(), self.model.state()
+        """Write a checkpoint, all ranks together; returns its JSON, or None, with a line in the log, if it could not be had."""
+        start = time.monotonic()
         written = None
         try:
             # The loss of a later step will stop such a run; until then the checkpoints before it are the ones to keep.
-            if all(map(_is_finite, state.values())):
-                written = save(self.folder, state, tally, self.metrics, self.made_with)
+            if not any(ranks.largest(not all(map(_is_finite, self.model.state().values())))):
+                written = save(self.folder, self.model, tally, self.metrics, self.made_with)
         except UserError as error:
             log.warning("no checkpoint at step %s: %s", f"{tally['steps']:,}", error)
         self._last = time.monotonic()
@@ -168,7 +179,7 @@ def _load(path: Path, metrics: Path) -> Checkpoint:
         raise UserError(f"{tensors} is missing or damaged")
     if not metrics.is_file() or metrics.stat().st_size < content["metrics_bytes"]:
         raise UserError(f"{metrics} is shorter than when {path.name} was written")
-    return Checkpoint(path, load_file(tensors), content["tally"], content["metrics_bytes"], content["made_with"])
+    return Checkpoint(path.absolute(), content["tally"], content["metrics_bytes"], content["made_with"])
 
 
 def _keep_last(folder: Path, number: int) -> None:

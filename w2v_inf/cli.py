@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from w2v_inf import config
+from w2v_inf import config, ranks
 from w2v_inf.config import PROJECT_ROOT, Config, load, register
 from w2v_inf.errors import UserError
 from w2v_inf.help import describe
@@ -28,20 +28,20 @@ FLAGS = """-m --multirun -r --run -c --cfg -p --package -i --info -cp --config-p
 """What Hydra takes beside options."""
 
 
-def run(stage: Callable[[Config], object]) -> None:
-    """Run one stage under Hydra; tables go to stdout, logs to stderr.
+def run(stage: Callable[[Config], object], sharded: bool = False) -> None:
+    """Run one stage under Hydra; tables go to stdout, logs to stderr. `sharded`: torchrun may start several ranks of it.
 
     Exit codes: 0 done, 2 a mistake the user can mend, 130 / 143 interrupted, 1 our own bug (with its traceback).
     """
     try:
-        _run(stage)
+        _run(stage, sharded)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read stdout has seen enough (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
 
 
-def _run(stage: Callable[[Config], object]) -> None:
+def _run(stage: Callable[[Config], object], sharded: bool) -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(describe(sys.modules["__main__"].__doc__ or ""))
         return
@@ -60,7 +60,7 @@ def _run(stage: Callable[[Config], object]) -> None:
         nonlocal has_begun, num_failed
         has_begun = True
         # Here and not above: launchers of sweeps call this in processes of their own.
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        logging.basicConfig(level=logging.INFO if ranks.is_first() else logging.WARNING, format="%(message)s", stream=sys.stderr)
         try:
             stage(load(cfg))
         except UserError as error:
@@ -70,10 +70,15 @@ def _run(stage: Callable[[Config], object]) -> None:
             _say(str(error))
             num_failed += 1
 
+    if ranks.are_started() and not sharded:
+        _fail("this stage runs in one process: start it without torchrun")
     try:
-        main()
+        with ranks.joined():
+            main()
         if num_failed:
             _fail(f"{num_failed} {'point' if num_failed == 1 else 'points'} of the sweep failed, as said above; the others are done")
+    except UserError as error:  # ranks that did not find each other
+        _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(one_line(error))
     except BrokenPipeError:
@@ -97,7 +102,8 @@ def _is_sweep_in_this_process() -> bool:
 
 
 def _say(message: str) -> None:
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    rank = f" (rank {os.environ['RANK']})" if ranks.are_started() else ""
+    print(f"{Path(sys.argv[0]).name}{rank}: {message}", file=sys.stderr)
 
 
 def _fail(message: str) -> NoReturn:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from w2v_inf import config as options
 from w2v_inf import events
@@ -172,12 +172,6 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
         events.append(folder, line)
     except OSError as error:
         raise UserError(f"{folder / METRICS} cannot be written ({error.strerror}): free some space") from error
-
-
-def save_state(folder: Path, model: Model) -> None:
-    """Write the model's tensors; takes the model's size on disk."""
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state().items()}
-    write_atomically(folder / STATE, lambda draft: save_file(tensors, draft))
 
 
 def load_state(folder: Path, model: Model) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from w2v_inf import checkpoint, records
+from w2v_inf import checkpoint, ranks, records
 from w2v_inf.analogy import load_questions
 from w2v_inf.config import Config, Finite, MupLimit, Resume
 from w2v_inf.corpus import EncodedCorpus, check_tokens, open_corpus, prepare, select_vocabulary
@@ -21,6 +21,7 @@ from w2v_inf.files import write_json
 from w2v_inf.interruption import Interruption, noting_interruptions
 from w2v_inf.models import GIB, Model, build_model, model_bytes, pick_device, team
 from w2v_inf.stream import Stream
+from w2v_inf.tensors import save_model
 from w2v_inf.vocab import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -38,21 +39,23 @@ def train(config: Config) -> Path:
 
     An interrupted run goes on from its last checkpoint, to the same bits (train.resume=auto).
     Raises: UserError for a corpus that cannot be had, a model that does not fit, a run folder with another run in it,
-      a loss that is not finite, or no space; KeyboardInterrupt and SystemExit once an interrupted run is saved.
+      a loss that is not finite, no space, or another rank that has ended; KeyboardInterrupt and SystemExit once an interrupted
+      run is saved.
     """
     pick_device(config.device)  # refuses a card that is not there, before a corpus is downloaded
     set_threads(config)
     folder = records.run_folder(config)
     corpus, vocab = load_corpus(config)
     if records.is_finished(folder, config, corpus.info["tokens_sha256"]):
-        checkpoint.remove_all(folder)  # a run killed at its very end has some
+        if ranks.is_first():
+            checkpoint.remove_all(folder)  # a run killed at its very end has some
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
     stream = stream_of(config, corpus, vocab)
     if next(stream.epoch(0), None) is None:
         raise UserError(NO_EXAMPLE)  # before there is a run folder
     model = build_model(config, len(vocab))
-    with records.alone_in(folder), noting_interruptions() as interruption:
+    with ranks.folder_to_write(folder) as folder, records.alone_in(folder), noting_interruptions() as interruption:
         return train_model(model, stream, folder, config, corpus, vocab, interruption)
 
 
@@ -88,14 +91,16 @@ def train_model(
         while some := list(islice(batches, BATCHES_AT_ONCE)):
             for batch, loss in zip(some, model.update_all(some), strict=True):
                 meter.count(loss, len(batch.target), batch.words_seen, batch.lr)
+            interruption.number, due = ranks.largest(interruption.number, keeper.is_due())
             if interruption.number:
                 save_and_stop(keeper, meter, interruption)
-            keeper.save_if_due(meter.state)
+            if due:
+                keeper.save(meter.state)
         meter.end_epoch(epoch + 1)
         evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
         log_evaluation(evaluation, meter, epoch + 1, model)
 
-    records.save_state(folder, model)
+    save_model(folder / records.STATE, model)
     place_gram(model, vocab, config.evaluate.embedding).save(folder / records.PLACES)
     write_json(
         folder / records.SUMMARY,
@@ -106,8 +111,9 @@ def train_model(
 
 
 def made_with(corpus: EncodedCorpus, device: torch.device) -> dict[str, Any]:
-    """What a run must be gone on with: the text, or the result would be another's; threads and device, for its bits."""
-    return {"corpus_checksum": corpus.info["tokens_sha256"], "num_threads": team.size(), "device": str(device)}
+    """What a run must be gone on with: the text, or the result would be another's; threads, ranks and device, for its bits."""
+    machine = {"num_threads": team.size(), "num_ranks": ranks.count(), "device": str(device)}
+    return {"corpus_checksum": corpus.info["tokens_sha256"]} | machine
 
 
 def resume_or_start(keeper: checkpoint.Keeper, config: Config) -> "Tally":
@@ -115,24 +121,34 @@ def resume_or_start(keeper: checkpoint.Keeper, config: Config) -> "Tally":
 
     Raises: UserError if the folder's checkpoint is of a run with other options or on another text.
     """
-    folder, here = keeper.folder, keeper.made_with
+    found = ranks.from_first(lambda: _find_checkpoint(keeper, config))
+    if found is None:
+        records.start_run(keeper.folder, config)
+        return Tally()
+    records.start_run(keeper.folder, config, found.metrics_bytes if ranks.is_first() else 0)
+    keeper.model.load(found.state)
+    tally = Tally(**found.tally)
+    if not ranks.is_first():
+        tally.cpu_s = 0.0  # the first has those of all
+    log.info("%s: going on at step %s of %s", keeper.folder, f"{tally.steps:,}", found.path.name)
+    for name in ("num_threads", "num_ranks", "device"):
+        there, here = found.made_with[name], keeper.made_with[name]
+        if there != here and ranks.is_first():
+            log.warning("%s was %s until there and is %s now: the last bits of the result may differ", name, there, here)
+    return tally
+
+
+def _find_checkpoint(keeper: checkpoint.Keeper, config: Config) -> checkpoint.Checkpoint | None:
+    """The folder's last checkpoint that is this run's, or None, with the folder cleared of others."""
+    folder = keeper.folder
     checkpoint.remove_drafts(folder)
     found = checkpoint.newest(folder, keeper.metrics) if config.train.resume is Resume.auto else None
     if found is None:
         checkpoint.remove_all(folder)
-        records.start_run(folder, config)
-        return Tally()
-    there = found.made_with
+        return None
     advice = "start this one anew with train.resume=never"
-    records.check_same_run(folder, config, here["corpus_checksum"], there["corpus_checksum"], advice)
-    records.start_run(folder, config, found.metrics_bytes)
-    keeper.model.load(found.state)
-    tally = Tally(**found.tally)
-    log.info("%s: going on at step %s of %s", folder, f"{tally.steps:,}", found.path.name)
-    for name in ("num_threads", "device"):
-        if there[name] != here[name]:
-            log.warning("%s was %s until there and is %s now: the last bits of the result may differ", name, there[name], here[name])
-    return tally
+    records.check_same_run(folder, config, keeper.made_with["corpus_checksum"], found.made_with["corpus_checksum"], advice)
+    return found
 
 
 def save_and_stop(keeper: checkpoint.Keeper, meter: "Meter", interruption: Interruption) -> NoReturn:
@@ -145,15 +161,18 @@ def save_and_stop(keeper: checkpoint.Keeper, meter: "Meter", interruption: Inter
 
 
 def set_threads(config: Config) -> None:
-    """Take `num_threads` CPU threads, in torch and in our own loops, or every core if 0."""
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    team.use_threads(config.num_threads)
+    """Take `num_threads` CPU threads, in torch and in our own loops, or every core (the ranks of a machine share them) if 0."""
+    num_threads = config.num_threads
+    if not num_threads and ranks.local_count() > 1:
+        num_threads = max(1, team.num_cores() // ranks.local_count())
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    team.use_threads(num_threads)
 
 
 def load_corpus(config: Config) -> tuple[EncodedCorpus, Vocabulary]:
     """The encoded corpus (prepared now if it is not yet), every byte checked, and its vocabulary under min_count and max_vocab."""
-    corpus = open_corpus(prepare(config.corpus, Path(config.data_dir)))
+    corpus = open_corpus(ranks.from_first(lambda: prepare(config.corpus, Path(config.data_dir))))
     check_tokens(corpus)
     return corpus, select_vocabulary(corpus, config.corpus)
 
@@ -206,9 +225,9 @@ class Meter:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The tally now, within an epoch, ready for JSON."""
+        """The tally now, within an epoch, ready for JSON; CPU seconds are those of all ranks, which ask together."""
         wall_s, cpu_s = self._times()
-        return asdict(self.tally) | {"wall_s": wall_s, "cpu_s": cpu_s}
+        return asdict(self.tally) | {"wall_s": wall_s, "cpu_s": total_of_ranks(cpu_s)}
 
     def count(self, loss: float, num_examples: int, words_seen: int, lr: float) -> None:
         """One step is done; `loss` in nats per example. Raises: UserError if it is not finite."""
@@ -274,6 +293,8 @@ class Meter:
         tally.sums = [0.0, 0.0]
         records.append_metrics(self.folder, line)
         live = sys.stderr.isatty()
+        if not ranks.is_first():
+            return
         if live or time.perf_counter() - self._last_shown >= SHOWN_EVERY_S:
             self._last_shown = time.perf_counter()
             _show(line, self.stream.epochs, live)
@@ -288,6 +309,11 @@ def _show(line: dict[str, Any], epochs: int, live: bool) -> None:
         f"  {line['rss_bytes'] / 2**30:.1f} GiB  eta {_duration(eta_s)}"
     )
     print(f"\r{text}\033[K" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
+
+
+def total_of_ranks(x: float) -> float:
+    """The sum of a number over the ranks."""
+    return float(ranks.add_up(torch.tensor(x, dtype=torch.float64)))
 
 
 def _clear_line() -> None:
@@ -334,9 +360,10 @@ def summarise(config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: M
         "seed": config.seed,
         "loss_nats": tally.epoch_loss,
         "wall_s": tally.wall_s,
-        "cpu_s": tally.cpu_s,
+        "cpu_s": total_of_ranks(tally.cpu_s),
         "words_per_s": tally.words_seen / tally.wall_s,
-        "peak_rss_bytes": records.rss_bytes(peak=True),
+        "peak_rss_bytes": int(total_of_ranks(records.rss_bytes(peak=True))),
+        "num_ranks": ranks.count(),
         "device": str(device),
         "corpus_checksum": corpus.info["tokens_sha256"],
         "limit_distance": None,

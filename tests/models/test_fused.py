@@ -10,9 +10,10 @@ from toy import SHAPES, arrays, toy_batch
 from w2v_inf import reference
 from w2v_inf.models.fused import fused_steps
 from w2v_inf.models.interactions import dense_interactions
-from w2v_inf.models.linear import init_mup_limit
+from w2v_inf.models.linear import LinearModel, init_mup_limit
 from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
 from w2v_inf.models.team import use_threads
+from w2v_inf.stream import Batch
 
 FACTORS = (0.7, 1.3)
 
@@ -34,7 +35,7 @@ def test_equals_torch_step_and_twin(shape: tuple[int, ...], tile: int, tp4: bool
         batch = toy_batch(seed, *shape)
         loss = fused_steps(u, w, [batch], 0.2, FACTORS, tp4, whole, tile=tile)[0]
         counts = dense_interactions(batch, torch.float64, u.device)
-        dense_loss = sgd_step(dense_u, dense_w, counts, batch.lr, 0.2, FACTORS, tp4_logit if tp4 else exact_logit, whole)
+        dense_loss = float(sgd_step(dense_u, dense_w, counts, batch.lr, 0.2, FACTORS, tp4_logit if tp4 else exact_logit, whole))
         how = {"weight_decay": 0.2, "lr_factors": FACTORS, "tp4": tp4, "whole": whole}
         slow_u, slow_w, slow_loss = reference.linear_update(slow_u, slow_w, **arrays(batch), **how)
         assert loss == pytest.approx(dense_loss, rel=1e-12) and loss == pytest.approx(slow_loss, rel=1e-12)
@@ -95,7 +96,13 @@ def test_far_logits_and_a_loss_that_is_not_finite() -> None:
         assert not np.isfinite(fused_steps(u, w, [batch], 0.0)[0])
 
 
-def test_bfloat16_rounds_without_bias() -> None:
+def bfloat16_step(engine: str, model: LinearModel, batch: Batch) -> None:
+    """One step, compiled or as a card does it."""
+    model.update(batch) if engine == "fused" else model.update_on_device([batch])
+
+
+@pytest.mark.parametrize("engine", ["fused", "torch"])
+def test_bfloat16_rounds_without_bias(engine: str) -> None:
     """Averaged over salts, one bfloat16 step is the float32 step; each lands on one of the two neighbours."""
     batch = toy_batch(1, 13, 9, 6, 4, 3, lr=1e-3)
     u, w = (t.bfloat16() for t in tables(13, 33))
@@ -106,7 +113,7 @@ def test_bfloat16_rounds_without_bias() -> None:
         batch.words_seen = 64 * salt
         one_u, one_w = u.clone(), w.clone()
         scales = torch.ones(13), torch.ones(13)
-        fused_steps(one_u, one_w, [batch], 0.0, scales=scales)
+        bfloat16_step(engine, LinearModel(one_u, one_w, scales=scales), batch)
         assert (one_u.float() - exact_u).abs().max() <= 2**-7 * exact_u.abs().max()
         total += one_u.double()
     moved = (u.float() != exact_u).any(1)
@@ -116,14 +123,15 @@ def test_bfloat16_rounds_without_bias() -> None:
     assert deviations[moved].abs().max() < 5 and deviations[moved].abs().mean() > 0.05
 
 
-def test_bfloat16_row_scales_take_the_decay() -> None:
+@pytest.mark.parametrize("engine", ["fused", "torch"])
+def test_bfloat16_row_scales_take_the_decay(engine: str) -> None:
     """Rows decay by e^-45 against their steps, a factor at a time that 8 bits barely hold; scales are folded in when small."""
     batch = toy_batch(1, 13, 9, 6, 4, 3, lr=0.03)
     model, twin = init_mup_limit(13, 0.0, torch.bfloat16), init_mup_limit(13, 0.0, torch.float64)
     model.weight_decay = twin.weight_decay = 0.3
     for step in range(5000):
         batch.words_seen = step
-        model.update(batch)
+        bfloat16_step(engine, model, batch)
         twin.update(batch)
     assert model.scales is not None
     for scale in model.scales:

@@ -21,7 +21,7 @@ from numba import njit
 from w2v_inf.models import team
 from w2v_inf.models.interactions import count_interactions
 from w2v_inf.models.rows import add, add_to_rows, compiled, decay_and_add, dot, load_rows, mean_rows, multiply, store_rows
-from w2v_inf.models.step import MAX_EXP, TABLE_SIZE
+from w2v_inf.models.step import MAX_EXP, SMALLEST_SCALE, TABLE_SIZE
 from w2v_inf.stream import Batch
 
 TILE = 512
@@ -30,8 +30,6 @@ MIN_COLUMNS = 64
 """Columns that are worth a thread."""
 COLUMNS_AT_ONCE = 1 << 19
 """Batches x columns in one compiled call: about 0.2 s, after which Python can answer Ctrl-C."""
-SMALLEST_SCALE = 1e-3
-"""Row scales below it are multiplied into their rows."""
 NO_SCALE = np.empty(0, np.float32)
 
 
@@ -70,13 +68,12 @@ def fused_steps(
 
 def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales, tile, kept) -> np.ndarray:
     """`fused_steps` in one compiled call a thread."""
-    u_table, w_table = (t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w))
-    u_scale, w_scale = (scale.numpy() for scale in scales) if scales else (NO_SCALE, NO_SCALE)
+    u_table, w_table, u_scale, w_scale = numpy_tables(u, w, scales)
     stacked, edges, lr = stack(batches)
     salt = np.array([b.words_seen for b in batches])
     losses = np.empty(len(batches))
 
-    num_threads = max(1, min(team.size(), u.shape[1] // MIN_COLUMNS))
+    num_threads = num_threads_for(u.shape[1])
     # Logits of a batch: hidden vectors x distinct noise words, and positives. Two of each, so that a thread may be a batch ahead.
     most = max(len(b.target) * (min(b.noise.size, len(u)) + 1) for b in batches)
     parts = np.empty((2, num_threads, most), np.float64 if u.dtype is torch.float64 else np.float32)
@@ -86,6 +83,18 @@ def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales,
     if kept is not None:
         kept.append(room[: kept_end[0]])
     return losses
+
+
+def numpy_tables(u, w, scales) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The tables, bfloat16 as uint16, and the scales of their rows, empty if there are none; not copies."""
+    u_table, w_table = (t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w))
+    u_scale, w_scale = (scale.numpy() for scale in scales) if scales else (NO_SCALE, NO_SCALE)
+    return u_table, w_table, u_scale, w_scale
+
+
+def num_threads_for(num_columns: int) -> int:
+    """Threads that so many columns are worth, of those there are."""
+    return max(1, min(team.size(), num_columns // MIN_COLUMNS))
 
 
 def stack(batches: Sequence[Batch]) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
@@ -126,8 +135,8 @@ def _train(
             losses[b] = loss / len(target[here])
             if len(room):
                 _keep_gradients(room, kept_end, g.ravel(), pair_g)
-            _keep_scales(u_scale, rows[0], u_steps)
-            _keep_scales(w_scale, rows[1], w_steps)
+            keep_scales(u_scale, rows[0], u_steps)
+            keep_scales(w_scale, rows[1], w_steps)
         if len(u_scale):  # nobody reads the scales before they are written
             met += num_threads
             team.meet(sync, met, num_threads)
@@ -182,7 +191,7 @@ def _keep_gradients(room, kept_end, g, pair_g):
 
 
 @compiled
-def _keep_scales(scale, ids, steps):
+def keep_scales(scale, ids, steps):
     """Write the scales of touched rows back."""
     for k in range(len(steps[3])):
         scale[ids[k]] = 1 / steps[3][k]

@@ -31,7 +31,7 @@ class LinearModel:
     """Input embedding `u` [V, D] and output embedding `w` [V, D], logit <h, w_o>; `update` changes both in place.
 
     lr_factors: multiply the gradients of u and w; weight_decay, `logit` and whole_gradient as in `step.sgd_step`.
-    scales: of the rows of bfloat16 tables (CPU only), [V] float32 each: the embeddings are then scale x row.
+    scales: of the rows of bfloat16 tables, [V] float32 each: the embeddings are then scale x row.
     """
 
     u: Tensor
@@ -54,11 +54,18 @@ class LinearModel:
         if self.u.device.type == "cpu":
             how = self.weight_decay, self.lr_factors, self.logit is tp4_logit, self.whole_gradient
             return fused_steps(self.u, self.w, batches, *how, self.scales).tolist()
-        return [self._update_on_device(batch) for batch in batches]
+        return self.update_on_device(batches)
 
-    def _update_on_device(self, batch: Batch) -> float:
-        counts = dense_interactions(batch, self.u.dtype, self.u.device)
-        return sgd_step(self.u, self.w, counts, batch.lr, self.weight_decay, self.lr_factors, self.logit, self.whole_gradient)
+    def update_on_device(self, batches: Sequence[Batch], add_up: Callable[[Tensor], Tensor] | None = None) -> list[float]:
+        """`update_all` by `step.sgd_step`; `add_up` as there."""
+        # Read at the end: each read would wait for a card.
+        return torch.stack([self._step(batch, add_up) for batch in batches]).tolist()
+
+    def _step(self, batch: Batch, add_up: Callable[[Tensor], Tensor] | None) -> Tensor:
+        counts = dense_interactions(batch, torch.float64 if self.u.dtype is torch.float64 else torch.float32, self.u.device)
+        how = self.lr_factors, self.logit, self.whole_gradient
+        bits = torch.Generator(self.u.device).manual_seed(batch.words_seen) if self.scales else None
+        return sgd_step(self.u, self.w, counts, batch.lr, self.weight_decay, *how, self.scales, bits, add_up)
 
     def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
         """Inner products of the embeddings of `rows` [R] with those of `columns` [C], or of all V words; [R, C]."""
@@ -135,31 +142,48 @@ def init_finite(
     generator: torch.Generator,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    columns: range | None = None,
 ) -> LinearModel:
-    """A finite net at its random start. Numbers are drawn on the CPU, so that every device starts alike."""
+    """A finite net at its random start, or some of its columns. All numbers are drawn, on the CPU: every device and shard starts alike."""
     (u_std, w_std), lr_factors = finite_scales(exponents, width)
     u = torch.randn(vocab_size, width, generator=generator, dtype=dtype).mul_(u_std)
     w = torch.zeros(vocab_size, width, dtype=dtype)
     if output_init_scale:
         w.normal_(0, output_init_scale * w_std, generator=generator)
+    if columns is not None:
+        u, w = (table[:, columns.start : columns.stop].contiguous() for table in (u, w))
     return LinearModel(u.to(device), w.to(device), lr_factors)
 
 
 def init_mup_limit(
-    vocab_size: int, output_init_scale: float, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    vocab_size: int,
+    output_init_scale: float,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    columns: range | None = None,
 ) -> LinearModel:
-    """The exact muP limit at its start (TP4 Section 6): coefficient rows u = [I 0], w = [0 scale I] over the initial rows.
+    """The exact muP limit at its start (TP4 Section 6), or some of its columns: rows u = [I 0], w = [0 scale I] over the initial rows.
 
     With w = 0 at the start its block is never reached: V columns are exact. Otherwise there are 2 V. bfloat16 tables get
     row scales.
     """
-    width = vocab_size if output_init_scale == 0 else 2 * vocab_size
-    u = torch.zeros(vocab_size, width, dtype=dtype, device=device)
-    w = torch.zeros(vocab_size, width, dtype=dtype, device=device)
-    u.diagonal().fill_(1)
-    if output_init_scale:
-        w[:, vocab_size:].diagonal().fill_(output_init_scale)
+    columns = range(limit_width(vocab_size, output_init_scale)) if columns is None else columns
+    u, w = (torch.zeros(vocab_size, len(columns), dtype=dtype, device=device) for _ in "uw")
+    _add_unit_block(u, columns, 0, 1.0)
+    _add_unit_block(w, columns, vocab_size, output_init_scale)
     if dtype is not torch.bfloat16:
         return LinearModel(u, w)
     ones = torch.ones(vocab_size, device=device)
     return LinearModel(u, w, scales=(ones, ones.clone()))
+
+
+def limit_width(vocab_size: int, output_init_scale: float) -> int:
+    """Columns of the exact muP limit."""
+    return vocab_size if output_init_scale == 0 else 2 * vocab_size
+
+
+def _add_unit_block(table: Tensor, columns: range, first: int, value: float) -> None:
+    """Put `value` where row i of the table, which holds `columns`, meets column first + i."""
+    start, stop = max(columns.start, first), min(columns.stop, first + len(table))
+    own = torch.arange(start, max(start, stop), device=table.device)
+    table[own - first, own - columns.start] = value

@@ -82,7 +82,16 @@ class NtkLimit:
         """Nothing to do before the first step."""
 
     def update(self, batch: Batch) -> float:
-        """One SGD step on the limit's logits; returns the loss before it, nats per example.
+        """One SGD step; returns the loss before it, nats per example."""
+        return self.update_all([batch])[0]
+
+    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+        """A step a batch; returns the losses."""
+        # Read at the end: each read would wait for a card.
+        return torch.stack([self._step(batch) for batch in batches]).tolist()
+
+    def _step(self, batch: Batch) -> Tensor:
+        """One SGD step on the limit's logits; returns the loss before it, nats per example, on the device.
 
         Cost: O(E I O) FLOP and I x O scattered entries of each table; no width.
         """
@@ -108,10 +117,6 @@ class NtkLimit:
             self.start.p.decay_and_add(inputs, outputs, input_decay, self.start.scale**2 * t * u_gradient)
             self.start.t[outputs] *= output_decay[:, 0].double()
         return loss
-
-    def update_all(self, batches: Sequence[Batch]) -> list[float]:
-        """A step a batch; returns the losses."""
-        return [self.update(batch) for batch in batches]
 
     def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
         """Inner products of embeddings, [R, C]; the input embeddings as unit directions.

@@ -14,6 +14,8 @@ from w2v_inf.models.interactions import DenseInteractions
 
 TABLE_SIZE, MAX_EXP = 1000, 12
 """The authors' table of sigma: entries and range."""
+SMALLEST_SCALE = 1e-3
+"""Scales of rows below it are multiplied into their rows."""
 
 
 def exact_logit(f: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ def tp4_logit(f: Tensor) -> Tensor:
     return torch.where(f.abs() < MAX_EXP, looked_up, torch.copysign(torch.full_like(f, torch.inf), f))
 
 
-def logit_gradient(f: Tensor, batch: DenseInteractions, logit: Callable[[Tensor], Tensor]) -> tuple[Tensor, float]:
+def logit_gradient(f: Tensor, batch: DenseInteractions, logit: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Minus the gradient of the batch's loss in its logits, and the loss in nats per example.
 
     With label 1 for positives and 0 for negatives: g = count x (label - sigma(f)).   f: [E, O] -> g: [E, O].
@@ -42,12 +44,35 @@ def logit_gradient(f: Tensor, batch: DenseInteractions, logit: Callable[[Tensor]
     # -log sigma(x) = softplus(-x) = softplus(x) - x. Looked-up logits can be infinite; their loss is taken at f.
     x = torch.where(torch.isinf(x), f, x)
     loss = ((batch.positives + batch.negatives) * softplus(x) - batch.positives * x).sum()
-    return g, float(loss) / batch.num_examples
+    return g, loss / batch.num_examples
 
 
 def row_decay(touches: Tensor, lr: float, weight_decay: float) -> Tensor:
     """TP4's weight decay of rows touched m times: (1 - lr wd)^m; [rows, 1]."""
     return torch.pow(1 - lr * weight_decay, touches)[:, None]
+
+
+def load_rows(table: Tensor, ids: Tensor, scale: Tensor | None) -> Tensor:
+    """Copies of rows to compute with: float32 of a bfloat16 table, whose rows are scale [V] x row; [R, D]."""
+    rows = table.index_select(0, ids)
+    return rows if scale is None else rows.float().mul_(scale[ids, None])
+
+
+def store_rows(rows: Tensor, table: Tensor, ids: Tensor, scale: Tensor | None, decay: Tensor, bits: torch.Generator | None) -> None:
+    """Write rows back. A bfloat16 table takes them over their decayed scale, rounded up or down at random, so that no step is lost.
+
+    decay: of the rows, [R, 1].    bits: draws the rounding's random bits, on the table's device.
+    """
+    if scale is None:
+        table.index_copy_(0, ids, rows)
+        return
+    after = scale[ids] * decay[:, 0]
+    after = torch.where(after > SMALLEST_SCALE, after, 1.0)
+    scale[ids] = after
+    as_bits = (rows / after[:, None]).view(torch.int32)
+    as_bits += torch.randint(1 << 16, as_bits.shape, generator=bits, dtype=torch.int32, device=rows.device)
+    # What is left below bfloat16's 16 bits is cut off.
+    table.index_copy_(0, ids, (as_bits & -(1 << 16)).view(torch.float32).bfloat16())
 
 
 def sgd_step(
@@ -59,32 +84,40 @@ def sgd_step(
     lr_factors: tuple[float, float] = (1.0, 1.0),
     logit: Callable[[Tensor], Tensor] = exact_logit,
     whole_gradient: bool = False,
-) -> float:
-    """One simultaneous SGD step with negative sampling; updates `u` and `w` in place.
+    scales: tuple[Tensor, Tensor] | None = None,
+    bits: torch.Generator | None = None,
+    add_up: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """One simultaneous SGD step with negative sampling; updates `u`, `w` and `scales` in place.
 
     Mikolov et al. 2013 with TP4's decay-then-add. All gradients use the values before the step (word2vec.c updates
     token by token; the two agree to first order in lr).
 
     Args:
-      u, w: input and output embedding, [V, D], same float dtype and device.
+      u, w: input and output embedding, [V, D], same device: float32, float64, or bfloat16 with `scales` (computed in float32).
       whole_gradient: give each context word the hidden vector's whole gradient, not its share (word2vec.c, gensim).
       lr: step size; row updates of u and w are further multiplied by `lr_factors` (the parametrization's), decay is not.
-    Returns: loss before the step, nats per example.
+      scales, bits: see `load_rows` and `store_rows`.
+      add_up: where u and w are some columns of a net, sums partial logits over all shards, in place.
+    Returns: loss before the step, nats per example, on the device: reading it would wait for the device.
     Cost: O((E + I) O D) FLOP; temporaries of (E + I + O) D.
     """
-    u_rows, w_rows = u.index_select(0, batch.inputs), w.index_select(0, batch.outputs)  # [I, D], [O, D]
+    u_scale, w_scale = scales or (None, None)
+    u_rows, w_rows = load_rows(u, batch.inputs, u_scale), load_rows(w, batch.outputs, w_scale)  # [I, D], [O, D]
     hidden = u_rows if batch.bag is None else batch.bag @ u_rows  # [E, D]
-    g, loss = logit_gradient(hidden @ w_rows.T, batch, logit)  # [E, O]
+    f = hidden @ w_rows.T  # [E, O]
+    g, loss = logit_gradient(add_up(f) if add_up else f, batch, logit)  # [E, O]
     hidden_gradient = g @ w_rows  # [E, D]
 
     # In place from here on: `hidden` may be `u_rows` itself, so the outputs are moved first.
-    w_rows.mul_(row_decay(batch.output_touches, lr, weight_decay)).addmm_(g.T, hidden, alpha=lr * lr_factors[1])
-    u_rows.mul_(row_decay(batch.input_touches, lr, weight_decay))
+    output_decay, input_decay = (row_decay(touches, lr, weight_decay) for touches in (batch.output_touches, batch.input_touches))
+    w_rows.mul_(output_decay).addmm_(g.T, hidden, alpha=lr * lr_factors[1])
+    u_rows.mul_(input_decay)
     spread = batch.whole_bag if whole_gradient else batch.bag
     if spread is None:
         u_rows.add_(hidden_gradient, alpha=lr * lr_factors[0])
     else:
         u_rows.addmm_(spread.T, hidden_gradient, alpha=lr * lr_factors[0])
-    w.index_copy_(0, batch.outputs, w_rows)
-    u.index_copy_(0, batch.inputs, u_rows)
+    store_rows(w_rows, w, batch.outputs, w_scale, output_decay, bits)
+    store_rows(u_rows, u, batch.inputs, u_scale, input_decay, bits)
     return loss

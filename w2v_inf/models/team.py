@@ -32,11 +32,15 @@ _pool = ThreadPoolExecutor(max_workers=1)
 def use_threads(num_threads: int) -> None:
     """Train on `num_threads` CPU threads from now on, or on all cores if 0."""
     global _size, _pool
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    _size = num_threads or cores
+    _size = num_threads or num_cores()
     _pool.shutdown()
     _pool = ThreadPoolExecutor(max_workers=_size)
     threadpool_limits(1, user_api="blas")
+
+
+def num_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def size() -> int:

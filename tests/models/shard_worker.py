@@ -1,0 +1,101 @@
+"""What each rank of a job of `test_shards.py` runs: every case over the ranks there are; the first writes what came out."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from toy import SHAPES, toy_batch
+
+from w2v_inf import ranks
+from w2v_inf.analogy import RULES, analogy_hits
+from w2v_inf.config import Embedding, Parametrization
+from w2v_inf.models import team
+from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit, limit_width
+from w2v_inf.models.shards import ColumnShard
+from w2v_inf.models.step import exact_logit, tp4_logit
+from w2v_inf.stream import Batch
+from w2v_inf.tensors import save_model
+
+WIDE = 200
+"""Columns enough for two threads on each of two ranks."""
+
+
+def cases() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and what they set."""
+    usual = {"shape": SHAPES[1], "width": 7, "scale": 0.0, "tp4": False, "whole": False, "torch": False, "dtype": torch.float64}
+    for k, shape in enumerate(SHAPES):
+        yield f"finite-{k}", usual | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1}
+        yield f"torch-{k}", usual | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1, "torch": True}
+    for k in (1, 2, 4):
+        yield f"limit-{k}", usual | {"shape": SHAPES[k], "width": 0}
+        yield f"limit-random-{k}", usual | {"shape": SHAPES[k], "width": 0, "scale": 0.5}
+    yield "threads", usual | {"shape": SHAPES[2], "width": WIDE, "scale": 0.6}
+    yield "bfloat16", usual | {"shape": SHAPES[2], "width": 0, "dtype": torch.bfloat16}
+
+
+def build(case: dict[str, Any]) -> ColumnShard | LinearModel:
+    """The case's model: this rank's columns, or all of them in a job of one."""
+    vocab_size, scale = case["shape"][0], case["scale"]
+    width = case["width"] or limit_width(vocab_size, scale)
+    columns = ranks.share(width)
+    if case["width"]:
+        generator = torch.Generator().manual_seed(0)
+        part = init_finite(vocab_size, width, ABC[Parametrization.mup], scale, generator, case["dtype"], columns=columns)
+        part.lr_factors = 0.7, 1.3
+    else:
+        part = init_mup_limit(vocab_size, scale, case["dtype"], columns=columns)
+    part.weight_decay, part.whole_gradient = 0.2, case["whole"]
+    part.logit = tp4_logit if case["tp4"] else exact_logit
+    return ColumnShard(part, width) if ranks.count() > 1 else part
+
+
+def batches(case: dict[str, Any]) -> list[Batch]:
+    return [toy_batch(seed, *case["shape"]) for seed in range(4)]
+
+
+def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
+    """Train the case's model and ask it everything; its tensors go to `file`."""
+    model, vocab_size = build(case), case["shape"][0]
+    part = model.part if isinstance(model, ColumnShard) else model
+    losses = part.update_on_device(batches(case), ranks.add_up) if case["torch"] else model.update_all(batches(case))
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(vocab_size, (5, 4), generator=generator)
+    dtype = torch.float32 if part.scales else part.u.dtype
+    found = {
+        "loss": torch.tensor(losses),
+        "gram": model.gram(ids[0], embedding=Embedding.sum),
+        "block": model.gram(ids[0], ids[1], Embedding.output),
+        "norms": model.squared_norms(),
+        "product": model.gram_product(torch.randn(vocab_size, 3, generator=generator, dtype=torch.float64).to(dtype)),
+        "vectors": model.vectors(ids[0]),
+        "hits": torch.stack([analogy_hits(model, ids)[rule] for rule in RULES]),
+    }
+    save_model(file, model)
+    again = build(case)
+    again.load(torch_load(file))
+    assert all(torch.equal(tensor, again.state()[name]) for name, tensor in model.state().items())
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def torch_load(file: Path) -> dict[str, torch.Tensor]:
+    """The file, once the first rank has written it."""
+    from safetensors.torch import load_file
+
+    ranks.largest(0)
+    return load_file(file)
+
+
+def main(folder: Path) -> None:
+    with ranks.joined():
+        for name, case in cases():
+            team.use_threads(2 if name == "threads" else 1)
+            found = outcome(case, folder / f"{name}.safetensors")
+            if ranks.is_first():
+                np.savez(folder / f"{name}.npz", **found)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

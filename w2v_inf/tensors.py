@@ -1,0 +1,51 @@
+"""A model's tensors in one file (safetensors), put together whichever rank holds which columns."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, uint8
+
+from w2v_inf import ranks
+from w2v_inf.files import write_atomically
+from w2v_inf.models import Model
+from w2v_inf.models.shards import ColumnShard
+
+DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.bfloat16": "BF16"}
+"""How safetensors calls them."""
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write the model's tensors; takes the model's size on disk. All ranks call it, the first alone writes.
+
+    Raises: UserError, on the rank that writes, if the file cannot be written; nothing is left behind then.
+    """
+    if not isinstance(model, ColumnShard):
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state().items()}
+        write_atomically(path, lambda draft: save_file(tensors, draft))
+        return
+    blocks = model.whole_blocks()
+    try:
+        if ranks.is_first():
+            write_atomically(path, lambda draft: _write(draft, model, blocks))
+    finally:
+        for _ in blocks:  # every rank takes part in putting together every block, also when writing has failed
+            pass
+
+
+def _write(path: Path, model: ColumnShard, blocks: Iterator[Tensor]) -> None:
+    """Write safetensors' format by hand: the library wants whole tensors, of which there may be no room for one."""
+    header, end = {}, 0
+    for name, shape in model.whole_shapes().items():
+        dtype, numbers = model.state()[name].dtype, 1
+        for length in shape:
+            numbers *= length
+        start, end = end, end + numbers * dtype.itemsize
+        header[name] = {"dtype": DTYPES[str(dtype)], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for block in blocks:
+            file.write(block.contiguous().view(uint8).numpy().data)
