@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,6 +207,35 @@ def test_a_text_without_pairs(options, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no two words that meet in a window"):
         training.train(options(f"corpus.path={tmp_path}/short.txt"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [0, 1, 128, 300])
+def test_batches_drawn_ahead_are_the_same(number: int) -> None:
+    """In their order, in lists of one size but the last; one list ahead of the one in use, and no more."""
+    drawn: list[int] = []
+
+    def batches() -> Iterator[Any]:
+        for k in range(number):
+            drawn.append(k)
+            yield k
+
+    at_once = training.BATCHES_AT_ONCE
+    for ahead in (False, True):
+        drawn.clear()
+        lists = []
+        for some in training.batches_at_once(batches(), ahead):
+            lists.append(some)
+            assert len(drawn) <= at_once * (len(lists) + ahead)
+        assert lists == [list(range(k, min(number, k + at_once))) for k in range(0, number, at_once)]
+
+
+def test_what_fails_while_batches_are_drawn_is_raised() -> None:
+    def failing() -> Iterator[Any]:
+        yield 0
+        raise UserError("no more")
+
+    with pytest.raises(UserError, match="no more"):
+        list(training.batches_at_once(failing(), ahead=True))
 
 
 def test_no_space_left(options, monkeypatch: pytest.MonkeyPatch) -> None:

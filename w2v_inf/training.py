@@ -4,6 +4,8 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,7 +22,7 @@ from w2v_inf.evaluate import evaluate_model, place_gram
 from w2v_inf.files import write_json
 from w2v_inf.interruption import Interruption, noting_interruptions
 from w2v_inf.models import GIB, Model, build_model, model_bytes, pick_device, team
-from w2v_inf.stream import Stream
+from w2v_inf.stream import Batch, Stream
 from w2v_inf.tensors import save_model
 from w2v_inf.vocab import Vocabulary
 
@@ -87,8 +89,7 @@ def train_model(
             interruption.act()
     for epoch in range(tally.epoch, config.train.epochs):
         meter.go_on()
-        batches = stream.epoch(epoch, skip=tally.batches)
-        while some := list(islice(batches, BATCHES_AT_ONCE)):
+        for some in batches_at_once(stream.epoch(epoch, skip=tally.batches), ahead=device.type != "cpu"):
             for batch, loss in zip(some, model.update_all(some), strict=True):
                 meter.count(loss, len(batch.target), batch.words_seen, batch.lr)
             interruption.number, due = ranks.largest(interruption.number, keeper.is_due())
@@ -108,6 +109,22 @@ def train_model(
     )
     checkpoint.remove_all(folder)
     return folder
+
+
+def batches_at_once(batches: Iterator[Batch], ahead: bool) -> Iterator[list[Batch]]:
+    """All batches, some in a list. `ahead`: the next are drawn while one list is in use, so that a card need not wait for them."""
+
+    def draw() -> list[Batch]:
+        return list(islice(batches, BATCHES_AT_ONCE))
+
+    if not ahead:  # the cores have enough to do
+        yield from iter(draw, [])
+        return
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(draw)
+        while some := coming.result():
+            coming = pool.submit(draw)
+            yield some
 
 
 def made_with(corpus: EncodedCorpus, device: torch.device) -> dict[str, Any]:
