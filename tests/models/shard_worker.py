@@ -19,8 +19,8 @@ from w2v_inf.models.step import exact_logit, tp4_logit
 from w2v_inf.stream import Batch
 from w2v_inf.tensors import save_model
 
-WIDE = 200
-"""Columns enough for two threads on each of two ranks."""
+WIDE = 391
+"""Columns enough for two threads on each of three ranks."""
 
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
