@@ -3,7 +3,8 @@
 Reads finished runs on one stream: --limit, a run of the dense engine, and any others of the same corpus, vocabulary, options and seed
 (low-rank runs, finite widths); without them it trains some on the sample corpus, at V = 1,000.
 Prints for each, among the 2,000 commonest words: the relative error of the off-diagonal, mean-centred
-cosines and the share of 10 nearest neighbours in common (`assess.limit_distance`), analogy accuracy, CPU seconds, peak memory. For each
+cosines (and the same among the next 2,000 words, and so on), the share of 10 nearest neighbours in common
+(`assess.limit_distance`), analogy accuracy, CPU seconds, peak memory. For each
 rank also the floor: the dense result itself cut to its diagonal plus the best matrix of that rank; and what share of the energy of
 the learnt part of u, off its diagonal, leading ranks hold.
 Checked first: the dense run is at distance 0 from itself.
@@ -58,8 +59,14 @@ def cut(diagonal: Tensor, triples: tuple[Tensor, Tensor, Tensor], rank: int, ids
     return cosine_table(LinearModel(u, u), torch.arange(len(ids)), torch.arange(len(ids)))
 
 
-def row_of(folder: Path, exact: Tensor, ids: Tensor) -> dict[str, Any]:
-    """What is said of one run."""
+def bands_of(vocab_size: int) -> list[Tensor]:
+    """Ids of the 2,000 commonest words, of the next 2,000, and so on, four times at most; all words of a smaller vocabulary."""
+    starts = range(0, max(1, vocab_size - COMMONEST + 1), COMMONEST)
+    return [torch.arange(start, min(start + COMMONEST, vocab_size)) for start in starts][:4]
+
+
+def row_of(folder: Path, exact: list[Tensor], bands: list[Tensor]) -> dict[str, Any]:
+    """What is said of one run; `exact`: cosines of the dense run within each band."""
     summary = read_json(folder / "summary.json")
     model, _ = open_run(folder, compose_config("device=cpu"))
     report = summary.get("approximation") or {}
@@ -67,7 +74,8 @@ def row_of(folder: Path, exact: Tensor, ids: Tensor) -> dict[str, Any]:
     name = f"low rank {report['rank']:,}" if report else f"width {summary['width']:,}" if summary["width"] else "dense"
     row = {"run": name, "rank": report.get("rank"), "accuracy": total["accuracy"], "questions": total["questions"]}
     row |= {key: summary[key] for key in ("cpu_s", "wall_s", "peak_rss_bytes", "loss_nats", "vocab_size", "epochs", "seed")}
-    return row | report | limit_distance(cosine_table(model, ids, ids).double(), exact)
+    distances = [limit_distance(cosine_table(model, ids, ids).double(), there) for ids, there in zip(bands, exact, strict=True)]
+    return row | report | distances[0] | {"gram_error_by_band": [distance["gram_error"] for distance in distances]}
 
 
 def main() -> None:
@@ -89,14 +97,14 @@ def compare(limit: Path, runs: list[Path], out: Path | None) -> None:
     """Print the table, and write it as JSON."""
     model, vocab = open_run(limit, compose_config("device=cpu"))
     assert isinstance(model, LinearModel)
-    ids = torch.arange(min(COMMONEST, len(vocab)))
-    exact = cosine_table(model, ids, ids).double()
-    assert limit_distance(exact, exact)["gram_error"] == 0
-    rows = [row_of(folder, exact, ids) for folder in [limit, *runs]]
+    bands = bands_of(len(vocab))
+    exact = [cosine_table(model, ids, ids).double() for ids in bands]
+    assert limit_distance(exact[0], exact[0])["gram_error"] == 0
+    rows = [row_of(folder, exact, bands) for folder in [limit, *runs]]
     ranks = sorted({row["rank"] for row in rows if row["rank"]})
     diagonal, triples, energy = split(model.u.float(), max([*ranks, *ENERGY_RANKS]))
     held = {rank: float(triples[1][:rank].square().sum()) / energy for rank in ENERGY_RANKS}
-    floors = {rank: limit_distance(cut(diagonal, triples, rank, ids).double(), exact) for rank in ranks}
+    floors = {rank: limit_distance(cut(diagonal, triples, rank, bands[0]).double(), exact[0]) for rank in ranks}
 
     print(
         f"V={len(vocab):,}, {rows[0]['questions']:,} questions; u off its diagonal: "
@@ -106,7 +114,8 @@ def compare(limit: Path, runs: list[Path], out: Path | None) -> None:
         floor = f"  floor {floors[row['rank']]['gram_error']:.4f} / {floors[row['rank']]['neighbour_overlap']:.3f}" if row["rank"] else ""
         solved = "no questions" if row["accuracy"] is None else f"analogies {row['accuracy']:.2f} %"
         about = f"{solved}  {row['cpu_s']:,.0f} CPU s  {row['peak_rss_bytes'] / 2**30:.2f} GiB"
-        print(f"{row['run']:16} error {row['gram_error']:.4f}  overlap {row['neighbour_overlap']:.3f}  {about}{floor}")
+        errors = " ".join(f"{error:.4f}" for error in row["gram_error_by_band"])
+        print(f"{row['run']:16} error {errors}  overlap {row['neighbour_overlap']:.3f}  {about}{floor}")
     if out:
         out.write_text(json.dumps({"rows": rows, "floors": floors, "energy": held}, indent=1) + "\n")
 
