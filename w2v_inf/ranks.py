@@ -107,7 +107,7 @@ def largest(*numbers: int) -> list[int]:
     if count() == 1:
         return list(numbers)
     with _together("agreeing"):
-        dist.all_reduce(agreed := torch.tensor(numbers), dist.ReduceOp.MAX)
+        dist.all_reduce(agreed := torch.tensor(numbers, dtype=torch.int64), dist.ReduceOp.MAX)
     return agreed.tolist()
 
 

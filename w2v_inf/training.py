@@ -92,8 +92,9 @@ def train_model(
         for some in batches_at_once(stream.epoch(epoch, skip=tally.batches), ahead=device.type != "cpu"):
             for batch, loss in zip(some, model.update_all(some), strict=True):
                 meter.count(loss, len(batch.target), batch.words_seen, batch.lr)
-            interruption.number, due = ranks.largest(interruption.number, keeper.is_due())
-            if interruption.number:
+            number, due = ranks.largest(interruption.number, keeper.is_due())
+            if number:
+                interruption.number = number  # and otherwise left alone: a signal may just have come
                 save_and_stop(keeper, meter, interruption)
             if due:
                 keeper.save(meter.state)
