@@ -57,8 +57,9 @@ def evaluate_vectors(path: Path) -> dict[str, Any]:
     vocab, vectors = read_vectors(path)
     table = torch.from_numpy(vectors)
     evaluation = evaluate_model(LinearModel(table, table), vocab, load_questions(vocab))
-    write_json(path.with_name(path.name + ".evaluation.json"), evaluation)
-    print(format_evaluation(evaluation))
+    if ranks.is_first():
+        write_json(path.with_name(path.name + ".evaluation.json"), evaluation)
+        print(format_evaluation(evaluation))
     return evaluation
 
 

@@ -154,7 +154,8 @@ class Keeper:
         written = None
         try:
             # The loss of a later step will stop such a run; until then the checkpoints before it are the ones to keep.
-            if not any(ranks.largest(not all(map(_is_finite, self.model.state().values())))):
+            [is_sick] = ranks.largest(not all(map(_is_finite, self.model.state().values())))
+            if not is_sick:
                 written = save(self.folder, self.model, tally, self.metrics, self.made_with)
         except UserError as error:
             log.warning("no checkpoint at step %s: %s", f"{tally['steps']:,}", error)

@@ -1,6 +1,7 @@
 """A model's tensors in one file (safetensors), put together whichever rank holds which columns."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,10 +39,8 @@ def _write(path: Path, model: ColumnShard, blocks: Iterator[Tensor]) -> None:
     """Write safetensors' format by hand: the library wants whole tensors, of which there may be no room for one."""
     header, end = {}, 0
     for name, shape in model.whole_shapes().items():
-        dtype, numbers = model.state()[name].dtype, 1
-        for length in shape:
-            numbers *= length
-        start, end = end, end + numbers * dtype.itemsize
+        dtype = model.state()[name].dtype
+        start, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": DTYPES[str(dtype)], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

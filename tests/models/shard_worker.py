@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from toy import SHAPES, toy_batch
 
 from w2v_inf import ranks
@@ -75,15 +76,13 @@ def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
     }
     save_model(file, model)
     again = build(case)
-    again.load(torch_load(file))
+    again.load(load_written(file))
     assert all(torch.equal(tensor, again.state()[name]) for name, tensor in model.state().items())
     return {name: value.numpy() for name, value in found.items()}
 
 
-def torch_load(file: Path) -> dict[str, torch.Tensor]:
+def load_written(file: Path) -> dict[str, torch.Tensor]:
     """The file, once the first rank has written it."""
-    from safetensors.torch import load_file
-
     ranks.largest(0)
     return load_file(file)
 

@@ -14,7 +14,7 @@ from w2v_inf.assess import limit_distance
 from w2v_inf.config import Architecture, Config, Embedding, Engine, MupLimit, Parametrization, Sample
 from w2v_inf.errors import UserError
 from w2v_inf.evaluate import cosine_table
-from w2v_inf.models import LinearModel, build_model, lowrank_step
+from w2v_inf.models import LinearModel, build_model, fused
 from w2v_inf.models.basis import factors_on
 from w2v_inf.models.linear import ABC, init_finite, init_mup_limit
 from w2v_inf.models.lowrank import LowRankLimit, init_lowrank, lowrank_bytes
@@ -91,7 +91,7 @@ def test_a_full_basis_is_the_dense_limit(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("logit", [exact_logit, tp4_logit])
 def test_threads_share_columns_and_words(logit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lowrank_step, "MIN_COLUMNS", 2)
+    monkeypatch.setattr(fused, "MIN_COLUMNS", 2)
     batches = [toy_batch(seed, 13, 9, 6, 4, 3) for seed in range(30)]
     models = []
     for num_threads in (1, 3, 3):

@@ -26,11 +26,11 @@ from numba import njit
 from w2v_inf.errors import UserError
 from w2v_inf.models import team
 from w2v_inf.models.fused import (
-    MIN_COLUMNS,
     NO_SCALE,
     TILE,
     fused_steps,
     load_scratch,
+    num_threads_for,
     part_of,
     plan,
     row_steps,
@@ -236,7 +236,7 @@ def go_back(
     Cost: a finite net's updates, without its logits; threads do not meet.
     """
     stacked, edges, lr = stack(batches)
-    num_threads = max(1, min(team.size(), u.shape[1] // MIN_COLUMNS))
+    num_threads = num_threads_for(u.shape[1])
     gradients = kept.astype(u.numpy().dtype)
     options = batches[0].noise_weight, weight_decay, whole_gradient, tile
     team.run(_go_back, num_threads, u.numpy(), w.numpy(), *stacked, *edges, lr, *options, gradients)
@@ -248,7 +248,7 @@ def _go_back(
     lrs, noise_weight, weight_decay, whole_gradient, tile, kept,
 ):  # fmt: skip
     """The share of thread `rank` in the transposed steps: its columns."""
-    start, stop = rank * u.shape[1] // num_threads, (rank + 1) * u.shape[1] // num_threads
+    start, stop = team.stretch(rank, num_threads, u.shape[1])
     place = np.full(len(u), -1, np.int32)
     end = len(kept)
     for b in range(len(lrs) - 1, -1, -1):

@@ -111,7 +111,7 @@ def _train(
 ):  # fmt: skip
     """The share of thread `rank` in the steps of all batches: its columns."""
     zero = parts[0, 0, :1]  # for its type: what is computed in
-    start, stop = rank * u.shape[1] // num_threads, (rank + 1) * u.shape[1] // num_threads
+    start, stop = team.stretch(rank, num_threads, u.shape[1])
     tile = min(tile, stop - start)
     place = np.full(len(u), -1, np.int32)
     met = 0

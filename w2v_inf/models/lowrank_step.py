@@ -18,10 +18,10 @@ from numba import njit
 
 from w2v_inf.models import team
 from w2v_inf.models.fused import (
-    MIN_COLUMNS,
     NO_SCALE,
     TILE,
     logit_gradients,
+    num_threads_for,
     part_of,
     partial_logits,
     plan,
@@ -66,7 +66,7 @@ def lowrank_steps(
     """
     stacked, edges, lr = stack(batches)
     losses = np.empty(len(batches))
-    num_threads = max(1, min(team.size(), factors.u.shape[1] // MIN_COLUMNS, len(memory.free)))
+    num_threads = min(num_threads_for(factors.u.shape[1]), len(memory.free))
     most = max(_part_size(len(b.target), min(b.noise.size, len(factors.s)), b.context.size) for b in batches)
     parts = np.empty((2, num_threads, most), factors.u.dtype)
     options = batches[0].noise_weight, weight_decay, tp4, whole_gradient, tile
@@ -89,7 +89,7 @@ def _train(
     """The share of thread `rank` in the steps of all batches: its columns, and the memory of its words."""
     u, w, s = factors.u, factors.w, copies[rank]
     zero = parts[0, 0, :1]
-    start, stop = rank * u.shape[1] // num_threads, (rank + 1) * u.shape[1] // num_threads
+    start, stop = team.stretch(rank, num_threads, u.shape[1])
     tile = min(tile, stop - start)
     place = np.full(len(u), -1, np.int32)
     met = 0

@@ -133,7 +133,7 @@ def shard_steps(part: LinearModel, batches: Sequence[Batch], add_up: Callable[[T
 @njit(cache=True, nogil=True)
 def _logits_of_columns(rank, num_threads, sync, u, w, rows, u_steps, w_steps, tile, scratch, parts, negatives):
     """What the columns of thread `rank` add to the logits."""
-    start, stop = rank * u.shape[1] // num_threads, (rank + 1) * u.shape[1] // num_threads
+    start, stop = team.stretch(rank, num_threads, u.shape[1])
     logits, pair_logits = fused.part_of(parts[rank], negatives, len(rows[4]))
     tile = min(tile, stop - start)
     fused.partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch[rank], logits, pair_logits)
@@ -142,6 +142,6 @@ def _logits_of_columns(rank, num_threads, sync, u, w, rows, u_steps, w_steps, ti
 @njit(cache=True, nogil=True)
 def _update_columns(rank, num_threads, sync, u, w, rows, u_steps, w_steps, tile, scratch, g, pair_g, whole_gradient, salt):
     """The update of the columns of thread `rank`."""
-    start, stop = rank * u.shape[1] // num_threads, (rank + 1) * u.shape[1] // num_threads
+    start, stop = team.stretch(rank, num_threads, u.shape[1])
     tile = min(tile, stop - start)
     fused.update_rows(u, w, rows, u_steps, w_steps, start, stop, tile, scratch[rank], g, pair_g, whole_gradient, salt)

@@ -85,6 +85,12 @@ _give_core_away = types.ExternalFunction("sched_yield", types.int32())
 
 
 @njit(cache=True, nogil=True)
+def stretch(rank: int, num_threads: int, num_columns: int) -> tuple[int, int]:
+    """Where the columns of thread `rank` start and stop."""
+    return rank * num_columns // num_threads, (rank + 1) * num_columns // num_threads
+
+
+@njit(cache=True, nogil=True)
 def meet(sync: np.ndarray, arrivals: int, num_threads: int) -> None:
     """Wait until all threads are here: `arrivals` so far, counted over all meetings, x threads."""
     if num_threads == 1:
