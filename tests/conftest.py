@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+# Kernels for a card are interpreted where there is none; Triton reads it when it is imported, also in what tests start.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 torch.use_deterministic_algorithms(True)
 torch.set_float32_matmul_precision("highest")
 torch.set_num_threads(1)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from toy import SHAPES, toy_batch
@@ -13,7 +14,7 @@ from toy import SHAPES, toy_batch
 from w2v_inf import ranks
 from w2v_inf.analogy import RULES, analogy_hits
 from w2v_inf.config import Embedding, Parametrization
-from w2v_inf.models import team
+from w2v_inf.models import card, team
 from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit, limit_width
 from w2v_inf.models.shards import ColumnShard
 from w2v_inf.models.step import exact_logit, tp4_logit
@@ -26,15 +27,16 @@ WIDE = 391
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and what they set."""
-    usual = {"shape": SHAPES[1], "width": 7, "scale": 0.0, "tp4": False, "whole": False, "torch": False, "dtype": torch.float64}
+    usual = {"shape": SHAPES[1], "width": 7, "scale": 0.0, "tp4": False, "whole": False, "engine": "fused", "dtype": torch.float64}
     for k, shape in enumerate(SHAPES):
-        yield f"finite-{k}", usual | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1}
-        yield f"torch-{k}", usual | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1, "torch": True}
+        for engine in ("fused", "torch", "kernels"):
+            yield f"{engine}-{k}", usual | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1, "engine": engine}
     for k in (1, 2, 4):
         yield f"limit-{k}", usual | {"shape": SHAPES[k], "width": 0}
         yield f"limit-random-{k}", usual | {"shape": SHAPES[k], "width": 0, "scale": 0.5}
     yield "threads", usual | {"shape": SHAPES[2], "width": WIDE, "scale": 0.6}
-    yield "bfloat16", usual | {"shape": SHAPES[2], "width": 0, "dtype": torch.bfloat16}
+    for engine in ("fused", "kernels"):
+        yield f"bfloat16-{engine}", usual | {"shape": SHAPES[2], "width": 0, "dtype": torch.bfloat16, "engine": engine}
 
 
 def build(case: dict[str, Any]) -> ColumnShard | LinearModel:
@@ -61,7 +63,7 @@ def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
     """Train the case's model and ask it everything; its tensors go to `file`."""
     model, vocab_size = build(case), case["shape"][0]
     part = model.part if isinstance(model, ColumnShard) else model
-    losses = part.update_on_device(batches(case), ranks.add_up) if case["torch"] else model.update_all(batches(case))
+    losses = model.update_all(batches(case)) if case["engine"] == "fused" else steps_of_a_card(part, case)
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(vocab_size, (5, 4), generator=generator)
     dtype = torch.float32 if part.scales else part.u.dtype
@@ -79,6 +81,15 @@ def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
     again.load(load_written(file))
     assert all(torch.equal(tensor, again.state()[name]) for name, tensor in model.state().items())
     return {name: value.numpy() for name, value in found.items()}
+
+
+def steps_of_a_card(part: LinearModel, case: dict[str, Any]) -> list[float]:
+    """As on a card: by kernels, which are interpreted here, or in torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        if case["engine"] == "torch":
+            patch.setattr(card, "kernels_run_on", lambda device: False)
+        assert card.kernels_run_on(part.u.device) == (case["engine"] == "kernels")
+        return part.update_on_device(batches(case), ranks.add_up if ranks.count() > 1 else None)
 
 
 def load_written(file: Path) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """The fused CPU step against the torch step and the slow twin: tiles, threads, bfloat16 rows."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from toy import SHAPES, arrays, toy_batch
 
 from w2v_inf import reference
+from w2v_inf.models import card
 from w2v_inf.models.fused import fused_steps
 from w2v_inf.models.interactions import dense_interactions
 from w2v_inf.models.linear import LinearModel, init_mup_limit
@@ -96,12 +98,15 @@ def test_far_logits_and_a_loss_that_is_not_finite() -> None:
         assert not np.isfinite(fused_steps(u, w, [batch], 0.0)[0])
 
 
-def bfloat16_step(engine: str, model: LinearModel, batch: Batch) -> None:
-    """One step, compiled or as a card does it."""
-    model.update(batch) if engine == "fused" else model.update_on_device([batch])
+def bfloat16_steps(engine: str, model: LinearModel, batches: list[Batch]) -> None:
+    """Steps, compiled, or as a card takes them: by kernels, or in torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        if engine == "torch":
+            patch.setattr(card, "kernels_run_on", lambda device: False)
+        model.update_all(batches) if engine == "fused" else model.update_on_device(batches)
 
 
-@pytest.mark.parametrize("engine", ["fused", "torch"])
+@pytest.mark.parametrize("engine", ["fused", "torch", "kernels"])
 def test_bfloat16_rounds_without_bias(engine: str) -> None:
     """Averaged over salts, one bfloat16 step is the float32 step; each lands on one of the two neighbours."""
     batch = toy_batch(1, 13, 9, 6, 4, 3, lr=1e-3)
@@ -113,7 +118,7 @@ def test_bfloat16_rounds_without_bias(engine: str) -> None:
         batch.words_seen = 64 * salt
         one_u, one_w = u.clone(), w.clone()
         scales = torch.ones(13), torch.ones(13)
-        bfloat16_step(engine, LinearModel(one_u, one_w, scales=scales), batch)
+        bfloat16_steps(engine, LinearModel(one_u, one_w, scales=scales), [batch])
         assert (one_u.float() - exact_u).abs().max() <= 2**-7 * exact_u.abs().max()
         total += one_u.double()
     moved = (u.float() != exact_u).any(1)
@@ -123,16 +128,14 @@ def test_bfloat16_rounds_without_bias(engine: str) -> None:
     assert deviations[moved].abs().max() < 5 and deviations[moved].abs().mean() > 0.05
 
 
-@pytest.mark.parametrize("engine", ["fused", "torch"])
-def test_bfloat16_row_scales_take_the_decay(engine: str) -> None:
-    """Rows decay by e^-45 against their steps, a factor at a time that 8 bits barely hold; scales are folded in when small."""
-    batch = toy_batch(1, 13, 9, 6, 4, 3, lr=0.03)
+@pytest.mark.parametrize(("engine", "num_steps", "weight_decay"), [("fused", 5000, 0.3), ("torch", 5000, 0.3), ("kernels", 500, 3.0)])
+def test_bfloat16_row_scales_take_the_decay(engine: str, num_steps: int, weight_decay: float) -> None:
+    """Rows decay by e^-45 against their steps, a factor at a time that 8 bits hardly hold; scales are folded in when small."""
+    batches = [replace(toy_batch(1, 13, 9, 6, 4, 3, lr=0.03), words_seen=step) for step in range(num_steps)]
     model, twin = init_mup_limit(13, 0.0, torch.bfloat16), init_mup_limit(13, 0.0, torch.float64)
-    model.weight_decay = twin.weight_decay = 0.3
-    for step in range(5000):
-        batch.words_seen = step
-        bfloat16_step(engine, model, batch)
-        twin.update(batch)
+    model.weight_decay = twin.weight_decay = weight_decay
+    bfloat16_steps(engine, model, batches)
+    twin.update_all(batches)
     assert model.scales is not None
     for scale in model.scales:
         assert float(scale.min()) > 0.9e-3 and float(scale.max()) <= 1 and float(scale.min()) < 0.1

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding, Parametrization
+from w2v_inf.models import card, team
 from w2v_inf.models.fused import fused_steps
 from w2v_inf.models.interactions import dense_interactions
-from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
+from w2v_inf.models.packing import Packed
+from w2v_inf.models.step import exact_logit, rounding_salt, sgd_step, tp4_logit
 from w2v_inf.stream import Batch, Stream
 
 ABC: dict[Parametrization, tuple[float, float, float, float, float]] = {
@@ -57,14 +59,26 @@ class LinearModel:
         return self.update_on_device(batches)
 
     def update_on_device(self, batches: Sequence[Batch], add_up: Callable[[Tensor], Tensor] | None = None) -> list[float]:
-        """`update_all` by `step.sgd_step`; `add_up` as there."""
-        # Read at the end: each read would wait for a card.
-        return torch.stack([self._step(batch, add_up) for batch in batches]).tolist()
+        """`update_all` by Triton's kernels, or by `step.sgd_step` where there are none or a batch is too large; `add_up` as there."""
+        stretches = [batches[k : k + card.BATCHES_A_PACK] for k in range(0, len(batches), card.BATCHES_A_PACK)]
+        packs = team.ahead(self._pack, stretches) if card.kernels_run_on(self.u.device) else [None] * len(stretches)
+        losses = [self._launch(some, packed, add_up) for some, packed in zip(stretches, packs, strict=True)]
+        return torch.cat(losses).tolist()  # read at the end: each read would wait for the card
+
+    def _pack(self, batches: Sequence[Batch]) -> Packed | None:
+        return card.pack_for_kernels(batches, self.weight_decay, len(self.u), self.u.dtype)
+
+    def _launch(self, batches: Sequence[Batch], packed: Packed | None, add_up: Callable[[Tensor], Tensor] | None) -> Tensor:
+        """Launch the steps of some batches; their losses."""
+        if packed is None:
+            return torch.stack([self._step(batch, add_up) for batch in batches])
+        how = self.lr_factors, self.logit is tp4_logit, self.whole_gradient
+        return card.kernel_steps(self.u, self.w, batches, packed, *how, self.scales, add_up)
 
     def _step(self, batch: Batch, add_up: Callable[[Tensor], Tensor] | None) -> Tensor:
         counts = dense_interactions(batch, torch.float64 if self.u.dtype is torch.float64 else torch.float32, self.u.device)
         how = self.lr_factors, self.logit, self.whole_gradient
-        bits = torch.Generator(self.u.device).manual_seed(batch.words_seen) if self.scales else None
+        bits = torch.Generator(self.u.device).manual_seed(rounding_salt(batch.words_seen)) if self.scales else None
         return sgd_step(self.u, self.w, counts, batch.lr, self.weight_decay, *how, self.scales, bits, add_up)
 
     def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
@@ -150,9 +164,22 @@ def init_finite(
     w = torch.zeros(vocab_size, width, dtype=dtype)
     if output_init_scale:
         w.normal_(0, output_init_scale * w_std, generator=generator)
-    if columns is not None:
-        u, w = (table[:, columns.start : columns.stop].contiguous() for table in (u, w))
-    return LinearModel(u.to(device), w.to(device), lr_factors)
+    columns = range(width) if columns is None else columns
+    u, w = (_table(table[:, columns.start : columns.stop], device) for table in (u, w))
+    return LinearModel(u, w, lr_factors)
+
+
+def _zeros(vocab_size: int, width: int, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """A table of zeros; on a card rows start at multiples of 16 entries, with zeros between them (`card.kernel_steps`)."""
+    apart = width if torch.device(device).type == "cpu" else -(-width // 16) * 16
+    return torch.zeros(vocab_size, apart, dtype=dtype, device=device)[:, :width]
+
+
+def _table(rows: Tensor, device: torch.device | str) -> Tensor:
+    """The rows as a table of the device."""
+    if torch.device(device).type == "cpu":
+        return rows.contiguous()
+    return _zeros(len(rows), rows.shape[1], rows.dtype, device).copy_(rows)
 
 
 def init_mup_limit(
@@ -168,7 +195,7 @@ def init_mup_limit(
     row scales.
     """
     columns = range(limit_width(vocab_size, output_init_scale)) if columns is None else columns
-    u, w = (torch.zeros(vocab_size, len(columns), dtype=dtype, device=device) for _ in "uw")
+    u, w = (_zeros(vocab_size, len(columns), dtype, device) for _ in "uw")
     _add_unit_block(u, columns, 0, 1.0)
     _add_unit_block(w, columns, vocab_size, output_init_scale)
     if dtype is not torch.bfloat16:

@@ -80,7 +80,8 @@ def _choose_store(rows, table, ids, start, salt):
 
 @njit(inline="always")
 def _hash(x):
-    """MurmurHash3's finaliser: 32 well-mixed bits."""
+    """MurmurHash3's finaliser: 32 well-mixed bits of the 32 lowest of x."""
+    x = np.uint32(x)
     x = np.uint32(x ^ (x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x85EBCA6B))
     x = np.uint32(x ^ (x >> np.uint32(13)))

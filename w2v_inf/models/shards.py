@@ -18,7 +18,7 @@ from w2v_inf import ranks
 from w2v_inf.config import Embedding
 from w2v_inf.models import fused, team
 from w2v_inf.models.linear import LinearModel, row_blocks
-from w2v_inf.models.step import tp4_logit
+from w2v_inf.models.step import rounding_salt, tp4_logit
 from w2v_inf.stream import Batch, Stream
 
 
@@ -121,9 +121,7 @@ def shard_steps(part: LinearModel, batches: Sequence[Batch], add_up: Callable[[T
         add_up(torch.from_numpy(f))
         g, pair_g = fused.part_of(f, negatives, len(batch.target))
         loss = fused.logit_gradients(g.ravel(), pair_g, negatives.ravel(), part.logit is tp4_logit)
-        # The random bits of bfloat16 are a hash of place and salt, and columns count from 0 on every rank.
-        salt = batch.words_seen + (ranks.rank() << 20)
-        team.run(_update_columns, num_threads, *moved, g, pair_g, part.whole_gradient, salt)
+        team.run(_update_columns, num_threads, *moved, g, pair_g, part.whole_gradient, rounding_salt(batch.words_seen))
         fused.keep_scales(u_scale, rows[0], u_steps)
         fused.keep_scales(w_scale, rows[1], w_steps)
         losses.append(loss / len(batch.target))

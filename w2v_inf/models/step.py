@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from w2v_inf import ranks
 from w2v_inf.models.interactions import DenseInteractions
 
 TABLE_SIZE, MAX_EXP = 1000, 12
@@ -50,6 +51,11 @@ def logit_gradient(f: Tensor, batch: DenseInteractions, logit: Callable[[Tensor]
 def row_decay(touches: Tensor, lr: float, weight_decay: float) -> Tensor:
     """TP4's weight decay of rows touched m times: (1 - lr wd)^m; [rows, 1]."""
     return torch.pow(1 - lr * weight_decay, touches)[:, None]
+
+
+def rounding_salt(words_seen: int) -> int:
+    """What the random bits of a step's rounding are made from. Columns count from 0 on every rank, and must not be rounded alike."""
+    return words_seen + (ranks.rank() << 20)
 
 
 def load_rows(table: Tensor, ids: Tensor, scale: Tensor | None) -> Tensor:

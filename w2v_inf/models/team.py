@@ -9,8 +9,9 @@ Decisions:
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - the BLAS that numba calls; it must be loaded before its threads can be limited
@@ -24,6 +25,9 @@ SPINS = 2000
 
 EVERYBODY = 1 << 62
 """More arrivals than any meeting waits for."""
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _size = 1
 _pool = ThreadPoolExecutor(max_workers=1)
@@ -66,6 +70,11 @@ def run(function: Callable[..., None], num_threads: int, *arguments: object) -> 
     call(0)
     for other in others:
         other.result()
+
+
+def ahead(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """function(item) of each item in order, worked out ahead of whoever asks by the team's threads."""
+    return _pool.map(function, items)
 
 
 @intrinsic
