@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 import triton
+from machine import cpu_seconds
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from w2v_inf.config import Architecture, Config, CorpusConfig, Sample, StreamConfig, TextFile
 from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
@@ -38,8 +38,31 @@ H100 = GPUTarget("cuda", 90, 32)
 REGISTERS, SHARED_BYTES, WARPS = 65536, 228 * 1024, 64
 """Of a multiprocessor of an H100."""
 NUM_STEPS = 64
-Launch = tuple[Any, dict[str, Any]]
-"""A kernel and its arguments."""
+
+
+class StandIn:
+    """What Triton asks of a card's driver, for an H100 that is not there: kernels are compiled for it, and launches do nothing."""
+
+    utils = property(lambda self: self)
+
+    def get_current_target(self) -> GPUTarget:
+        return H100
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_device_properties(self, device: int) -> dict[str, int]:
+        return {"max_shared_mem": SHARED_BYTES - 1024}
+
+    def load_binary(self, name: str, code: bytes, shared: int, device: int) -> tuple[int, int, int, int, int]:
+        """Module, function, registers, spills, most threads."""
+        return 1, 1, 0, 0, 1024
+
+    def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
+        return lambda *arguments: None
 
 
 def stream_of(options: CorpusConfig, architecture: Architecture, batch_size: int) -> tuple[Stream, int]:
@@ -50,51 +73,39 @@ def stream_of(options: CorpusConfig, architecture: Architecture, batch_size: int
     return Stream(corpus.tokens, corpus.documents, counts, config.stream, 1, config.train.lr, 0), len(counts)
 
 
-def launches_of(batches: list[Batch], vocab_size: int, dtype: torch.dtype, columns: int) -> list[Launch]:
-    """What training would launch for the batches on tables of so many columns."""
-    found: list[Launch] = []
+def launched(batches: list[Batch], vocab_size: int, dtype: torch.dtype, columns: int) -> list[tuple[int, Any]]:
+    """The distinct compiled kernels that steps on tables of so many columns launch, each with its block of inputs."""
+    found: dict[str, tuple[int, Any]] = {}
 
-    def note(kernel: Any, grid: Any, num_warps: int, known: dict[str, Any], **own: Any) -> Callable[..., object]:
-        known = known | own | {"step": 0, "num_steps": len(batches)}
-        found.append((kernel, {name: known[name] for name in kernel.arg_names} | {"num_warps": num_warps}))
-        return lambda **step: None
+    class Noting(card.Launch):
+        def __call__(self, **changed: Any) -> None:
+            super().__call__(**changed)
+            found.setdefault(self.kernel.__name__, (self.arguments["BLOCK_I"], self.compiled))
 
+    launch, card.Launch = card.Launch, Noting
+    try:
+        steps_here(batches, vocab_size, dtype, columns)()
+    finally:
+        card.Launch = launch
+    return list(found.values())
+
+
+def steps_here(batches: list[Batch], vocab_size: int, dtype: torch.dtype, columns: int) -> Callable[[], object]:
+    """Steps by kernels on tables in this machine's memory, for the stand-in."""
     u, w = (torch.zeros(vocab_size, columns, dtype=dtype) for _ in "uw")
     scales = (torch.ones(vocab_size), torch.ones(vocab_size)) if dtype is torch.bfloat16 else None
-    packed = card.pack_for_kernels(batches, 0.001, vocab_size, dtype)
-    assert packed is not None, "these batches are torch's"
-    bound, card._bound = card._bound, note
-    try:
+
+    def take() -> None:
+        packed = card.pack_for_kernels(batches, 0.001, vocab_size, dtype)
+        assert packed is not None, "these batches are torch's"
         card.kernel_steps(u, w, batches, packed, scales=scales)
-    finally:
-        card._bound = bound
-    return found
+
+    return take
 
 
-def compile_for_h100(kernel: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Compile a launch as it would be on the card; what came out."""
-    num_warps = arguments["num_warps"]
-    signature, constants, attributes = {}, {}, {}
-    for place, name in enumerate(kernel.arg_names):
-        value = arguments[name]
-        if name.isupper() or value is None:
-            signature[name], constants[(place,)] = "constexpr", value
-        elif isinstance(value, Tensor):
-            signature[name] = (
-                "*" + {"float": "fp", "bfloat": "bf", "int": "i"}[re.sub(r"\d", "", str(value.dtype)[6:])] + str(value.itemsize * 8)
-            )
-        else:
-            signature[name] = "i32"
-        aligned = isinstance(value, int) and value % 16 == 0 and name not in kernel.do_not_specialize
-        if isinstance(value, Tensor) or (aligned and not name.isupper()):
-            attributes[(place,)] = [["tt.divisibility", 16]]
-    source = ASTSource(kernel, signature, constants, attributes)
-    compiled = triton.compile(source, target=H100, options={"num_warps": num_warps})
-    return {"kernel": kernel.__name__, "inputs": arguments["BLOCK_I"], "warps": num_warps} | resources(compiled, num_warps)
-
-
-def resources(compiled: Any, num_warps: int) -> dict[str, int]:
+def resources(compiled: Any) -> dict[str, Any]:
     """Of the machine code: what a program takes, and with what it works."""
+    num_warps = compiled.metadata.num_warps
     with NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(compiled.asm["cubin"])
         tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -104,7 +115,8 @@ def resources(compiled: Any, num_warps: int) -> dict[str, int]:
     registers, shared, ptx = int(found[1]), compiled.metadata.shared, compiled.asm["ptx"]
     programs = min(REGISTERS // (-(-registers // 8) * 8 * 32 * num_warps), SHARED_BYTES // (shared + 1024), WARPS // num_warps)
     work = {"products": len(re.findall(r"wgmma\.mma_async|mma\.sync", ptx)), "copies": len(re.findall(r"cp\.async\.cg\.[^;]*0x10", ptx))}
-    return {"registers": registers, "spilled_bytes": int(found[2]), "shared_bytes": shared, "programs": programs} | work
+    about = {"kernel": compiled.metadata.name, "warps": num_warps}
+    return about | {"registers": registers, "spilled_bytes": int(found[2]), "shared_bytes": shared, "programs": programs} | work
 
 
 def compiled_rows(options: CorpusConfig) -> list[dict[str, Any]]:
@@ -115,11 +127,25 @@ def compiled_rows(options: CorpusConfig) -> list[dict[str, Any]]:
         batches = list(islice(stream.epoch(0), card.BATCHES_A_PACK))
         for dtype in (torch.float32, torch.bfloat16):
             for columns in (card.NARROW, 2 * card.NARROW):
-                for kernel, arguments in launches_of(batches, vocab_size, dtype, columns):
+                for inputs, compiled in launched(batches, vocab_size, dtype, columns):
                     about = {"architecture": architecture.value, "batch_size": stream.config.batch_size, "dtype": str(dtype)[6:]}
-                    row = about | compile_for_h100(kernel, arguments)
+                    row = about | {"inputs": inputs} | resources(compiled)
                     rows += [row] if row not in rows else []  # batches too large for one program are launched alike at any width
     return rows
+
+
+def host_us(options: CorpusConfig) -> dict[str, float]:
+    """CPU microseconds a step on the host, apart from CUDA's own launch, in the exact limit's usual CBOW batches: median of five."""
+    stream, vocab_size = stream_of(options, Architecture.cbow, 0)
+    batches = list(islice(stream.epoch(0), card.BATCHES_A_PACK))
+    ways = {
+        "all of a wide step": steps_here(batches, vocab_size, torch.float32, 2 * card.NARROW),
+        "all of a narrow step": steps_here(batches, vocab_size, torch.float32, 64),
+        "packing, of these": lambda: card.pack_for_kernels(batches, 0.001, vocab_size, torch.float32),
+        "drawing": lambda: list(islice(stream.epoch(0), 1000)),
+    }
+    steps = {"drawing": 1000}
+    return {name: 1e6 * cpu_seconds(run) / steps.get(name, len(batches)) for name, run in ways.items()}
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
@@ -236,6 +262,10 @@ def main() -> None:
     found: dict[str, Any] = {}
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if not interpreted:
+        if not torch.cuda.is_available():
+            triton.runtime.driver.set_active(StandIn())
+            found["host_us"] = host_us(options)
+            print(found["host_us"])
         found["compiled"] = compiled_rows(options)
         for row in found["compiled"]:
             print(*(f"{name} {value}" for name, value in row.items()), sep="  ", flush=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from composed import config_of
 from hydra import initialize_config_dir
 
@@ -134,6 +135,16 @@ def fake_plans(monkeypatch: pytest.MonkeyPatch, minutes: dict[str, float], gib: 
 def test_auto_takes_the_largest_profile_that_fits(free_gib: float, minutes: float, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_plans(monkeypatch, {"paper": 9000, "laptop": 50, "smoke": 1}, {"paper": 42, "laptop": 2, "smoke": 1}, free_gib)
     assert reproduce.plan(config_of(f"reproduce.minutes={minutes}"), "text8", [])[0].overrides == [chosen]
+
+
+def test_a_card_does_the_paper_exactly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What takes days on a CPU is no reason against it; the memory is the card's."""
+    fake_plans(monkeypatch, {"paper": 9000}, {"paper": 63}, 79)
+    monkeypatch.setattr(reproduce, "pick_device", lambda device: torch.device("cuda"))
+    caplog.set_level("INFO")
+    jobs = reproduce.plan(config_of(), "text8", [])
+    reproduce.print_plan(jobs)
+    assert jobs[0].overrides == ["paper"] and "1 runs, 1 at a time, unknown time on a card in all" in caplog.text
 
 
 def test_the_lowrank_engine_where_the_dense_one_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ class Job:
     overrides: list[str]
     config: Config
     seconds: float
-    """Estimate, one thread."""
+    """Estimate, one thread of a CPU."""
     bytes: int
     """Estimate of its memory."""
 
@@ -147,9 +147,10 @@ def plan(config: Config, corpus: str, typed: list[str]) -> list[Job]:
     candidates = [(name, engine) for name in experiments(config.reproduce.profile, corpus) for engine in asked or Engine]
     for name, engine in candidates:
         jobs = without_what_needs_no_run(plan_profile(corpus, name, engine, typed), config)
-        too_long = config.reproduce.profile is Profile.auto and name != corpus and wall_minutes(jobs) > config.reproduce.minutes
+        free_to_choose = config.reproduce.profile is Profile.auto and name != corpus
+        too_long = free_to_choose and not on_card(config) and wall_minutes(jobs) > config.reproduce.minutes
         reason = "needs too much memory" if not fits_memory(jobs, config) else "takes too long" if too_long else ""
-        amount = f"{wall_minutes(jobs):,.0f} minutes and {memory_bytes(jobs) / GIB:.1f} GiB by estimate"
+        amount = f"{duration(jobs, config)} and {memory_bytes(jobs) / GIB:.1f} GiB by estimate"
         if not reason:
             log.info("profile %s on %s, the limit by its %s engine: %s", name, records.corpus_label(jobs[0].config), engine.value, amount)
             return jobs
@@ -224,6 +225,16 @@ def wall_minutes(jobs: list[Job]) -> float:
     return max(max(seconds), sum(seconds) / num_workers()) / 60
 
 
+def duration(jobs: list[Job], config: Config) -> str:
+    """The estimate in words; costs were measured on CPUs alone."""
+    return "unknown time on a card" if on_card(config) else f"about {wall_minutes(jobs):,.1f} minutes"
+
+
+def on_card(config: Config) -> bool:
+    """Whether the runs train on a card."""
+    return pick_device(config.device).type != "cpu"
+
+
 def memory_bytes(jobs: list[Job]) -> int:
     """Estimated memory of the largest jobs that can run at once."""
     return sum(sorted((job.bytes for job in jobs), reverse=True)[: num_workers()])
@@ -236,11 +247,11 @@ def fits_memory(jobs: list[Job], config: Config) -> bool:
 
 def print_plan(jobs: list[Job]) -> None:
     """Say what will be run, with its memory and time, before anything is allocated."""
-    log.info("%d runs, %d at a time, about %.1f minutes in all:", len(jobs), num_workers(), wall_minutes(jobs))
+    log.info("%d runs, %d at a time, %s in all:", len(jobs), num_workers(), duration(jobs, jobs[0].config))
     for job in jobs:
         done = "  (done)" if (records.run_folder(job.config) / records.SUMMARY).exists() else ""
         command = shlex.join(["python", "scripts/train.py", *job.overrides])
-        log.info("  %5.1f GiB %6.0f s  %s%s", job.bytes / GIB, job.seconds, command, done)
+        log.info("  %5.1f GiB %6.0f CPU s  %s%s", job.bytes / GIB, job.seconds, command, done)
 
 
 def run_jobs(jobs: list[Job]) -> None:

@@ -65,7 +65,9 @@ def test_equal_torch_step_and_twin(shape: tuple[int, ...], width: int, narrow: i
     for fast, dense, slow in ((u, dense_u, slow_u), (w, dense_w, slow_w)):
         torch.testing.assert_close(fast.cpu(), dense, rtol=1e-10, atol=1e-11)
         np.testing.assert_allclose(fast.cpu(), slow, rtol=1e-10, atol=1e-11)
-        assert torch.equal(fast.as_strided((len(fast), 3), fast.stride(), width), torch.zeros(len(fast), 3, dtype=fast.dtype, device=DEVICE))
+        assert torch.equal(
+            fast.as_strided((len(fast), 3), fast.stride(), width), torch.zeros(len(fast), 3, dtype=fast.dtype, device=DEVICE)
+        )
 
 
 @pytest.mark.parametrize("narrow", [0, 1024])

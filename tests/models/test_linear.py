@@ -184,3 +184,10 @@ def test_state_round_trip() -> None:
     one, other = random_model(0, 9, 4), random_model(1, 9, 4)
     other.load({name: tensor.clone() for name, tensor in one.state().items()})
     assert torch.equal(one.u, other.u) and torch.equal(one.w, other.w)
+
+
+@pytest.mark.parametrize("width", [5, 16])
+def test_rows_on_a_card_start_at_multiples_of_16(width: int) -> None:
+    """Torch's meta device stands for a card: it is not the CPU either."""
+    model = init_finite(7, width, ABC[Parametrization.mup], 0.5, torch.Generator().manual_seed(0), device="meta")
+    assert model.u.shape == (7, width) and model.u.stride() == model.w.stride() == (16, 1)

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from subprocess import CalledProcessError
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from w2v_inf.stream import Batch
 
 log = logging.getLogger(__name__)
 
-BATCHES_A_PACK = 16
+BATCHES_A_PACK = 32
 """Batches that are packed and launched together: while the card works on some, the next are packed."""
 MOST_INPUTS, MOST_PAIRS = 128, 1 << 15
 """Distinct inputs of a batch, and inputs x outputs, that programs hold; larger batches are products for torch."""
@@ -112,7 +112,10 @@ def _room(u: Tensor, packed: Packed, scales: tuple[Tensor, Tensor] | None) -> di
     most_o = -(-most_outputs // block_o) * block_o
     known: dict[str, Any] = {"BLOCK_I": block_i, "BLOCK_O": block_o, "BLOCK_E": _block(most_hidden, 32), "most_o": most_o}
     known |= {"FLOAT": tl.float64 if double else tl.float32, "PRECISION": "ieee" if double else "tf32x3", "SMALLEST": SMALLEST_SCALE}
-    empty = partial(torch.empty, dtype=torch.float64 if double else torch.float32, device=u.device)
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float64 if double else torch.float32, device=u.device)
+
     for name, number, scale in zip("uw", (block_i, most_o), scales or (None, None), strict=True):
         known |= {f"{name}_coefficients": empty(block_i, most_o), f"{name}_scale": scale}
         known |= {f"{name}_{when}": None if scale is None else empty(number) for when in ("before", "after")}
@@ -124,10 +127,21 @@ def _block(number: int, most: int) -> int:
     return min(most, max(16, 1 << (number - 1).bit_length()))
 
 
-def _bound(kernel: Any, grid: tuple[int, ...], num_warps: int, known: dict[str, Any], **own: Any) -> Callable[..., object]:
-    """A launch of the kernel with all arguments that are known, and its own."""
-    known = known | own
-    return partial(kernel[grid], **{name: known[name] for name in kernel.arg_names if name in known}, num_warps=num_warps)
+class Launch:
+    """A kernel with its arguments but those that change. Calls after the first go past what Triton does to find the compiled code."""
+
+    def __init__(self, kernel: Any, grid: tuple[int, int, int], num_warps: int, known: dict[str, Any], **own: Any) -> None:
+        known = known | own
+        self.kernel, self.grid, self.num_warps = kernel, grid, num_warps
+        self.arguments = {name: known.get(name) for name in kernel.arg_names}  # in the kernel's order
+        self.compiled: Any = None
+
+    def __call__(self, **changed: Any) -> None:
+        arguments = self.arguments | changed
+        if self.compiled is None:  # always, if interpreted
+            self.compiled = self.kernel[self.grid](**arguments, num_warps=self.num_warps)
+        else:
+            self.compiled[self.grid](*arguments.values())
 
 
 def _columns_a_tile(known: dict[str, Any]) -> int:
@@ -140,16 +154,16 @@ def _many_steps(known: dict[str, Any], num_steps: int) -> Tensor:
     from w2v_inf.models.kernels import many_steps
 
     losses = known["u_lr"].new_empty(num_steps, 1)
-    _bound(many_steps, (1,), 8, known, BLOCK_D=_columns_a_tile(known), BLOCK_O=16, losses=losses)(num_steps=num_steps)
+    Launch(many_steps, (1, 1, 1), 8, known, BLOCK_D=_columns_a_tile(known), BLOCK_O=16, losses=losses)(num_steps=num_steps)
     return losses
 
 
 class Launches(NamedTuple):
     """The three launches of a step, each to be called with `step`, and what they leave: products over parts of the columns, losses."""
 
-    logits: Callable[..., object]
-    gradients: Callable[..., object]
-    update: Callable[..., object]
+    logits: Launch
+    gradients: Launch
+    update: Launch
     parts: Tensor
     losses: Tensor
 
@@ -169,9 +183,9 @@ def launches(known: dict[str, Any], num_steps: int, add_up: bool) -> Launches:
     tile = _columns_a_tile(known)
     known = known | {"parts": parts, "losses": losses, "columns_a_part": columns_a_part, "num_parts": 1 if add_up else len(parts)}
     return Launches(
-        _bound(logits_pass, (len(parts), most_o // block_o), warps, known, BLOCK_D=block_d),
-        _bound(gradients, (most_o // 16,), 8, known, BLOCK_O=16, AT_ONCE=1024 // block_i),
-        _bound(update_pass, (-(-num_columns // tile),), 4, known, BLOCK_O=16, BLOCK_D=tile),
+        Launch(logits_pass, (len(parts), most_o // block_o, 1), warps, known, BLOCK_D=block_d),
+        Launch(gradients, (most_o // 16, 1, 1), 8, known, BLOCK_O=16, AT_ONCE=1024 // block_i),
+        Launch(update_pass, (-(-num_columns // tile), 1, 1), 4, known, BLOCK_O=16, BLOCK_D=tile),
         parts,
         losses,
     )
