@@ -14,6 +14,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -38,6 +39,7 @@ H100 = GPUTarget("cuda", 90, 32)
 REGISTERS, SHARED_BYTES, WARPS = 65536, 228 * 1024, 64
 """Of a multiprocessor of an H100."""
 NUM_STEPS = 64
+HERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class StandIn:
@@ -91,9 +93,9 @@ def launched(batches: list[Batch], vocab_size: int, dtype: torch.dtype, columns:
 
 
 def steps_here(batches: list[Batch], vocab_size: int, dtype: torch.dtype, columns: int) -> Callable[[], object]:
-    """Steps by kernels on tables in this machine's memory, for the stand-in."""
-    u, w = (torch.zeros(vocab_size, columns, dtype=dtype) for _ in "uw")
-    scales = (torch.ones(vocab_size), torch.ones(vocab_size)) if dtype is torch.bfloat16 else None
+    """Steps by kernels; on tables in the machine's memory where the stand-in takes them."""
+    u, w = (torch.zeros(vocab_size, columns, dtype=dtype, device=HERE) for _ in "uw")
+    scales = (torch.ones(vocab_size, device=HERE), torch.ones(vocab_size, device=HERE)) if dtype is torch.bfloat16 else None
 
     def take() -> None:
         packed = card.pack_for_kernels(batches, 0.001, vocab_size, dtype)
@@ -116,7 +118,7 @@ def resources(compiled: Any) -> dict[str, Any]:
     programs = min(REGISTERS // (-(-registers // 8) * 8 * 32 * num_warps), SHARED_BYTES // (shared + 1024), WARPS // num_warps)
     work = {"products": len(re.findall(r"wgmma\.mma_async|mma\.sync", ptx)), "copies": len(re.findall(r"cp\.async\.cg\.[^;]*0x10", ptx))}
     about = {"kernel": compiled.metadata.name, "warps": num_warps}
-    return about | {"registers": registers, "spilled_bytes": int(found[2]), "shared_bytes": shared, "programs": programs} | work
+    return about | {"registers": registers, "stack_bytes": int(found[2]), "shared_bytes": shared, "programs": programs} | work
 
 
 def compiled_rows(options: CorpusConfig) -> list[dict[str, Any]]:
@@ -210,6 +212,16 @@ def passes(batches: list[Batch], u: Tensor, w: Tensor) -> list[dict[str, float |
     return found
 
 
+def ways_of_narrow_nets(batches: list[Batch], vocab_size: int, width: int, device: torch.device) -> dict[str, float]:
+    """Microseconds a step by one program and by three launches."""
+    packed = card.pack_for_kernels(batches, 0.001, vocab_size, torch.float32)
+    assert packed is not None
+    u, w = (torch.randn(vocab_size, width, device=device).mul_(width**-0.5) for _ in "uw")
+    ways = {"one program": width, "three launches": 0}
+    steps = {name: partial(card.kernel_steps, u, w, batches, packed, narrow=narrow) for name, narrow in ways.items()}
+    return {name: 1e6 * seconds(run, device) / len(batches) for name, run in steps.items()}
+
+
 def words_a_second(stream: Stream, vocab_size: int, width: int, num_batches: int, device: torch.device) -> float:
     """In-vocabulary words before subsampling, the drawing of batches included."""
     u = torch.randn(vocab_size, width, device=device).mul_(width**-0.5)
@@ -240,6 +252,9 @@ def on_device(options: CorpusConfig, args: argparse.Namespace, device: torch.dev
                 print(" ".join(f"{value:>16,.2f}" if isinstance(value, float) else f"{value:>16}" for value in row.values()), flush=True)
             del u, w
         for width in args.widths:
+            ways = ways_of_narrow_nets(batches[: args.checked], vocab_size, width, device)
+            found[f"narrow_us_{architecture.value}_{width}"] = ways
+            print(f"{architecture.value} width {width}:", *(f"{name} {us:,.1f} us a step" for name, us in ways.items()), flush=True)
             rate = words_a_second(stream, vocab_size, width, args.batches, device)
             found[f"words_a_second_{architecture.value}_{width}"] = rate
             print(f"{architecture.value} width {width}: {rate:,.0f} words a second", flush=True)
@@ -251,7 +266,7 @@ def main() -> None:
     parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
     parser.add_argument("--max-vocab", type=int, default=0, help="0: all words")
     parser.add_argument("--columns", type=int, default=67_936, help="of the tables that the passes are timed on; V in the exact limit")
-    parser.add_argument("--widths", type=int, nargs="*", default=[64, 256, 1024, 4096])
+    parser.add_argument("--widths", type=int, nargs="*", default=[64, 128, 256, 512, 1024])
     parser.add_argument("--batch-size", type=int, default=0, help="0: the default")
     parser.add_argument("--batches", type=int, default=20_000, help="that each width is trained on")
     parser.add_argument("--checked", type=int, default=NUM_STEPS, help="batches in a check, and in a pass that is timed")
@@ -270,7 +285,7 @@ def main() -> None:
         for row in found["compiled"]:
             print(*(f"{name} {value}" for name, value in row.items()), sep="  ", flush=True)
     if torch.cuda.is_available() or interpreted:
-        found |= on_device(options, args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        found |= on_device(options, args, HERE)
     else:
         print("no card here: compiled only")
     if args.json:

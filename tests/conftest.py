@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a card's products are not deterministic, and refused
 # Kernels for a card are interpreted where there is none; Triton reads it when it is imported, also in what tests start.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"

@@ -7,6 +7,8 @@ comes last: a folder without it is not a finished run.
 
 import dataclasses
 import fcntl
+import importlib.metadata
+import importlib.util
 import json
 import logging
 import os
@@ -216,11 +218,18 @@ def environment(config: Config, device: torch.device, corpus_checksum: str) -> d
         "cpu": _cpu_name(),
         "num_threads": torch.get_num_threads(),
         "device": str(device),
+        "card": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda,
+        "triton": _version("triton"),
         "corpus_checksum": corpus_checksum,
         "seed": config.seed,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+
+
+def _version(package: str) -> str | None:
+    """Of an optional package, if it is installed."""
+    return importlib.metadata.version(package) if importlib.util.find_spec(package) else None
 
 
 def _git(*arguments: str) -> str:

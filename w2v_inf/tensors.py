@@ -5,12 +5,14 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, uint8
 
 from w2v_inf import ranks
 from w2v_inf.files import write_atomically
 from w2v_inf.models import Model
+from w2v_inf.models.linear import copy_rows
 from w2v_inf.models.shards import ColumnShard
 
 DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.bfloat16": "BF16"}
@@ -23,7 +25,7 @@ def save_model(path: Path, model: Model) -> None:
     Raises: UserError, on the rank that writes, if the file cannot be written; nothing is left behind then.
     """
     if not isinstance(model, ColumnShard):
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state().items()}
+        tensors = {name: _on_cpu(tensor) for name, tensor in model.state().items()}
         write_atomically(path, lambda draft: save_file(tensors, draft))
         return
     blocks = model.whole_blocks()
@@ -33,6 +35,13 @@ def save_model(path: Path, model: Model) -> None:
     finally:
         for _ in blocks:  # every rank takes part in putting together every block, also when writing has failed
             pass
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    """The tensor without gaps; not a copy if it is there and has none."""
+    if tensor.device.type == "cpu":
+        return tensor.contiguous()
+    return copy_rows(tensor, torch.empty(tensor.shape, dtype=tensor.dtype))
 
 
 def _write(path: Path, model: ColumnShard, blocks: Iterator[Tensor]) -> None:

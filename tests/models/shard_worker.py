@@ -28,14 +28,15 @@ WIDE = 391
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and what they set."""
     usual = {"shape": SHAPES[1], "width": 7, "scale": 0.0, "tp4": False, "whole": False, "engine": "fused", "dtype": torch.float64}
+    engines = ["fused", "torch"] + ["kernels"] * card.kernels_run_on(torch.device("cpu"))  # interpreted, where there is no card
     for k, shape in enumerate(SHAPES):
-        for engine in ("fused", "torch", "kernels"):
+        for engine in engines:
             yield f"{engine}-{k}", usual | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1, "engine": engine}
     for k in (1, 2, 4):
         yield f"limit-{k}", usual | {"shape": SHAPES[k], "width": 0}
         yield f"limit-random-{k}", usual | {"shape": SHAPES[k], "width": 0, "scale": 0.5}
     yield "threads", usual | {"shape": SHAPES[2], "width": WIDE, "scale": 0.6}
-    for engine in ("fused", "kernels"):
+    for engine in engines:
         yield f"bfloat16-{engine}", usual | {"shape": SHAPES[2], "width": 0, "dtype": torch.bfloat16, "engine": engine}
 
 

@@ -106,7 +106,11 @@ def bfloat16_steps(engine: str, model: LinearModel, batches: list[Batch]) -> Non
         model.update_all(batches) if engine == "fused" else model.update_on_device(batches)
 
 
-@pytest.mark.parametrize("engine", ["fused", "torch", "kernels"])
+ENGINES = ["fused", "torch"] + ["kernels"] * card.kernels_run_on(torch.device("cpu"))
+"""On the CPU kernels are interpreted, where there is no card."""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_bfloat16_rounds_without_bias(engine: str) -> None:
     """Averaged over salts, one bfloat16 step is the float32 step; each lands on one of the two neighbours."""
     batch = toy_batch(1, 13, 9, 6, 4, 3, lr=1e-3)
@@ -128,9 +132,10 @@ def test_bfloat16_rounds_without_bias(engine: str) -> None:
     assert deviations[moved].abs().max() < 5 and deviations[moved].abs().mean() > 0.05
 
 
-@pytest.mark.parametrize(("engine", "num_steps", "weight_decay"), [("fused", 5000, 0.3), ("torch", 5000, 0.3), ("kernels", 500, 3.0)])
-def test_bfloat16_row_scales_take_the_decay(engine: str, num_steps: int, weight_decay: float) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bfloat16_row_scales_take_the_decay(engine: str) -> None:
     """Rows decay by e^-45 against their steps, a factor at a time that 8 bits hardly hold; scales are folded in when small."""
+    num_steps, weight_decay = (500, 3.0) if engine == "kernels" else (5000, 0.3)
     batches = [replace(toy_batch(1, 13, 9, 6, 4, 3, lr=0.03), words_seen=step) for step in range(num_steps)]
     model, twin = init_mup_limit(13, 0.0, torch.bfloat16), init_mup_limit(13, 0.0, torch.float64)
     model.weight_decay = twin.weight_decay = weight_decay

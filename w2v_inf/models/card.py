@@ -1,5 +1,6 @@
 """Steps on a card by Triton's kernels (`kernels.py`): what they are given, and how much of it a program takes."""
 
+import importlib.metadata
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from w2v_inf import ranks
 from w2v_inf.models.packing import Packed, pack
 from w2v_inf.models.step import SMALLEST_SCALE, rounding_salt
 from w2v_inf.stream import Batch
@@ -25,31 +27,44 @@ MOST_INPUTS, MOST_PAIRS = 128, 1 << 15
 MOST_DRAWN = 4096
 """Examples and negatives of a batch that is worth packing."""
 DTYPES = {"int32": torch.int32, "int64": torch.int64, "float32": torch.float32, "float64": torch.float64}
-NARROW = 1024
-"""Columns up to which one program takes many steps, each shorter than the launches it saves."""
+NARROW = 256
+"""Columns up to which one program takes many steps; guessed, `benchmarks/kernels.py` compares the two ways on a card."""
+OLDEST_TRITON, OLDEST_CARD = (3, 6), (8, 0)
+"""Whose launches and products the kernels are written for."""
 
 
 def kernels_run_on(device: torch.device) -> bool:
     """Whether Triton is installed and runs here: on an Nvidia card, or anywhere if kernels are interpreted (TRITON_INTERPRET=1)."""
-    if find_spec("triton") is None:
-        return False
     if os.environ.get("TRITON_INTERPRET") == "1":
-        return True
-    return device.type == "cuda" and torch.version.hip is None and can_launch()
+        return find_spec("triton") is not None
+    return device.type == "cuda" and torch.version.hip is None and can_launch_everywhere(device)
 
 
 @cache
-def can_launch() -> bool:
-    """Whether Triton can start kernels, which it does by a driver that it compiles when first used; a warning says why it cannot."""
-    from triton.runtime import driver
+def can_launch_everywhere(device: torch.device) -> bool:
+    """Whether all ranks can start kernels: what they add up must have one shape. A warning says why one cannot."""
+    reason = why_not(device)
+    if reason:
+        log.warning("%s: slower steps in torch", reason)
+    return ranks.largest(int(bool(reason)))[0] == 0
 
+
+def why_not(device: torch.device) -> str:
+    """Why Triton cannot start kernels on a card; nothing if it can. It compiles its driver when that is first used."""
+    if find_spec("triton") is None:
+        return "Triton is not installed (pip install 'w2v_inf[gpu]')"
+    release = importlib.metadata.version("triton")
+    if tuple(int(part) for part in release.split(".")[:2]) < OLDEST_TRITON:
+        return f"Triton {release} is older than {'.'.join(map(str, OLDEST_TRITON))}"
     try:
+        from triton.runtime import driver
+
         driver.active.get_current_target()
-    except (RuntimeError, OSError, CalledProcessError) as error:
-        reason = str(error).splitlines()[0]
-        log.warning("Triton cannot start kernels here (%s; it needs a C compiler and Python's headers): slower steps in torch", reason)
-        return False
-    return True
+    except (RuntimeError, OSError, ImportError, AssertionError, CalledProcessError) as error:
+        said = (str(error).splitlines() or [repr(error)])[0]
+        return f"Triton cannot start kernels here ({said}; it needs a C compiler and Python's headers)"
+    capability = torch.cuda.get_device_capability(device)
+    return "" if capability >= OLDEST_CARD else f"cards of compute capability {capability[0]}.{capability[1]} have no tf32"
 
 
 def pack_for_kernels(batches: Sequence[Batch], weight_decay: float, vocab_size: int, dtype: torch.dtype) -> Packed | None:
@@ -117,9 +132,9 @@ def _room(u: Tensor, packed: Packed, scales: tuple[Tensor, Tensor] | None) -> di
         return torch.empty(shape, dtype=torch.float64 if double else torch.float32, device=u.device)
 
     for name, number, scale in zip("uw", (block_i, most_o), scales or (None, None), strict=True):
-        known |= {f"{name}_coefficients": empty(block_i, most_o), f"{name}_scale": scale}
-        known |= {f"{name}_{when}": None if scale is None else empty(number) for when in ("before", "after")}
-    return known
+        room = {f"{name}_{when}": None if scale is None else empty(number) for when in ("before", "after")}
+        known |= {f"{name}_scale": scale} | room
+    return known | {"u_coefficients": empty(block_i, most_o), "w_coefficients": empty(most_o, block_i)}
 
 
 def _block(number: int, most: int) -> int:
@@ -130,16 +145,18 @@ def _block(number: int, most: int) -> int:
 class Launch:
     """A kernel with its arguments but those that change. Calls after the first go past what Triton does to find the compiled code."""
 
-    def __init__(self, kernel: Any, grid: tuple[int, int, int], num_warps: int, known: dict[str, Any], **own: Any) -> None:
+    def __init__(
+        self, kernel: Any, grid: tuple[int, int, int], known: dict[str, Any], *, num_warps: int, num_stages: int = 3, **own: Any
+    ) -> None:
         known = known | own
-        self.kernel, self.grid, self.num_warps = kernel, grid, num_warps
+        self.kernel, self.grid, self.how = kernel, grid, {"num_warps": num_warps, "num_stages": num_stages}
         self.arguments = {name: known.get(name) for name in kernel.arg_names}  # in the kernel's order
         self.compiled: Any = None
 
     def __call__(self, **changed: Any) -> None:
         arguments = self.arguments | changed
         if self.compiled is None:  # always, if interpreted
-            self.compiled = self.kernel[self.grid](**arguments, num_warps=self.num_warps)
+            self.compiled = self.kernel[self.grid](**arguments, **self.how)
         else:
             self.compiled[self.grid](*arguments.values())
 
@@ -154,7 +171,8 @@ def _many_steps(known: dict[str, Any], num_steps: int) -> Tensor:
     from w2v_inf.models.kernels import many_steps
 
     losses = known["u_lr"].new_empty(num_steps, 1)
-    Launch(many_steps, (1, 1, 1), 8, known, BLOCK_D=_columns_a_tile(known), BLOCK_O=16, losses=losses)(num_steps=num_steps)
+    launch = Launch(many_steps, (1, 1, 1), known, num_warps=8, BLOCK_D=_columns_a_tile(known), BLOCK_O=16, losses=losses)
+    launch(num_steps=num_steps)
     return losses
 
 
@@ -183,9 +201,10 @@ def launches(known: dict[str, Any], num_steps: int, add_up: bool) -> Launches:
     tile = _columns_a_tile(known)
     known = known | {"parts": parts, "losses": losses, "columns_a_part": columns_a_part, "num_parts": 1 if add_up else len(parts)}
     return Launches(
-        Launch(logits_pass, (len(parts), most_o // block_o, 1), warps, known, BLOCK_D=block_d),
-        Launch(gradients, (most_o // 16, 1, 1), 8, known, BLOCK_O=16, AT_ONCE=1024 // block_i),
-        Launch(update_pass, (-(-num_columns // tile), 1, 1), 4, known, BLOCK_O=16, BLOCK_D=tile),
+        Launch(logits_pass, (len(parts), most_o // block_o, 1), known, num_warps=warps, BLOCK_D=block_d),
+        Launch(gradients, (most_o // 16, 1, 1), known, num_warps=8, BLOCK_O=16, AT_ONCE=1024 // block_i),
+        # With 5 stages the next rows are on their way while these move: words, places and rows hang together.
+        Launch(update_pass, (-(-num_columns // tile), 1, 1), known, num_warps=4, num_stages=5, BLOCK_O=16, BLOCK_D=tile),
         parts,
         losses,
     )

@@ -34,10 +34,9 @@ def _part(edges, which: tl.constexpr, step, num_edges):
 
 
 @triton.jit
-def _words(ids, edges, which: tl.constexpr, places, step, num_edges):
-    """Word ids at some places of the step's inputs (0) or outputs (1), which of these exist, and their place in the flat array."""
-    first, number = _part(edges, which, step, num_edges)
-    return tl.load(ids + first + places, mask=places < number, other=0), places < number, first + places
+def _words(ids, first, number, k):
+    """The k-th words of a step's `number` inputs or outputs, which of them exist, and their places in the flat array."""
+    return tl.load(ids + first + k, mask=k < number, other=0), k < number, first + k
 
 
 @triton.jit
@@ -98,16 +97,16 @@ def _coefficients(
     products, edges, num_words, bag, positives, negatives, u_lr, w_lr, u_coefficients, w_coefficients, o, step, num_edges, most_o,
     BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_E: tl.constexpr, TP4: tl.constexpr, FLOAT: tl.constexpr,
 ):  # fmt: skip
-    """Store lr bag^T g of the outputs `o`, for u and for w; returns their share of the loss."""
+    """Store lr C [I, O] for u and lr C^T [O, I] for w, of the outputs `o`; returns their share of the loss."""
     i = tl.arange(0, BLOCK_I)
     num_inputs, num_outputs = _part(edges, 0, step, num_edges)[1], _part(edges, 1, step, num_edges)[1]
     first_hidden, num_hidden = _part(edges, 2, step, num_edges)
     first_share, first_count = _part(edges, 3, step, num_edges)[0], _part(edges, 4, step, num_edges)[0]
     if bag is None:
-        c_w, loss = _logit_gradients(products, positives, negatives, first_count, i, o, num_hidden, num_outputs, TP4)
-        c_u = c_w
+        c, loss = _logit_gradients(products, positives, negatives, first_count, i, o, num_hidden, num_outputs, TP4)
+        u_c = c
     else:
-        c_u, c_w = tl.zeros([BLOCK_I, BLOCK_O], FLOAT), tl.zeros([BLOCK_I, BLOCK_O], FLOAT)
+        c, u_c = tl.zeros([BLOCK_I, BLOCK_O], FLOAT), tl.zeros([BLOCK_I, BLOCK_O], FLOAT)
         loss = tl.sum(tl.zeros([BLOCK_O], FLOAT))
         for start in range(0, num_hidden, BLOCK_E):
             e = start + tl.arange(0, BLOCK_E)
@@ -116,27 +115,25 @@ def _coefficients(
             f = tl.dot(share, products, input_precision="ieee", out_dtype=FLOAT)
             g, some_loss = _logit_gradients(f, positives, negatives, first_count, e, o, num_hidden, num_outputs, TP4)
             loss += some_loss
-            c_w = tl.dot(tl.trans(share), g, c_w, input_precision="ieee", out_dtype=FLOAT)
+            c = tl.dot(tl.trans(share), g, c, input_precision="ieee", out_dtype=FLOAT)
             if num_words is not None:
                 words = tl.load(num_words + first_hidden + e, mask=e < num_hidden, other=0.0)
-                c_u = tl.dot(tl.trans(share), g * words[:, None], c_u, input_precision="ieee", out_dtype=FLOAT)
+                u_c = tl.dot(tl.trans(share), g * words[:, None], u_c, input_precision="ieee", out_dtype=FLOAT)
         if num_words is None:
-            c_u = c_w
-    places = i[:, None] * most_o + o[None, :]
-    tl.store(u_coefficients + places, c_u * tl.load(u_lr + step))
-    tl.store(w_coefficients + places, c_w * tl.load(w_lr + step))
+            u_c = c
+    tl.store(u_coefficients + i[:, None] * most_o + o[None, :], u_c * tl.load(u_lr + step))
+    tl.store(w_coefficients + o[:, None] * BLOCK_I + i[None, :], tl.trans(c) * tl.load(w_lr + step))
     return loss
 
 
 @triton.jit
 def _move_scales(
-    scale, before, after, decays, ids, edges, which: tl.constexpr, step, num_edges, SMALLEST: tl.constexpr, BLOCK: tl.constexpr,
+    scale, before, after, decays, ids, first, number, SMALLEST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Decay the scales of touched rows; `before` and `after` get them for the update. A small one becomes 1: its row takes it."""
-    _, number = _part(edges, which, step, num_edges)
     for start in range(0, number, BLOCK):
         k = start + tl.arange(0, BLOCK)
-        words, known, places = _words(ids, edges, which, k, step, num_edges)
+        words, known, places = _words(ids, first, number, k)
         old = tl.load(scale + words, mask=known, other=1.0)
         new = old * tl.load(decays + places, mask=known, other=1.0)
         new = tl.where(new > SMALLEST, new, 1.0)
@@ -165,6 +162,7 @@ def _store(cells, mask, rows, after, words, known, places, columns, salt):
         seeds = _hash(salt.to(tl.uint32) + _hash(words.to(tl.uint32)))
         random = _hash(seeds[:, None] + (columns.to(tl.uint32) * 0x9E3779B9)[None, :]) >> 16
         bits = (unscaled.to(tl.uint32, bitcast=True) + random) >> 16
+        bits = tl.where(unscaled == unscaled, bits, 0x7FC0)  # a card's not-a-number has all bits set, and would wrap around
         tl.store(cells, bits.to(tl.uint16).to(tl.bfloat16, bitcast=True), mask=mask)
 
 
@@ -183,26 +181,28 @@ def _update_tile(
     columns, step, num_edges, most_o, num_columns, u_stride, w_stride,
     BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_D: tl.constexpr, FLOAT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """U = decay U + C W and W = decay W + C^T U over some columns, with the rows before the step on the right."""
+    """U = decay U + lr C W and W = decay W + lr C^T U over some columns, with the rows before the step on the right."""
     salt = tl.load(salts + step)
     i = tl.arange(0, BLOCK_I)
-    input_words, is_input, input_places = _words(inputs, edges, 0, i, step, num_edges)
+    first_input, num_inputs = _part(edges, 0, step, num_edges)
+    first_output, num_outputs = _part(edges, 1, step, num_edges)
+    input_words, is_input, input_places = _words(inputs, first_input, num_inputs, i)
     u_cells, u_mask = _cells(u, input_words, is_input, columns, num_columns, u_stride)
     u_rows = _load_scaled(u_cells, u_mask, u_before, is_input, i, FLOAT)
-    u_steps = tl.zeros([BLOCK_I, BLOCK_D], FLOAT)
-    for start in range(0, _part(edges, 1, step, num_edges)[1], BLOCK_O):
+    u_gains = tl.zeros([BLOCK_I, BLOCK_D], FLOAT)
+    for start in range(0, num_outputs, BLOCK_O):
         o = start + tl.arange(0, BLOCK_O)
-        output_words, is_output, output_places = _words(outputs, edges, 1, o, step, num_edges)
+        output_words, is_output, output_places = _words(outputs, first_output, num_outputs, o)
         w_cells, w_mask = _cells(w, output_words, is_output, columns, num_columns, w_stride)
         w_rows = _load_scaled(w_cells, w_mask, w_before, is_output, o, FLOAT)
-        places = i[:, None] * most_o + o[None, :]
-        u_steps = tl.dot(tl.load(u_coefficients + places), w_rows, u_steps, input_precision=PRECISION, out_dtype=FLOAT)
+        c = tl.load(u_coefficients + i[:, None] * most_o + o[None, :])
+        u_gains = tl.dot(c, w_rows, u_gains, input_precision=PRECISION, out_dtype=FLOAT)
         w_rows *= tl.load(w_decay + output_places, mask=is_output, other=1.0)[:, None]
-        coefficients = tl.trans(tl.load(w_coefficients + places))
-        w_rows = tl.dot(coefficients, u_rows, w_rows, input_precision=PRECISION, out_dtype=FLOAT)
+        transposed = tl.load(w_coefficients + o[:, None] * BLOCK_I + i[None, :])
+        w_rows = tl.dot(transposed, u_rows, w_rows, input_precision=PRECISION, out_dtype=FLOAT)
         _store(w_cells, w_mask, w_rows, w_after, output_words, is_output, o, columns, 2 * salt)
     tl.debug_barrier()
-    u_rows = u_rows * tl.load(u_decay + input_places, mask=is_input, other=1.0)[:, None] + u_steps
+    u_rows = u_rows * tl.load(u_decay + input_places, mask=is_input, other=1.0)[:, None] + u_gains
     _store(u_cells, u_mask, u_rows, u_after, input_words, is_input, i, columns, 2 * salt + 1)
 
 
@@ -213,8 +213,10 @@ def logits_pass(
 ):  # fmt: skip
     """parts[p] = P over the columns of part p; grid: parts x blocks of outputs."""
     part, i, o = tl.program_id(0), tl.arange(0, BLOCK_I), tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
-    input_words, is_input, _ = _words(inputs, edges, 0, i, step, num_edges)
-    output_words, is_output, _ = _words(outputs, edges, 1, o, step, num_edges)
+    first_input, num_inputs = _part(edges, 0, step, num_edges)
+    first_output, num_outputs = _part(edges, 1, step, num_edges)
+    input_words, is_input, input_places = _words(inputs, first_input, num_inputs, i)
+    output_words, is_output, output_places = _words(outputs, first_output, num_outputs, o)
     start = part * columns_a_part
     stop = tl.minimum(start + columns_a_part, num_columns)
     total = _products(
@@ -231,7 +233,7 @@ def gradients(
     BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_E: tl.constexpr, AT_ONCE: tl.constexpr, TP4: tl.constexpr,
     SMALLEST: tl.constexpr, FLOAT: tl.constexpr,
 ):  # fmt: skip
-    """lr bag^T g, and the losses of blocks of outputs; grid: blocks of outputs. The first program moves the scales."""
+    """C, and the losses of blocks of outputs; grid: blocks of outputs. The first program moves the scales."""
     block, i = tl.program_id(0), tl.arange(0, BLOCK_I)
     o = block * BLOCK_O + tl.arange(0, BLOCK_O)
     products = tl.zeros([BLOCK_I, BLOCK_O], FLOAT)
@@ -246,8 +248,10 @@ def gradients(
     tl.store(losses + step * tl.num_programs(0) + block, loss)
     if u_scale is not None:
         if block == 0:
-            _move_scales(u_scale, u_before, u_after, u_decay, inputs, edges, 0, step, num_edges, SMALLEST, BLOCK_I)
-            _move_scales(w_scale, w_before, w_after, w_decay, outputs, edges, 1, step, num_edges, SMALLEST, BLOCK_I)
+            first_input, num_inputs = _part(edges, 0, step, num_edges)
+            first_output, num_outputs = _part(edges, 1, step, num_edges)
+            _move_scales(u_scale, u_before, u_after, u_decay, inputs, first_input, num_inputs, SMALLEST, BLOCK_I)
+            _move_scales(w_scale, w_before, w_after, w_decay, outputs, first_output, num_outputs, SMALLEST, BLOCK_I)
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -274,11 +278,13 @@ def many_steps(
     """All steps of all columns; one program, whose barriers order what it writes and reads."""
     i = tl.arange(0, BLOCK_I)
     for step in range(num_steps):
-        input_words, is_input, input_places = _words(inputs, edges, 0, i, step, num_edges)
+        first_input, num_inputs = _part(edges, 0, step, num_edges)
+        first_output, num_outputs = _part(edges, 1, step, num_edges)
+        input_words, is_input, input_places = _words(inputs, first_input, num_inputs, i)
         loss = tl.sum(tl.zeros([BLOCK_O], FLOAT))
-        for start in range(0, _part(edges, 1, step, num_edges)[1], BLOCK_O):
+        for start in range(0, num_outputs, BLOCK_O):
             o = start + tl.arange(0, BLOCK_O)
-            output_words, is_output, output_places = _words(outputs, edges, 1, o, step, num_edges)
+            output_words, is_output, output_places = _words(outputs, first_output, num_outputs, o)
             products = _products(
                 u, w, u_scale, w_scale, input_words, is_input, output_words, is_output, 0, num_columns, u_stride, w_stride,
                 BLOCK_I, BLOCK_O, BLOCK_D, FLOAT, PRECISION,
@@ -290,13 +296,14 @@ def many_steps(
         tl.store(losses + step, loss)
         tl.debug_barrier()
         if u_scale is not None:
-            _move_scales(u_scale, u_before, u_after, u_decay, inputs, edges, 0, step, num_edges, SMALLEST, BLOCK_I)
-            _move_scales(w_scale, w_before, w_after, w_decay, outputs, edges, 1, step, num_edges, SMALLEST, BLOCK_I)
+            _move_scales(u_scale, u_before, u_after, u_decay, inputs, first_input, num_inputs, SMALLEST, BLOCK_I)
+            _move_scales(w_scale, w_before, w_after, w_decay, outputs, first_output, num_outputs, SMALLEST, BLOCK_I)
             tl.debug_barrier()
         for first in range(0, num_columns, BLOCK_D):
             columns = first + tl.arange(0, BLOCK_D)
             _update_tile(
-                u, w, u_before, w_before, u_after, w_after, inputs, outputs, edges, u_decay, w_decay, u_coefficients, w_coefficients, salts,
-                columns, step, num_edges, most_o, num_columns, u_stride, w_stride, BLOCK_I, BLOCK_O, BLOCK_D, FLOAT, PRECISION,
+                u, w, u_before, w_before, u_after, w_after, inputs, outputs, edges, u_decay, w_decay, u_coefficients, w_coefficients,
+                salts, columns, step, num_edges, most_o, num_columns, u_stride, w_stride,
+                BLOCK_I, BLOCK_O, BLOCK_D, FLOAT, PRECISION,
             )  # fmt: skip
         tl.debug_barrier()

@@ -116,7 +116,7 @@ class LinearModel:
     def load(self, state: dict[str, Tensor]) -> None:
         """Take over the tensors of `state`."""
         for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+            copy_rows(state[name], tensor)
 
     def _blocks(self) -> list[slice]:
         """All rows, a stretch at a time, so that no second [V, D] table is made."""
@@ -133,6 +133,13 @@ def product_by_rows(vectors: Callable[[slice, Embedding], Tensor], x: Tensor, em
 def row_blocks(num_rows: int) -> list[slice]:
     """All rows of a table, 1,024 at a time."""
     return [slice(start, min(start + 1024, num_rows)) for start in range(0, num_rows, 1024)]
+
+
+def copy_rows(source: Tensor, target: Tensor) -> Tensor:
+    """Copy between devices and return `target`; some rows at a time, since what has gaps goes by way of a copy without."""
+    for rows in row_blocks(len(source)):
+        target[rows].copy_(source[rows])
+    return target
 
 
 def finite_scales(exponents: tuple[float, float, float, float, float], width: int) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -179,7 +186,7 @@ def _table(rows: Tensor, device: torch.device | str) -> Tensor:
     """The rows as a table of the device."""
     if torch.device(device).type == "cpu":
         return rows.contiguous()
-    return _zeros(len(rows), rows.shape[1], rows.dtype, device).copy_(rows)
+    return copy_rows(rows, _zeros(len(rows), rows.shape[1], rows.dtype, device))
 
 
 def init_mup_limit(

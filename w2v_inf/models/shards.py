@@ -2,7 +2,7 @@
 
 Columns are independent given the gradients of the logits. So a step is: this rank's part of the logits, the sum over ranks, the update
 of this rank's columns; inner products at evaluation are sums over ranks too. It is exact: nothing else is exchanged but
-B x (S + 1) numbers a step and a Gram block an evaluation.
+B x (S + 1) numbers a step (on cards inputs x outputs) and a Gram block an evaluation.
 """
 
 import math
