@@ -82,36 +82,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders to measure")
     parser.add_argument("--limit", type=Path, help="the dense run that they are compared with")
+    parser.add_argument("--floors", action=argparse.BooleanOptionalAction, default=True, help="they take two tables [V, V] more in memory")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     set_threads(compose_config())
     if args.limit:
-        compare(args.limit, args.runs, args.json)
+        compare(args.limit, args.runs, args.floors, args.json)
     else:
         with tempfile.TemporaryDirectory() as folder:
             limit, *runs = small_runs(folder)
-            compare(limit, runs, args.json)
+            compare(limit, runs, args.floors, args.json)
 
 
-def compare(limit: Path, runs: list[Path], out: Path | None) -> None:
+def compare(limit: Path, runs: list[Path], with_floors: bool, out: Path | None) -> None:
     """Print the table, and write it as JSON."""
     model, vocab = open_run(limit, compose_config("device=cpu"))
     assert isinstance(model, LinearModel)
     bands = bands_of(len(vocab))
     exact = [cosine_table(model, ids, ids).double() for ids in bands]
     assert limit_distance(exact[0], exact[0])["gram_error"] == 0
+    held, floors = {}, {}
+    approximations = [read_json(folder / "summary.json").get("approximation") or {} for folder in runs]
+    ranks = sorted({about["rank"] for about in approximations if "rank" in about})
+    if with_floors:
+        diagonal, triples, energy = split(model.vectors(slice(None)), max([*ranks, *ENERGY_RANKS]))
+        held = {rank: float(triples[1][:rank].square().sum()) / energy for rank in ENERGY_RANKS}
+        floors = {rank: limit_distance(cut(diagonal, triples, rank, bands[0]).double(), exact[0]) for rank in ranks}
+    del model  # there may be room for one of its size
     rows = [row_of(folder, exact, bands) for folder in [limit, *runs]]
-    ranks = sorted({row["rank"] for row in rows if row["rank"]})
-    diagonal, triples, energy = split(model.u.float(), max([*ranks, *ENERGY_RANKS]))
-    held = {rank: float(triples[1][:rank].square().sum()) / energy for rank in ENERGY_RANKS}
-    floors = {rank: limit_distance(cut(diagonal, triples, rank, bands[0]).double(), exact[0]) for rank in ranks}
 
-    print(
-        f"V={len(vocab):,}, {rows[0]['questions']:,} questions; u off its diagonal: "
-        + ", ".join(f"{e:.1%} in rank {r}" for r, e in held.items())
-    )
+    print(f"V={len(vocab):,}, {rows[0]['questions']:,} questions")
+    if held:
+        print("u off its diagonal: " + ", ".join(f"{e:.1%} in rank {r}" for r, e in held.items()))
     for row in rows:
-        floor = f"  floor {floors[row['rank']]['gram_error']:.4f} / {floors[row['rank']]['neighbour_overlap']:.3f}" if row["rank"] else ""
+        found = floors.get(row["rank"])
+        floor = f"  floor {found['gram_error']:.4f} / {found['neighbour_overlap']:.3f}" if found else ""
         solved = "no questions" if row["accuracy"] is None else f"analogies {row['accuracy']:.2f} %"
         about = f"{solved}  {row['cpu_s']:,.0f} CPU s  {row['peak_rss_bytes'] / 2**30:.2f} GiB"
         errors = " ".join(f"{error:.4f}" for error in row["gram_error_by_band"])
