@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
+from w2v_inf import reference
 from w2v_inf.config import Architecture, Config, Sample, StreamConfig
 from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
+from w2v_inf.models.interactions import dense_interactions
+from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
 from w2v_inf.stream import Batch, Stream
+
+FACTORS = (0.7, 1.3)
 
 
 def toy_batch(seed: int, vocab_size: int, num_examples: int, slots: int, num_noise: int, group: int, lr: float = 0.1) -> Batch:
@@ -34,6 +41,30 @@ def arrays(batch: Batch) -> dict:
         "noise_weight": batch.noise_weight,
         "lr": batch.lr,
     }
+
+
+class Twins:
+    """The torch step and the slow twin from one start: step sizes of u and w by 0.7 and 1.3, weight decay 0.2; float64 on the CPU."""
+
+    def __init__(self, u: torch.Tensor, w: torch.Tensor, tp4: bool, whole: bool) -> None:
+        self.dense = [u.cpu().clone(), w.cpu().clone()]
+        self.slow = [table.numpy().copy() for table in self.dense]
+        self.tp4, self.whole = tp4, whole
+
+    def step(self, batch: Batch, loss: float, rel: float) -> None:
+        """Take the step of `batch`, whose loss is compared."""
+        counts = dense_interactions(batch, torch.float64, torch.device("cpu"))
+        logit = tp4_logit if self.tp4 else exact_logit
+        dense_loss = float(sgd_step(*self.dense, counts, batch.lr, 0.2, FACTORS, logit, self.whole))
+        how = {"weight_decay": 0.2, "lr_factors": FACTORS, "tp4": self.tp4, "whole": self.whole}
+        *self.slow, slow_loss = reference.linear_update(*self.slow, **arrays(batch), **how)
+        assert loss == pytest.approx(dense_loss, rel=rel) and loss == pytest.approx(slow_loss, rel=rel)
+
+    def compare(self, u: torch.Tensor, w: torch.Tensor, atol: float) -> None:
+        """Compare both tables."""
+        for fast, dense, slow in zip((u.cpu(), w.cpu()), self.dense, self.slow, strict=True):
+            torch.testing.assert_close(fast, dense, rtol=1e-10, atol=atol)
+            np.testing.assert_allclose(fast, slow, rtol=1e-10, atol=atol)
 
 
 SHAPES = [

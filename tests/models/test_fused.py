@@ -6,18 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import SHAPES, arrays, toy_batch
+from toy import FACTORS, SHAPES, Twins, arrays, toy_batch
 
 from w2v_inf import reference
 from w2v_inf.models import card
 from w2v_inf.models.fused import fused_steps
-from w2v_inf.models.interactions import dense_interactions
 from w2v_inf.models.linear import LinearModel, init_mup_limit
-from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
 from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Batch
-
-FACTORS = (0.7, 1.3)
 
 
 def tables(vocab_size: int, width: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,19 +27,11 @@ def tables(vocab_size: int, width: int, dtype: torch.dtype = torch.float64) -> t
 @pytest.mark.parametrize(("tp4", "whole"), [(False, False), (False, True), (True, False)])
 def test_equals_torch_step_and_twin(shape: tuple[int, ...], tile: int, tp4: bool, whole: bool) -> None:
     u, w = tables(shape[0], 7)
-    dense_u, dense_w = u.clone(), w.clone()
-    slow_u, slow_w = u.numpy().copy(), w.numpy().copy()
+    twins = Twins(u, w, tp4, whole)
     for seed in range(3):
         batch = toy_batch(seed, *shape)
-        loss = fused_steps(u, w, [batch], 0.2, FACTORS, tp4, whole, tile=tile)[0]
-        counts = dense_interactions(batch, torch.float64, u.device)
-        dense_loss = float(sgd_step(dense_u, dense_w, counts, batch.lr, 0.2, FACTORS, tp4_logit if tp4 else exact_logit, whole))
-        how = {"weight_decay": 0.2, "lr_factors": FACTORS, "tp4": tp4, "whole": whole}
-        slow_u, slow_w, slow_loss = reference.linear_update(slow_u, slow_w, **arrays(batch), **how)
-        assert loss == pytest.approx(dense_loss, rel=1e-12) and loss == pytest.approx(slow_loss, rel=1e-12)
-        for fast, dense, slow in ((u, dense_u, slow_u), (w, dense_w, slow_w)):
-            torch.testing.assert_close(fast, dense, rtol=1e-10, atol=1e-12)
-            np.testing.assert_allclose(fast, slow, rtol=1e-10, atol=1e-12)
+        twins.step(batch, fused_steps(u, w, [batch], 0.2, FACTORS, tp4, whole, tile=tile)[0], rel=1e-12)
+        twins.compare(u, w, atol=1e-12)
 
 
 @pytest.fixture

@@ -11,20 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy import SHAPES, arrays, toy_batch
+from toy import FACTORS, SHAPES, Twins, toy_batch
 
-from w2v_inf import reference
 from w2v_inf.config import PROJECT_ROOT
 from w2v_inf.models import card
 from w2v_inf.models.card import kernel_steps, pack_for_kernels
 from w2v_inf.models.fused import fused_steps
-from w2v_inf.models.interactions import dense_interactions
 from w2v_inf.models.linear import LinearModel
-from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
 from w2v_inf.stream import Batch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-FACTORS = (0.7, 1.3)
 LARGE = [(150, 70, 6, 45, 35), (140, 90, 1, 60, 30)]
 """More inputs, outputs and hidden vectors than a block holds, CBOW and skip-gram."""
 
@@ -54,22 +50,14 @@ def kernels(u: torch.Tensor, w: torch.Tensor, batches: list[Batch], weight_decay
 def test_equal_torch_step_and_twin(shape: tuple[int, ...], width: int, narrow: int, tp4: bool, whole: bool) -> None:
     """Losses and both tables after three steps, in one launch (narrow) and in three a step; zeros between rows stay."""
     u, w = tables(shape[0], width)
-    dense_u, dense_w = u.cpu().clone(), w.cpu().clone()
-    slow_u, slow_w = dense_u.numpy().copy(), dense_w.numpy().copy()
+    twins = Twins(u, w, tp4, whole)
     batches = [toy_batch(seed, *shape, lr=0.01 if shape in LARGE else 0.1) for seed in range(3)]
     losses = kernels(u, w, batches, 0.2, FACTORS, tp4, whole, narrow=narrow)
     for batch, loss in zip(batches, losses, strict=True):
-        counts = dense_interactions(batch, torch.float64, dense_u.device)
-        dense_loss = float(sgd_step(dense_u, dense_w, counts, batch.lr, 0.2, FACTORS, tp4_logit if tp4 else exact_logit, whole))
-        how = {"weight_decay": 0.2, "lr_factors": FACTORS, "tp4": tp4, "whole": whole}
-        slow_u, slow_w, slow_loss = reference.linear_update(slow_u, slow_w, **arrays(batch), **how)
-        assert loss == pytest.approx(dense_loss, rel=1e-11) and loss == pytest.approx(slow_loss, rel=1e-11)
-    for fast, dense, slow in ((u, dense_u, slow_u), (w, dense_w, slow_w)):
-        torch.testing.assert_close(fast.cpu(), dense, rtol=1e-10, atol=1e-11)
-        np.testing.assert_allclose(fast.cpu(), slow, rtol=1e-10, atol=1e-11)
-        assert torch.equal(
-            fast.as_strided((len(fast), 3), fast.stride(), width), torch.zeros(len(fast), 3, dtype=fast.dtype, device=DEVICE)
-        )
+        twins.step(batch, loss, rel=1e-11)
+    twins.compare(u, w, atol=1e-11)
+    for table in (u, w):
+        assert not table.as_strided((len(table), 3), table.stride(), width).any()
 
 
 @pytest.mark.parametrize("narrow", [0, 1024])
