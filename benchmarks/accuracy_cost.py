@@ -20,17 +20,19 @@ import numpy as np
 import torch
 from peers import gensim_model, train_gensim
 
-from w2v_inf import reference
-from w2v_inf.analogy import analogy_accuracy, load_questions
-from w2v_inf.assess import COMMONEST, limit_distance
 from w2v_inf.config import Architecture, Config, ContextGradient, CorpusConfig, Parametrization, Sample, StreamConfig, TextFile, TrainConfig
-from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
-from w2v_inf.evaluate import cosine_table
-from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
-from w2v_inf.models.team import use_threads
+from w2v_inf.corpus.load import EncodedCorpus, open_corpus, select_vocabulary
+from w2v_inf.corpus.prepare import prepare
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.evaluation.analogy import analogy_accuracy, load_questions
+from w2v_inf.evaluation.limit_distance import COMMONEST, limit_distance
+from w2v_inf.evaluation.similarity import cosine_table
+from w2v_inf.models.cpu.threads import use_threads
+from w2v_inf.models.linear import LinearModel, init_finite, init_mup_limit
+from w2v_inf.models.parametrization import ABC
+from w2v_inf.reference import updates as reference
 from w2v_inf.stream import Stream
-from w2v_inf.training import BATCHES_AT_ONCE
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.training.train import BATCHES_AT_ONCE
 
 VARIANTS = {
     Architecture.cbow: ("1:1:-", "16:16:32", "32:32:32", "64:64:32", "64:64:64", "128:128:64", "256:256:64"),

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from w2v_inf import checkpoint, training
 from w2v_inf.api import compose_config
 from w2v_inf.config import PROJECT_ROOT, Config
 from w2v_inf.models.linear import init_mup_limit
+from w2v_inf.training import checkpoint
+from w2v_inf.training import train as train_stage
 
 
 def time_one(vocab_size: int, folder: Path) -> dict[str, float]:
@@ -50,7 +51,7 @@ def share_of_run(config: Config) -> dict[str, Any]:
         return path
 
     checkpoint.Keeper.save = timed
-    folder = training.train(config)
+    folder = train_stage.train(config)
     wall_s = json.loads((folder / "summary.json").read_text())["wall_s"]
     return {"checkpoints": len(spent), "seconds": sum(spent), "wall_s": wall_s, "percent": 100 * sum(spent) / wall_s}
 

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from w2v_inf import reference
 from w2v_inf.config import Architecture, Config, Parametrization, Sample, StreamConfig, TextFile
-from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
-from w2v_inf.models.linear import ABC, LinearModel, init_finite
-from w2v_inf.models.team import use_threads
+from w2v_inf.corpus.load import open_corpus, select_vocabulary
+from w2v_inf.corpus.prepare import prepare
+from w2v_inf.models.cpu.threads import use_threads
+from w2v_inf.models.linear import LinearModel, init_finite
+from w2v_inf.models.parametrization import ABC
+from w2v_inf.reference import updates as reference
 from w2v_inf.stream import Batch, Stream
 
 COLUMNS = (64, 256, 1024, 4096)

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from w2v_inf.analogy import RULES, analogy_hits
 from w2v_inf.config import Embedding
-from w2v_inf.reference_evaluate import analogy_margin
+from w2v_inf.evaluation.analogy import RULES, analogy_hits
+from w2v_inf.reference.evaluation import analogy_margin
 
 NUM_WORDS = 905
 """Distinct words of questions-words."""

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from gensim.models import KeyedVectors
 
-from w2v_inf.analogy import analogy_hits, load_questions, read_questions
 from w2v_inf.config import VectorFormat
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.evaluation.analogy import analogy_hits, load_questions, read_questions
 from w2v_inf.models.linear import LinearModel
-from w2v_inf.vectors import SUFFIXES, read_vectors, write_vectors
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.word2vec_format import SUFFIXES, read_vectors, write_vectors
 
 
 def make(num_words: int, num_columns: int) -> tuple[Vocabulary, np.ndarray]:

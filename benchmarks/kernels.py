@@ -28,12 +28,13 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
 from w2v_inf.config import Architecture, Config, CorpusConfig, Sample, StreamConfig, TextFile
-from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
-from w2v_inf.models import card
-from w2v_inf.models.fused import fused_steps
+from w2v_inf.corpus.load import open_corpus, select_vocabulary
+from w2v_inf.corpus.prepare import prepare
+from w2v_inf.models.cpu.step import fused_steps
+from w2v_inf.models.gpu import step as gpu_step
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.stream import Batch, Stream
-from w2v_inf.training import BATCHES_AT_ONCE, batches_at_once
+from w2v_inf.training.train import BATCHES_AT_ONCE, batches_at_once
 
 H100 = GPUTarget("cuda", 90, 32)
 REGISTERS, SHARED_BYTES, WARPS = 65536, 228 * 1024, 64
@@ -79,16 +80,16 @@ def launched(batches: list[Batch], vocab_size: int, dtype: torch.dtype, columns:
     """The distinct compiled kernels that steps on tables of so many columns launch, each with its block of inputs."""
     found: dict[str, tuple[int, Any]] = {}
 
-    class Noting(card.Launch):
+    class Noting(gpu_step.Launch):
         def __call__(self, **changed: Any) -> None:
             super().__call__(**changed)
             found.setdefault(self.kernel.__name__, (self.arguments["BLOCK_I"], self.compiled))
 
-    launch, card.Launch = card.Launch, Noting
+    launch, gpu_step.Launch = gpu_step.Launch, Noting
     try:
         steps_here(batches, vocab_size, dtype, columns)()
     finally:
-        card.Launch = launch
+        gpu_step.Launch = launch
     return list(found.values())
 
 
@@ -98,9 +99,9 @@ def steps_here(batches: list[Batch], vocab_size: int, dtype: torch.dtype, column
     scales = (torch.ones(vocab_size, device=HERE), torch.ones(vocab_size, device=HERE)) if dtype is torch.bfloat16 else None
 
     def take() -> None:
-        packed = card.pack_for_kernels(batches, 0.001, vocab_size, dtype)
+        packed = gpu_step.pack_for_kernels(batches, 0.001, vocab_size, dtype)
         assert packed is not None, "these batches are torch's"
-        card.kernel_steps(u, w, batches, packed, scales=scales)
+        gpu_step.kernel_steps(u, w, batches, packed, scales=scales)
 
     return take
 
@@ -126,9 +127,9 @@ def compiled_rows(options: CorpusConfig) -> list[dict[str, Any]]:
     rows = []
     for architecture, batch_size in ((Architecture.cbow, 0), (Architecture.cbow, 128), (Architecture.skipgram, 0), (Architecture.cbow, 1)):
         stream, vocab_size = stream_of(options, architecture, batch_size)
-        batches = list(islice(stream.epoch(0), card.BATCHES_A_PACK))
+        batches = list(islice(stream.epoch(0), gpu_step.BATCHES_A_PACK))
         for dtype in (torch.float32, torch.bfloat16):
-            for columns in (card.NARROW, 2 * card.NARROW):
+            for columns in (gpu_step.NARROW, 2 * gpu_step.NARROW):
                 for inputs, compiled in launched(batches, vocab_size, dtype, columns):
                     about = {"architecture": architecture.value, "batch_size": stream.config.batch_size, "dtype": str(dtype)[6:]}
                     row = about | {"inputs": inputs} | resources(compiled)
@@ -139,11 +140,11 @@ def compiled_rows(options: CorpusConfig) -> list[dict[str, Any]]:
 def host_us(options: CorpusConfig) -> dict[str, float]:
     """CPU microseconds a step on the host, apart from CUDA's own launch, in the exact limit's usual CBOW batches: median of five."""
     stream, vocab_size = stream_of(options, Architecture.cbow, 0)
-    batches = list(islice(stream.epoch(0), card.BATCHES_A_PACK))
+    batches = list(islice(stream.epoch(0), gpu_step.BATCHES_A_PACK))
     ways = {
-        "all of a wide step": steps_here(batches, vocab_size, torch.float32, 2 * card.NARROW),
+        "all of a wide step": steps_here(batches, vocab_size, torch.float32, 2 * gpu_step.NARROW),
         "all of a narrow step": steps_here(batches, vocab_size, torch.float32, 64),
-        "packing, of these": lambda: card.pack_for_kernels(batches, 0.001, vocab_size, torch.float32),
+        "packing, of these": lambda: gpu_step.pack_for_kernels(batches, 0.001, vocab_size, torch.float32),
         "drawing": lambda: list(islice(stream.epoch(0), 1000)),
     }
     steps = {"drawing": 1000}
@@ -179,7 +180,7 @@ def check(batches: list[Batch], vocab_size: int, device: torch.device) -> None:
     generator = torch.Generator().manual_seed(0)
     u, w = (torch.randn(vocab_size, 192, generator=generator).mul_(0.07) for _ in "uw")
     model = LinearModel(u.to(device, copy=True), w.to(device, copy=True), weight_decay=0.001)
-    assert not model.u.is_cuda or card.kernels_run_on(device)
+    assert not model.u.is_cuda or gpu_step.kernels_run_on(device)
     losses = model.update_on_device(batches)
     np.testing.assert_allclose(losses, fused_steps(u, w, batches, 0.001), rtol=1e-5)
     assert (model.u.cpu() - u).norm() < 1e-5 * u.norm() and (model.w.cpu() - w).norm() < 1e-5 * w.norm()
@@ -187,11 +188,11 @@ def check(batches: list[Batch], vocab_size: int, device: torch.device) -> None:
 
 def passes(batches: list[Batch], u: Tensor, w: Tensor) -> list[dict[str, float | str]]:
     """Time of each pass, and of whole steps by kernels and in torch."""
-    packed = card.pack_for_kernels(batches, 0.001, len(u), u.dtype)
+    packed = gpu_step.pack_for_kernels(batches, 0.001, len(u), u.dtype)
     assert packed is not None
     scales = (torch.ones(len(u), device=u.device), torch.ones(len(u), device=u.device)) if u.dtype is torch.bfloat16 else None
-    known = card.arguments(u, w, batches, packed, (1.0, 1.0), False, False, scales)
-    launched = card.launches(known, len(batches), False)
+    known = gpu_step.arguments(u, w, batches, packed, (1.0, 1.0), False, False, scales)
+    launched = gpu_step.launches(known, len(batches), False)
     inputs, outputs = np.diff(packed.edges[:2], axis=1).astype(float)
     rows, pairs = u.itemsize * u.shape[1] * (inputs + outputs).sum(), u.shape[1] * (inputs * outputs).sum()
     work = {"logits": (rows, 2 * pairs), "gradients": (launched.parts.nbytes * len(batches), 0.0), "update": (2 * rows, 4 * pairs)}
@@ -214,11 +215,11 @@ def passes(batches: list[Batch], u: Tensor, w: Tensor) -> list[dict[str, float |
 
 def ways_of_narrow_nets(batches: list[Batch], vocab_size: int, width: int, device: torch.device) -> dict[str, float]:
     """Microseconds a step by one program and by three launches."""
-    packed = card.pack_for_kernels(batches, 0.001, vocab_size, torch.float32)
+    packed = gpu_step.pack_for_kernels(batches, 0.001, vocab_size, torch.float32)
     assert packed is not None
     u, w = (torch.randn(vocab_size, width, device=device).mul_(width**-0.5) for _ in "uw")
     ways = {"one program": width, "three launches": 0}
-    steps = {name: partial(card.kernel_steps, u, w, batches, packed, narrow=narrow) for name, narrow in ways.items()}
+    steps = {name: partial(gpu_step.kernel_steps, u, w, batches, packed, narrow=narrow) for name, narrow in ways.items()}
     return {name: 1e6 * seconds(run, device) / len(batches) for name, run in steps.items()}
 
 

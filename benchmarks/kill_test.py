@@ -19,9 +19,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from w2v_inf import checkpoint, training
 from w2v_inf.api import compose_config
 from w2v_inf.config import Config
+from w2v_inf.training import checkpoint
+from w2v_inf.training import train as train_stage
 
 MODELS = {
     "width 16": ["model=finite", "model.width=16"],
@@ -44,7 +45,7 @@ def start(config: Config) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            training.train(config)
+            train_stage.train(config)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    checkpoint.SHORTEST_INTERVAL_S, checkpoint.SHARE, training.BATCHES_AT_ONCE = 0.0, 1e9, 64
+    checkpoint.SHORTEST_INTERVAL_S, checkpoint.SHARE, train_stage.BATCHES_AT_ONCE = 0.0, 1e9, 64
     rng, tally = random.Random(args.seed), Counter[str]()
 
     with tempfile.TemporaryDirectory() as root:
@@ -102,7 +103,7 @@ def main() -> None:
         peaceful, lasts_s = {}, {}
         for number, case in enumerate(cases):
             folder = Path(root) / f"peaceful-{number}"
-            training.train(config_of(folder, *overrides[case]))  # here, so that the forked ones find everything compiled
+            train_stage.train(config_of(folder, *overrides[case]))  # here, so that the forked ones find everything compiled
             began = time.monotonic()
             again = Path(root) / f"timed-{number}"
             os.waitpid(start(config_of(again, *overrides[case])), 0)

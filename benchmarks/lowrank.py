@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 from w2v_inf.api import compose_config
-from w2v_inf.assess import COMMONEST, limit_distance, open_run
-from w2v_inf.evaluate import cosine_table
+from w2v_inf.evaluation.limit_distance import COMMONEST, limit_distance
+from w2v_inf.evaluation.similarity import cosine_table
 from w2v_inf.files import read_json
-from w2v_inf.models import LinearModel
-from w2v_inf.training import set_threads, train
+from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.linear import LinearModel
+from w2v_inf.runs.weights import open_run
+from w2v_inf.training.train import train
 
 ENERGY_RANKS = (16, 64, 256, 1024)
 

@@ -10,9 +10,9 @@ import numpy as np
 from gensim.models import Word2Vec
 
 from w2v_inf.config import Architecture, Config
-from w2v_inf.corpus import EncodedCorpus
+from w2v_inf.corpus.load import EncodedCorpus
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.stream import CHUNK
-from w2v_inf.vocab import Vocabulary
 
 
 class Sentences:

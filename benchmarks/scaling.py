@@ -19,11 +19,12 @@ import torch
 from accuracy_cost import check, model_of
 
 from w2v_inf.config import Architecture, Config, CorpusConfig, Sample, StreamConfig, TextFile
-from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
-from w2v_inf.models import LinearModel
-from w2v_inf.models.team import use_threads
+from w2v_inf.corpus.load import EncodedCorpus, open_corpus, select_vocabulary
+from w2v_inf.corpus.prepare import prepare
+from w2v_inf.models.cpu.threads import use_threads
+from w2v_inf.models.linear import LinearModel
 from w2v_inf.stream import Batch, Stream
-from w2v_inf.training import BATCHES_AT_ONCE
+from w2v_inf.training.train import BATCHES_AT_ONCE
 
 Row = dict[str, Any]
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 from w2v_inf.config import Config, Sample, StreamConfig, TextFile
-from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
-from w2v_inf.models.interactions import interactions
+from w2v_inf.corpus.load import open_corpus, select_vocabulary
+from w2v_inf.corpus.prepare import prepare
+from w2v_inf.models.batch_counts import interactions
+from w2v_inf.models.cpu.threads import use_threads
 from w2v_inf.models.linear import LinearModel, init_mup_limit
-from w2v_inf.models.team import use_threads
 from w2v_inf.stream import Batch, Stream
-from w2v_inf.training import BATCHES_AT_ONCE
+from w2v_inf.training.train import BATCHES_AT_ONCE
 
 TILE, LOOKED_AT = 32, 100
 

@@ -24,13 +24,14 @@ from accuracy_cost import check, model_of
 from peers import gensim_model, train_gensim
 
 from w2v_inf.config import Architecture, Config, Sample, StreamConfig, TextFile
-from w2v_inf.corpus import EncodedCorpus, open_corpus, prepare, select_vocabulary
-from w2v_inf.models.fused import TILE
-from w2v_inf.models.interactions import interactions
-from w2v_inf.models.team import use_threads
+from w2v_inf.corpus.load import EncodedCorpus, open_corpus, select_vocabulary
+from w2v_inf.corpus.prepare import prepare
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.models.batch_counts import interactions
+from w2v_inf.models.cpu.step import TILE
+from w2v_inf.models.cpu.threads import use_threads
 from w2v_inf.stream import Stream
-from w2v_inf.training import BATCHES_AT_ONCE
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.training.train import BATCHES_AT_ONCE
 
 LIMIT = 0
 """Stands for the dense limit in a list of widths."""

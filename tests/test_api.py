@@ -10,9 +10,9 @@ import torch
 import w2v_inf
 from w2v_inf import api
 from w2v_inf.config import PROJECT_ROOT, TextFile
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.models.linear import LinearModel
-from w2v_inf.vocab import Vocabulary
 
 WORDS = ["man", "king", "woman", "queen", "tree"]
 

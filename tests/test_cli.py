@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from w2v_inf.cli import describe
 from w2v_inf.config import PROJECT_ROOT, Config
-from w2v_inf.help import describe
 
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 

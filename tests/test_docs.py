@@ -18,19 +18,19 @@ import torch
 from toy import toy_batch
 
 from w2v_inf import cli
-from w2v_inf.analogy import Questions, analogy_accuracy
 from w2v_inf.config import PROJECT_ROOT, CorpusConfig
 from w2v_inf.corpus import planted, sources
 from w2v_inf.corpus.encode import Origin
-from w2v_inf.models import Model
+from w2v_inf.evaluation.analogy import Questions, analogy_accuracy
+from w2v_inf.models.protocol import Model
 
 PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
 STAGES = {
-    "prepare": ("corpus", "prepare_stage"),
-    "train": ("training", "train"),
-    "evaluate": ("assess", "evaluate"),
-    "plot": ("plots", "plot_stage"),
-    "report": ("report", "report"),
+    "prepare": ("corpus.prepare", "prepare_stage"),
+    "train": ("training.train", "train"),
+    "evaluate": ("evaluation.evaluate", "evaluate"),
+    "plot": ("reporting.plot", "plot_stage"),
+    "report": ("reporting.report", "report"),
     "export": ("export", "export"),
 }
 NOT_RUN = ("make test", "make help", "make setup")

@@ -8,18 +8,18 @@ import torch
 from composed import config_of
 from gensim.models import KeyedVectors
 
-from w2v_inf import export as exporting
-from w2v_inf.analogy import analogy_accuracy, load_questions
-from w2v_inf.assess import evaluate
 from w2v_inf.config import Embedding, Finite, MupLimit, NtkLimit, VectorFormat, VectorMethod
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
+from w2v_inf.evaluation.analogy import analogy_accuracy, load_questions
+from w2v_inf.evaluation.evaluate import evaluate
+from w2v_inf.export import choose, export, gram_times, reduce
 from w2v_inf.files import read_json
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.models.ntk_limit import init_ntk_limit
-from w2v_inf.plots import plot
-from w2v_inf.training import train
-from w2v_inf.vectors import SUFFIXES, read_vectors, write_vectors
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.reporting.plot import plot
+from w2v_inf.training.train import train
+from w2v_inf.word2vec_format import SUFFIXES, read_vectors, write_vectors
 
 WORDS = ["a", "größe", "日本", "x-1", "0", "e"]
 VOCAB = Vocabulary(WORDS, np.array([9, 8, 7, 6, 5, 4]))
@@ -48,7 +48,7 @@ def test_principal_is_the_best_factor_of_the_gram_matrix() -> None:
     values, vectors = torch.linalg.eigh(gram.double())
     for k in (1, 3, 10):
         best = (vectors[:, -k:] * values[-k:]) @ vectors[:, -k:].T
-        x = exporting.reduce(model, VectorMethod.principal, k, Embedding.input)
+        x = reduce(model, VectorMethod.principal, k, Embedding.input)
         error = float((x @ x.T - gram).norm()), float((best - gram).norm())
         assert x.shape == (60, k) and error[0] == pytest.approx(error[1], rel=1e-3)
 
@@ -56,7 +56,7 @@ def test_principal_is_the_best_factor_of_the_gram_matrix() -> None:
 def test_principal_at_full_rank_is_the_model() -> None:
     model = LinearModel(torch.from_numpy(table()), torch.from_numpy(table(seed=1)))
     for embedding in Embedding:
-        x = exporting.reduce(model, VectorMethod.principal, 5, embedding)
+        x = reduce(model, VectorMethod.principal, 5, embedding)
         torch.testing.assert_close(x @ x.T, model.gram(torch.arange(6), None, embedding), atol=1e-5, rtol=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_sample_is_right_on_average_and_halves_its_error_with_four_times_the_col
     gram = model.u @ model.u.T
     errors = {}
     for k in (50, 200, 800, 3200):
-        x = exporting.reduce(model, VectorMethod.sample, k, Embedding.input)
+        x = reduce(model, VectorMethod.sample, k, Embedding.input)
         errors[k] = float((x @ x.T - gram).norm() / gram.norm())
     slope = np.polyfit(np.log(list(errors)), np.log(list(errors.values())), 1)[0]
     assert -0.6 < slope < -0.4, errors
@@ -76,11 +76,11 @@ def test_fit_keeps_lengths_and_never_gets_worse() -> None:
     target, lengths = cosines(model.u), model.u.norm(dim=1)
     errors = []
     for steps in (0, 1, 2, 5, 20, 100):
-        x = exporting.reduce(model, VectorMethod.fit, 12, Embedding.input, steps)
+        x = reduce(model, VectorMethod.fit, 12, Embedding.input, steps)
         torch.testing.assert_close(x.norm(dim=1), lengths, rtol=1e-5, atol=0)
         errors.append(float((cosines(x) - target).norm()))
     assert errors == sorted(errors, reverse=True)
-    others = [exporting.reduce(model, method, 12, Embedding.input) for method in (VectorMethod.principal, VectorMethod.sample)]
+    others = [reduce(model, method, 12, Embedding.input) for method in (VectorMethod.principal, VectorMethod.sample)]
     assert all(errors[-1] < 0.9 * float((cosines(other) - target).norm()) for other in others)
 
 
@@ -90,7 +90,7 @@ def test_gram_products_are_made_block_by_block() -> None:
     scale = column[:, 0]
     model = LinearModel(u, u)
     expected = scale[:, None] * (model.u @ (model.u.T @ (scale[:, None] * x)))
-    torch.testing.assert_close(exporting.gram_times(model, scale, x, Embedding.input), expected)
+    torch.testing.assert_close(gram_times(model, scale, x, Embedding.input), expected)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_gram_products_are_made_block_by_block() -> None:
 def test_what_auto_means_and_what_is_refused(options, trained, chosen) -> None:
     model = LinearModel(torch.from_numpy(table()), torch.from_numpy(table()))
     if isinstance(chosen, tuple):
-        assert exporting.choose(model, trained, config_of(*options)) == chosen
+        assert choose(model, trained, config_of(*options)) == chosen
     else:
         with pytest.raises(UserError, match=chosen):
-            exporting.choose(model, trained, config_of(*options))
+            choose(model, trained, config_of(*options))
 
 
 @pytest.mark.parametrize("embedding", list(Embedding))
@@ -201,7 +201,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_way_through_gensim_gives_the_same_analogies(run: str, format: str, method: str, runs: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "there"
     options = [f"run_dir={runs}/{run}", f"export.format={format}", f"export.method={method}", f"export.out={out}"]
-    path = exporting.export(config_of(*options, "export.dimension=20"))
+    path = export(config_of(*options, "export.dimension=20"))
     assert "cosine error" in capsys.readouterr().out
     keyed = KeyedVectors.load_word2vec_format(str(path), binary=format == "binary")
     keyed.save_word2vec_format(str(tmp_path / "back"), binary=format == "binary")
@@ -214,7 +214,7 @@ def test_the_way_through_gensim_gives_the_same_analogies(run: str, format: str, 
 
 @pytest.mark.slow  # trains whole runs
 def test_gensims_own_evaluation_agrees(runs: Path, tmp_path: Path) -> None:
-    path = exporting.export(config_of(f"run_dir={runs}/finite", f"export.out={tmp_path}/v.kv", "export.format=gensim"))
+    path = export(config_of(f"run_dir={runs}/finite", f"export.out={tmp_path}/v.kv", "export.format=gensim"))
     keyed = KeyedVectors.load(str(path))
     questions = load_questions(Vocabulary(keyed.index_to_key, np.arange(len(keyed), 0, -1)))
     table = torch.from_numpy(keyed.vectors)
@@ -228,7 +228,7 @@ def test_gensims_own_evaluation_agrees(runs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow  # trains whole runs
 def test_a_file_of_vectors_is_drawn(runs: Path, tmp_path: Path) -> None:
-    path = exporting.export(config_of(f"run_dir={runs}/finite", f"export.out={tmp_path}/v.txt"))
+    path = export(config_of(f"run_dir={runs}/finite", f"export.out={tmp_path}/v.txt"))
     paths = plot(config_of(f"evaluate.vectors={path}"))
     assert [p.name for p in paths] == ["pca-v.png", "pca-v.svg"] and all(p.parent == tmp_path for p in paths)
     write_vectors(tmp_path / "few.txt", VOCAB, table(), VectorFormat.text)
@@ -241,6 +241,6 @@ def test_both_storages_of_the_limit_export_alike(runs: Path, tmp_path: Path) -> 
     vectors = []
     for run in ("limit", "half"):
         config = config_of(f"run_dir={runs}/{run}", f"export.out={tmp_path}/{run}", "export.method=own")
-        vectors.append(read_vectors(exporting.export(config))[1])
+        vectors.append(read_vectors(export(config))[1])
     assert vectors[0].shape == vectors[1].shape == (1598, 1598)
     assert float(np.linalg.norm(vectors[0] - vectors[1]) / np.linalg.norm(vectors[0])) < 0.06

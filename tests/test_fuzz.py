@@ -27,12 +27,17 @@ import zstandard
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from w2v_inf import cli, models, records, training
+from w2v_inf import cli
 from w2v_inf.config import CORPORA, MODELS, Config, Finite, Text8, TextFile, VectorFormat, Wikipedia
-from w2v_inf.corpus import check_tokens, open_corpus, prepare, sources
+from w2v_inf.corpus import sources
+from w2v_inf.corpus.load import check_tokens, open_corpus
+from w2v_inf.corpus.prepare import prepare
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
-from w2v_inf.vectors import read_vectors, write_vectors
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.models.device import pick_device
+from w2v_inf.runs.folder import run_folder
+from w2v_inf.training import train as train_stage
+from w2v_inf.word2vec_format import read_vectors, write_vectors
 
 pytestmark = pytest.mark.slow  # hundreds of examples
 
@@ -115,12 +120,12 @@ def exit_code(stage: Callable[[Config], object]) -> int:
 def train_if_small(config: Config) -> None:
     """Train what takes a moment; of anything else what is decided before it trains."""
     width = config.model.width if isinstance(config.model, Finite) else 0
-    folder = records.run_folder(config)
+    folder = run_folder(config)
     if config.train.epochs > 3 or width > 1000 or config.stream.batch_size > 1000 or not isinstance(config.corpus, TextFile):
-        models.pick_device(config.device)
+        pick_device(config.device)
         event("accepted")
     else:
-        training.train(config)
+        train_stage.train(config)
         assert (folder / "summary.json").exists()
         event("trained")
 

@@ -16,7 +16,7 @@ from hydra import initialize_config_dir
 
 from w2v_inf import reproduce
 from w2v_inf.config import PROJECT_ROOT, Architecture, Engine, Profile
-from w2v_inf.corpus import CorpusUnavailable
+from w2v_inf.corpus.download import CorpusUnavailable
 from w2v_inf.errors import UserError
 
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes

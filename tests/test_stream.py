@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from w2v_inf import reference, stream
+from w2v_inf import stream
 from w2v_inf.config import Architecture, Config, StreamConfig
+from w2v_inf.reference.stream import stream_examples
 from w2v_inf.stream import Stream
 
 
@@ -53,7 +54,7 @@ def test_equals_word_by_word_twin(threshold: float, chunk: int, block: int, monk
         p_keep = stream.keep_probability(fast.counts, threshold)
         num_kept = int((keep_draws < p_keep[tokens[tokens < 40]]).sum())
         radius = fast._generator("window", 1, number).integers(1, 4, num_kept, np.uint8).tolist()
-        examples = reference.stream_examples(tokens, ends, 40, p_keep, keep_draws, radius, 3, chunk)
+        examples = stream_examples(tokens, ends, 40, p_keep, keep_draws, radius, 3, chunk)
         expected += [(sorted(words), target) for words, target, _ in examples]
         first_words += [fast.words_per_epoch + before + seen for _, _, seen in examples[::7]]
         before += in_vocab

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from w2v_inf import reference
 from w2v_inf.config import Architecture, Config, Sample, StreamConfig
-from w2v_inf.corpus import open_corpus, prepare, select_vocabulary
-from w2v_inf.models.interactions import dense_interactions
+from w2v_inf.corpus.load import open_corpus, select_vocabulary
+from w2v_inf.corpus.prepare import prepare
+from w2v_inf.models.batch_counts import dense_interactions
 from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
+from w2v_inf.reference import updates as reference
 from w2v_inf.stream import Batch, Stream
 
 FACTORS = (0.7, 1.3)

@@ -19,17 +19,20 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from w2v_inf import config as options
-from w2v_inf import records, training
-from w2v_inf.analogy import load_questions
-from w2v_inf.assess import open_run
 from w2v_inf.cli import one_line
 from w2v_inf.config import PROJECT_ROOT, Config, Embedding, NtkLimit, Sample, register
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
-from w2v_inf.evaluate import cosine_table, evaluate_model, nearest_neighbours, place_gram
-from w2v_inf.models import LinearModel, Model
-from w2v_inf.triptych import NARROW, plot_places, sample_initialisation
-from w2v_inf.vectors import read_vectors
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.evaluation.analogy import load_questions
+from w2v_inf.evaluation.places import place_gram
+from w2v_inf.evaluation.similarity import cosine_table, evaluate_model, nearest_neighbours
+from w2v_inf.models.linear import LinearModel
+from w2v_inf.models.protocol import Model
+from w2v_inf.reporting.pca import NARROW, plot_places, sample_initialisation
+from w2v_inf.runs.folder import CONFIG
+from w2v_inf.runs.weights import open_run
+from w2v_inf.training import train as train_stage
+from w2v_inf.word2vec_format import read_vectors
 
 
 def train(*overrides: str, **named: Any) -> "Embeddings":
@@ -40,7 +43,7 @@ def train(*overrides: str, **named: Any) -> "Embeddings":
       named: the same by name, `**{"train.epochs": 2}`, `seed=1`.
     Raises: UserError as `training.train`, and for options that do not exist or are out of range.
     """
-    return load(training.train(compose_config(*overrides, **named)))
+    return load(train_stage.train(compose_config(*overrides, **named)))
 
 
 def compose_config(*overrides: str, **named: Any) -> Config:
@@ -75,7 +78,7 @@ def load(path: str | Path) -> "Embeddings":
         vocab, vectors = read_vectors(path)
         table = torch.from_numpy(vectors)
         return Embeddings(LinearModel(table, table), vocab, path)
-    trained = options.read(path / records.CONFIG)
+    trained = options.read(path / CONFIG)
     model, vocab = open_run(path, Config(corpus=Sample(), model=NtkLimit()))
     is_sample = isinstance(trained.model, NtkLimit)
     return Embeddings(model, vocab, path, trained.evaluate.embedding, is_sample)

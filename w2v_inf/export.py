@@ -24,21 +24,21 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from w2v_inf import config as options
-from w2v_inf import records
-from w2v_inf.analogy import analogy_accuracy, inverse_lengths, load_questions
-from w2v_inf.assess import COMMONEST, limit_distance, open_run
 from w2v_inf.config import Config, Embedding, Finite, ModelConfig, NtkLimit, VectorMethod
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
-from w2v_inf.evaluate import cosine_table
+from w2v_inf.evaluation.analogy import analogy_accuracy, inverse_lengths, load_questions
+from w2v_inf.evaluation.limit_distance import COMMONEST, limit_distance
+from w2v_inf.evaluation.similarity import cosine_table
 from w2v_inf.files import write_json
-from w2v_inf.models import LinearModel, Model
-from w2v_inf.models.linear import row_blocks
-from w2v_inf.training import set_threads
-from w2v_inf.vectors import SUFFIXES, write_vectors
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.linear import LinearModel, row_blocks
+from w2v_inf.models.protocol import Model
+from w2v_inf.runs.folder import CONFIG, run_folder
+from w2v_inf.runs.weights import open_run
+from w2v_inf.word2vec_format import SUFFIXES, write_vectors
 
 log = logging.getLogger(__name__)
-
 USUAL_DIMENSION = 300
 EXTRA_COLUMNS, POWER_STEPS = 10, 4
 FIT_STEPS = 50
@@ -52,10 +52,10 @@ def export(config: Config) -> Path:
       D counts as 2 r.
     """
     set_threads(config)
-    folder = records.run_folder(config)
+    folder = run_folder(config)
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
-    method, dimension = choose(model, options.read(folder / records.CONFIG).model, config)
+    method, dimension = choose(model, options.read(folder / CONFIG).model, config)
     vectors = reduce(model, method, dimension, embedding)
     name = f"vectors-{method.value}-{vectors.shape[1]}{SUFFIXES[config.export.format]}"
     path = Path(config.export.out) if config.export.out else folder / name

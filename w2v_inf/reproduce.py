@@ -22,20 +22,24 @@ import numpy as np
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 
-from w2v_inf import records
-from w2v_inf.assess import add_limit_distance, open_run
 from w2v_inf.config import PROJECT_ROOT, Architecture, Config, Engine, Finite, MupLimit, NtkLimit, PlotConfig, Profile, Text8, load
-from w2v_inf.corpus import CorpusUnavailable, open_corpus, prepare, select_vocabulary
+from w2v_inf.corpus.download import CorpusUnavailable
+from w2v_inf.corpus.load import open_corpus, select_vocabulary
+from w2v_inf.corpus.prepare import prepare
 from w2v_inf.errors import UserError
+from w2v_inf.evaluation.limit_distance import add_limit_distance
 from w2v_inf.files import read_json
-from w2v_inf.models import GIB, OVERHEAD_BYTES, free_bytes, model_bytes, pick_device, rank_of
-from w2v_inf.plots import plot
-from w2v_inf.report import format_table, report
-from w2v_inf.runs import find_runs, group_runs
+from w2v_inf.models.device import free_bytes, pick_device
+from w2v_inf.models.memory_check import GIB, OVERHEAD_BYTES, model_bytes, rank_of
+from w2v_inf.reporting.findings import format_table
+from w2v_inf.reporting.plot import plot
+from w2v_inf.reporting.report import report
+from w2v_inf.runs.folder import SUMMARY, corpus_label, model_label, run_folder
+from w2v_inf.runs.results import find_runs, group_runs
+from w2v_inf.runs.weights import open_run
 from w2v_inf.stream import keep_probability
 
 log = logging.getLogger(__name__)
-
 ENGINE = "model.engine="
 OF_A_DOWNLOAD = ("corpus.path=", "corpus.url=")
 """Options that say where text8 comes from, so that nothing else will do."""
@@ -73,7 +77,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{records.corpus_label(self.config)} {records.model_label(self.config.model)} seed {self.config.seed}"
+        return f"{corpus_label(self.config)} {model_label(self.config.model)} seed {self.config.seed}"
 
     @property
     def command(self) -> list[str]:
@@ -89,7 +93,7 @@ def reproduce(config: Config) -> Path:
     jobs = [job for corpus in choose_corpora(typed, Path(config.data_dir)) for job in plan(config, corpus, typed)]
     print_plan(jobs)
     run_jobs(jobs)
-    folders = [records.run_folder(job.config) for job in jobs]
+    folders = [run_folder(job.config) for job in jobs]
     compare_with_limits(jobs, config)
 
     out = report_folder(jobs)
@@ -105,7 +109,7 @@ def reproduce(config: Config) -> Path:
 
 def report_folder(jobs: list[Job]) -> Path:
     """RUNS_DIR/report-CORPORA-ARCHITECTURE-EXPERIMENTS: another comparison does not overwrite this one's report."""
-    corpora = dict.fromkeys(records.corpus_label(job.config) for job in jobs)
+    corpora = dict.fromkeys(corpus_label(job.config) for job in jobs)
     experiments = dict.fromkeys(o.removeprefix("experiment=") for job in jobs for o in job.overrides if o.startswith("experiment="))
     first = jobs[0].config
     parts = [*corpora, first.stream.architecture.value, *(e for e in experiments if e not in corpora)]
@@ -152,7 +156,7 @@ def plan(config: Config, corpus: str, typed: list[str]) -> list[Job]:
         reason = "needs too much memory" if not fits_memory(jobs, config) else "takes too long" if too_long else ""
         amount = f"{duration(jobs, config)} and {memory_bytes(jobs) / GIB:.1f} GiB by estimate"
         if not reason:
-            log.info("profile %s on %s, the limit by its %s engine: %s", name, records.corpus_label(jobs[0].config), engine.value, amount)
+            log.info("profile %s on %s, the limit by its %s engine: %s", name, corpus_label(jobs[0].config), engine.value, amount)
             return jobs
         log.info("profile %s with the %s engine %s: %s", name, engine.value, reason, amount)
     free, names = free_bytes(pick_device(config.device)) / GIB, ", ".join(dict.fromkeys(name for name, _ in candidates))
@@ -249,7 +253,7 @@ def print_plan(jobs: list[Job]) -> None:
     """Say what will be run, with its memory and time, before anything is allocated."""
     log.info("%d runs, %d at a time, %s in all:", len(jobs), num_workers(), duration(jobs, jobs[0].config))
     for job in jobs:
-        done = "  (done)" if (records.run_folder(job.config) / records.SUMMARY).exists() else ""
+        done = "  (done)" if (run_folder(job.config) / SUMMARY).exists() else ""
         command = shlex.join(["python", "scripts/train.py", *job.overrides])
         log.info("  %5.1f GiB %6.0f CPU s  %s%s", job.bytes / GIB, job.seconds, command, done)
 
@@ -293,9 +297,9 @@ _printing = threading.Lock()
 
 def compare_with_limits(jobs: list[Job], config: Config) -> None:
     """Measure how far each finite run lies from the limit's run on the same stream: same corpus and seed."""
-    for corpus in dict.fromkeys(records.corpus_label(job.config) for job in jobs):
-        own = [records.run_folder(job.config) for job in jobs if records.corpus_label(job.config) == corpus]
-        summaries = {folder: read_json(folder / records.SUMMARY) for folder in own}
+    for corpus in dict.fromkeys(corpus_label(job.config) for job in jobs):
+        own = [run_folder(job.config) for job in jobs if corpus_label(job.config) == corpus]
+        summaries = {folder: read_json(folder / SUMMARY) for folder in own}
         limit = next(folder for folder, summary in summaries.items() if summary["model"] == "mup_limit")
         seed = summaries[limit]["seed"]
         same_stream = [folder for folder, s in summaries.items() if s["model"] == "finite" and s["seed"] == seed]

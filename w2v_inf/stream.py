@@ -21,7 +21,9 @@ from itertools import accumulate, islice
 import numpy as np
 from numba import njit
 
-from w2v_inf.config import Architecture, StreamConfig
+from w2v_inf.config import Architecture, Config, StreamConfig
+from w2v_inf.corpus.load import EncodedCorpus
+from w2v_inf.corpus.vocabulary import Vocabulary
 
 BLOCK = 1 << 18
 STRETCH = 1 << 17
@@ -306,3 +308,8 @@ def invert_cdf(cdf: np.ndarray, guide: np.ndarray, uniform: np.ndarray) -> np.nd
                 word += 1
             drawn[n, s] = word
     return drawn
+
+
+def stream_of(config: Config, corpus: EncodedCorpus, vocab: Vocabulary) -> Stream:
+    """The examples of all epochs."""
+    return Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from w2v_inf.config import CorpusConfig
 from w2v_inf.corpus import encode as encode_module
 from w2v_inf.corpus.encode import Origin, encode
-from w2v_inf.corpus.encoded import EncodedCorpus, check_tokens, open_corpus, select_vocabulary
-from w2v_inf.corpus.reference import encode_slowly
+from w2v_inf.corpus.load import EncodedCorpus, check_tokens, open_corpus, select_vocabulary
 from w2v_inf.errors import UserError
+from w2v_inf.reference.encoding import encode_slowly
 
 ORIGIN = Origin("file", "some.txt", "00" * 32, "", "none")
 TEXT = b"the cat sat on the mat\nthe dog\n\n  on a log \n"

@@ -14,7 +14,10 @@ import zstandard
 from local_server import serving
 
 from w2v_inf.config import Config, CorpusConfig, Fil9, Planted, Sample, Text8, TextFile
-from w2v_inf.corpus import CorpusUnavailable, open_corpus, prepare, prepare_stage, sources
+from w2v_inf.corpus import sources
+from w2v_inf.corpus.download import CorpusUnavailable
+from w2v_inf.corpus.load import open_corpus
+from w2v_inf.corpus.prepare import prepare, prepare_stage
 from w2v_inf.corpus.sources import Archive
 from w2v_inf.errors import UserError
 
@@ -108,7 +111,7 @@ def test_the_cache_goes_by_content(tmp_path, monkeypatch):
     path.write_bytes(TEXT)
     first = prepare(TextFile(path=str(path)), data_dir)
     with monkeypatch.context() as patch:
-        patch.setattr("w2v_inf.corpus.encode_text", lambda *_: pytest.fail("encoded again"))
+        patch.setattr("w2v_inf.corpus.prepare.encode_text", lambda *_: pytest.fail("encoded again"))
         assert prepare(TextFile(path=str(path), min_count=1, max_vocab=2), data_dir) == first
     path.write_bytes(TEXT + b"more words")
     second = prepare(TextFile(path=str(path)), data_dir)

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from w2v_inf.config import Cleaning, Wikipedia
-from w2v_inf.corpus import open_corpus, prepare
 from w2v_inf.corpus.download import CorpusUnavailable
+from w2v_inf.corpus.load import open_corpus
+from w2v_inf.corpus.prepare import prepare
 from w2v_inf.corpus.wikipedia import clean_text8, clean_unicode
 from w2v_inf.errors import UserError
 

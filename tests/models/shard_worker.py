@@ -11,15 +11,17 @@ import torch
 from safetensors.torch import load_file
 from toy import SHAPES, toy_batch
 
-from w2v_inf import ranks
-from w2v_inf.analogy import RULES, analogy_hits
+from w2v_inf import distributed
 from w2v_inf.config import Embedding, Parametrization
-from w2v_inf.models import card, team
-from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit, limit_width
-from w2v_inf.models.shards import ColumnShard
+from w2v_inf.evaluation.analogy import RULES, analogy_hits
+from w2v_inf.models.column_parallel import ColumnShard
+from w2v_inf.models.cpu import threads
+from w2v_inf.models.gpu import step as gpu_step
+from w2v_inf.models.linear import LinearModel, init_finite, init_mup_limit, limit_width
+from w2v_inf.models.parametrization import ABC
 from w2v_inf.models.step import exact_logit, tp4_logit
+from w2v_inf.runs.weights import save_model
 from w2v_inf.stream import Batch
-from w2v_inf.tensors import save_model
 
 WIDE = 391
 """Columns enough for two threads on each of three ranks."""
@@ -28,7 +30,7 @@ WIDE = 391
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and what they set."""
     usual = {"shape": SHAPES[1], "width": 7, "scale": 0.0, "tp4": False, "whole": False, "engine": "fused", "dtype": torch.float64}
-    engines = ["fused", "torch"] + ["kernels"] * card.kernels_run_on(torch.device("cpu"))  # interpreted, where there is no card
+    engines = ["fused", "torch"] + ["kernels"] * gpu_step.kernels_run_on(torch.device("cpu"))  # interpreted, where there is no card
     for k, shape in enumerate(SHAPES):
         for engine in engines:
             yield f"{engine}-{k}", usual | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1, "engine": engine}
@@ -44,7 +46,7 @@ def build(case: dict[str, Any]) -> ColumnShard | LinearModel:
     """The case's model: this rank's columns, or all of them in a job of one."""
     vocab_size, scale = case["shape"][0], case["scale"]
     width = case["width"] or limit_width(vocab_size, scale)
-    columns = ranks.share(width)
+    columns = distributed.share(width)
     if case["width"]:
         generator = torch.Generator().manual_seed(0)
         part = init_finite(vocab_size, width, ABC[Parametrization.mup], scale, generator, case["dtype"], columns=columns)
@@ -53,7 +55,7 @@ def build(case: dict[str, Any]) -> ColumnShard | LinearModel:
         part = init_mup_limit(vocab_size, scale, case["dtype"], columns=columns)
     part.weight_decay, part.whole_gradient = 0.2, case["whole"]
     part.logit = tp4_logit if case["tp4"] else exact_logit
-    return ColumnShard(part, width) if ranks.count() > 1 else part
+    return ColumnShard(part, width) if distributed.count() > 1 else part
 
 
 def batches(case: dict[str, Any]) -> list[Batch]:
@@ -88,23 +90,23 @@ def steps_of_a_card(part: LinearModel, case: dict[str, Any]) -> list[float]:
     """As on a card: by kernels, which are interpreted here, or in torch."""
     with pytest.MonkeyPatch.context() as patch:
         if case["engine"] == "torch":
-            patch.setattr(card, "kernels_run_on", lambda device: False)
-        assert card.kernels_run_on(part.u.device) == (case["engine"] == "kernels")
-        return part.update_on_device(batches(case), ranks.add_up if ranks.count() > 1 else None)
+            patch.setattr(gpu_step, "kernels_run_on", lambda device: False)
+        assert gpu_step.kernels_run_on(part.u.device) == (case["engine"] == "kernels")
+        return part.update_on_device(batches(case), distributed.add_up if distributed.count() > 1 else None)
 
 
 def load_written(file: Path) -> dict[str, torch.Tensor]:
     """The file, once the first rank has written it."""
-    ranks.largest(0)
+    distributed.largest(0)
     return load_file(file)
 
 
 def main(folder: Path) -> None:
-    with ranks.joined():
+    with distributed.joined():
         for name, case in cases():
-            team.use_threads(2 if name == "threads" else 1)
+            threads.use_threads(2 if name == "threads" else 1)
             found = outcome(case, folder / f"{name}.safetensors")
-            if ranks.is_first():
+            if distributed.is_first():
                 np.savez(folder / f"{name}.npz", **found)
 
 

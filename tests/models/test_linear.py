@@ -8,10 +8,11 @@ import pytest
 import torch
 from toy import SHAPES, arrays, toy_batch
 
-from w2v_inf import reference
 from w2v_inf.config import Embedding, Parametrization
-from w2v_inf.models.linear import ABC, LinearModel, init_finite, init_mup_limit
+from w2v_inf.models.linear import LinearModel, init_finite, init_mup_limit
+from w2v_inf.models.parametrization import ABC
 from w2v_inf.models.step import exact_logit, tp4_logit
+from w2v_inf.reference import updates as reference
 from w2v_inf.stream import Batch
 
 GOLDEN = Path(__file__).parents[1] / "golden"

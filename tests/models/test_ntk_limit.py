@@ -5,11 +5,12 @@ import pytest
 import torch
 from toy import SHAPES, arrays, toy_batch
 
-from w2v_inf import reference
 from w2v_inf.config import Embedding, Parametrization
 from w2v_inf.models import ntk_limit
-from w2v_inf.models.linear import ABC, init_finite, init_mup_limit
+from w2v_inf.models.linear import init_finite, init_mup_limit
 from w2v_inf.models.ntk_limit import NtkLimit, init_ntk_limit
+from w2v_inf.models.parametrization import ABC
+from w2v_inf.reference import updates as reference
 
 
 def make(vocab_size: int, scale: float, weight_decay: float = 0.2) -> NtkLimit:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from w2v_inf.theory.closed_form import D_IN, descend, distances, drift_constant, drifts, embeddings, limit_start, solution, target, theta
-from w2v_inf.theory.slopes import fit_slope
+from w2v_inf.theory.exhibit import fit_slope
 
 S = torch.tensor([0.0, 1e-6, 0.3, 1.0, 4.0], dtype=torch.float64)
 

@@ -7,8 +7,8 @@ from composed import config_of
 
 from w2v_inf.config import Architecture, StreamConfig, TrainConfig
 from w2v_inf.theory.convergence import distances
-from w2v_inf.theory.slopes import fit_slope
-from w2v_inf.theory.text import read_text
+from w2v_inf.theory.data import read_text
+from w2v_inf.theory.exhibit import fit_slope
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))

@@ -7,11 +7,22 @@ from torch import nn
 from torch.nn.functional import softplus
 from toy import toy_batch
 
-from w2v_inf.models.interactions import dense_interactions
+from w2v_inf.models.batch_counts import dense_interactions
 from w2v_inf.models.linear import init_mup_limit
-from w2v_inf.theory import limit_of, train_limit, two_scalar_limit
-from w2v_inf.theory.linear_limit import distances_to_limit, example, falling_lr, limit_net, one_dimension, random_net, squared, train
-from w2v_inf.theory.slopes import fit_slope
+from w2v_inf.theory.exhibit import fit_slope
+from w2v_inf.theory.linear_limit import (
+    distances_to_limit,
+    example,
+    falling_lr,
+    limit_net,
+    limit_of,
+    one_dimension,
+    random_net,
+    squared,
+    train,
+    train_limit,
+    two_scalar_limit,
+)
 
 
 def test_the_recursion_is_the_net_of_width_two() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 from composed import config_of
 
 from w2v_inf.config import Finite, Parametrization, StreamConfig, TrainConfig
+from w2v_inf.theory.data import read_text
+from w2v_inf.theory.exhibit import fit_slope
 from w2v_inf.theory.lr_transfer import LAST, best_lrs, final_losses
-from w2v_inf.theory.slopes import fit_slope
-from w2v_inf.theory.text import read_text
 
 WIDTHS, LRS = [16, 128, 1024], [2.0**k for k in range(-11, -1)]
 

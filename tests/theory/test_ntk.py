@@ -8,12 +8,12 @@ import torch
 from composed import config_of
 from toy import arrays, toy_batch
 
-from w2v_inf import reference
 from w2v_inf.config import StreamConfig, TrainConfig
 from w2v_inf.models.ntk_limit import init_ntk_limit
+from w2v_inf.reference import updates as reference
+from w2v_inf.theory.data import read_text
+from w2v_inf.theory.exhibit import fit_slope
 from w2v_inf.theory.ntk import CASES, limit_logits, measures, predicted
-from w2v_inf.theory.slopes import fit_slope
-from w2v_inf.theory.text import read_text
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.7])

@@ -8,9 +8,10 @@ import torch
 from composed import config_of
 
 from w2v_inf.config import Config, Finite, MupLimit, Sample, TrainConfig
-from w2v_inf.models import LinearModel, build_model
+from w2v_inf.corpus.prepare import load_corpus
+from w2v_inf.models.build import build_model
+from w2v_inf.models.linear import LinearModel
 from w2v_inf.theory.overfitting import SmallText, learn, mean_loss, split
-from w2v_inf.training import load_corpus
 
 TEXT = SmallText(Sample(max_vocab=500), 0.2, (20, 120))
 

@@ -11,6 +11,8 @@ from composed import config_of
 
 from w2v_inf.config import StreamConfig, TrainConfig
 from w2v_inf.theory.coordinates import coordinates, measure
+from w2v_inf.theory.data import Text, read_text
+from w2v_inf.theory.exhibit import fit_slope
 from w2v_inf.theory.parametrizations import (
     NAMED,
     ZERO_START,
@@ -22,8 +24,6 @@ from w2v_inf.theory.parametrizations import (
     regime_map,
     richness,
 )
-from w2v_inf.theory.slopes import fit_slope
-from w2v_inf.theory.text import Text, read_text
 
 
 def test_named_ones() -> None:

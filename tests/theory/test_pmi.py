@@ -8,12 +8,12 @@ import torch
 from composed import config_of
 from toy import toy_batch
 
-from w2v_inf.models.interactions import dense_interactions
+from w2v_inf.corpus.prepare import load_corpus
+from w2v_inf.models.batch_counts import dense_interactions
 from w2v_inf.models.ntk_limit import init_ntk_limit
 from w2v_inf.stream import Batch, Stream, noise_cdf
 from w2v_inf.theory.ntk import limit_logits
 from w2v_inf.theory.pmi import LR, OPTIONS, Learning, correlation, deviations, learn, own_options, shifted_pmi
-from w2v_inf.training import load_corpus
 
 
 def test_each_logit_goes_to_its_own_optimum() -> None:

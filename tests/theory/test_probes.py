@@ -9,23 +9,12 @@ import torch
 from composed import config_of
 
 from w2v_inf.config import Config, Finite, MupLimit, NtkLimit, Planted, Sample
+from w2v_inf.corpus.prepare import load_corpus
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
-from w2v_inf.models import LinearModel
-from w2v_inf.theory.probes import (
-    CLASSES,
-    PLANTED_TRAINING,
-    Task,
-    check,
-    features,
-    hits,
-    relation_task,
-    score,
-    text_with_places,
-    word_task,
-)
-from w2v_inf.theory.text import train_on
-from w2v_inf.training import load_corpus
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.models.linear import LinearModel
+from w2v_inf.theory.data import train_on
+from w2v_inf.theory.probes import CLASSES, PLANTED_TRAINING, Task, check, features, hits, relation_task, score, text_with_places, word_task
 
 
 def _vocab(*words: str) -> Vocabulary:

@@ -28,7 +28,6 @@ from w2v_inf.errors import UserError
 
 _CHUNK_BYTES = 1 << 18
 _RETRY_STATUS = (408, 429, 500, 502, 503, 504)
-
 log = logging.getLogger(__name__)
 
 

@@ -29,15 +29,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.files import sha256, sync
-from w2v_inf.vocab import Vocabulary
 
 FORMAT_VERSION = 2
 BLANKS = b" \t\n\v\f\r"
 _IS_BLANK = bytes(byte in BLANKS for byte in range(256))
 _BLOCK_BYTES = 16 << 20
-
 log = logging.getLogger(__name__)
 
 

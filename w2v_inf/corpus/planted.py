@@ -37,7 +37,6 @@ from w2v_inf.errors import UserError
 
 PLANTED_VERSION = "2"
 """Change it with anything that changes the text: the tables, a constant below, the order of the draws."""
-
 TABLES = PROJECT_ROOT / "data" / "planted"
 SEED = 0
 TOPIC_WORDS, TOPIC_WORDS_PER_STEM, TOPIC_DRAWS = 300, 4, 2

@@ -16,7 +16,6 @@ from w2v_inf.errors import UserError
 
 VERSION = "wikifil-1"
 _LARGEST_ARTICLE_BYTES = 256 << 20
-
 _REDIRECT = re.compile(rb"#redirect", re.IGNORECASE)
 # In order; each works on what the ones before left.
 _RULES = [

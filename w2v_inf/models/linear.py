@@ -10,22 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from w2v_inf.config import Embedding, Parametrization
-from w2v_inf.models import card, team
-from w2v_inf.models.fused import fused_steps
-from w2v_inf.models.interactions import dense_interactions
-from w2v_inf.models.packing import Packed
+from w2v_inf.config import Embedding
+from w2v_inf.models.batch_counts import dense_interactions
+from w2v_inf.models.cpu import threads
+from w2v_inf.models.cpu.step import fused_steps
+from w2v_inf.models.gpu import step as gpu_step
+from w2v_inf.models.gpu.packing import Packed
+from w2v_inf.models.parametrization import finite_scales
 from w2v_inf.models.step import exact_logit, rounding_salt, sgd_step, tp4_logit
 from w2v_inf.stream import Batch, Stream
-
-ABC: dict[Parametrization, tuple[float, float, float, float, float]] = {
-    Parametrization.sp: (0, 0, 0, 0.5, 0),
-    Parametrization.ntp: (0, 0, 0.5, 0, 0),
-    Parametrization.mup: (-0.5, 0.5, 0.5, 0.5, 0),
-    Parametrization.mfp: (0, 0, 1, 0, -1),
-}
-"""Exponents a1, b1, a2, b2, c of the named parametrizations for one hidden layer (TP4 Definition 3.1, Table 1):
-W_l = n^-a_l w_l, w_l ~ N(0, n^-2b_l), learning rate lr n^-c."""
 
 
 @dataclass
@@ -60,20 +53,20 @@ class LinearModel:
 
     def update_on_device(self, batches: Sequence[Batch], add_up: Callable[[Tensor], Tensor] | None = None) -> list[float]:
         """`update_all` by Triton's kernels, or by `step.sgd_step` where there are none or a batch is too large; `add_up` as there."""
-        stretches = [batches[k : k + card.BATCHES_A_PACK] for k in range(0, len(batches), card.BATCHES_A_PACK)]
-        packs = team.ahead(self._pack, stretches) if card.kernels_run_on(self.u.device) else [None] * len(stretches)
+        stretches = [batches[k : k + gpu_step.BATCHES_A_PACK] for k in range(0, len(batches), gpu_step.BATCHES_A_PACK)]
+        packs = threads.ahead(self._pack, stretches) if gpu_step.kernels_run_on(self.u.device) else [None] * len(stretches)
         losses = [self._launch(some, packed, add_up) for some, packed in zip(stretches, packs, strict=True)]
         return torch.cat(losses).tolist()  # read at the end: each read would wait for the card
 
     def _pack(self, batches: Sequence[Batch]) -> Packed | None:
-        return card.pack_for_kernels(batches, self.weight_decay, len(self.u), self.u.dtype)
+        return gpu_step.pack_for_kernels(batches, self.weight_decay, len(self.u), self.u.dtype)
 
     def _launch(self, batches: Sequence[Batch], packed: Packed | None, add_up: Callable[[Tensor], Tensor] | None) -> Tensor:
         """Launch the steps of some batches; their losses."""
         if packed is None:
             return torch.stack([self._step(batch, add_up) for batch in batches])
         how = self.lr_factors, self.logit is tp4_logit, self.whole_gradient
-        return card.kernel_steps(self.u, self.w, batches, packed, *how, self.scales, add_up)
+        return gpu_step.kernel_steps(self.u, self.w, batches, packed, *how, self.scales, add_up)
 
     def _step(self, batch: Batch, add_up: Callable[[Tensor], Tensor] | None) -> Tensor:
         counts = dense_interactions(batch, torch.float64 if self.u.dtype is torch.float64 else torch.float32, self.u.device)
@@ -140,19 +133,6 @@ def copy_rows(source: Tensor, target: Tensor) -> Tensor:
     for rows in row_blocks(len(source)):
         target[rows].copy_(source[rows])
     return target
-
-
-def finite_scales(exponents: tuple[float, float, float, float, float], width: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Initial deviations and step-size factors of (u, w) for an abc-parametrization (TP4 Definition 3.1).
-
-    Training the parameters w_l behind W_l = n^-a_l w_l moves W_l by n^(-2 a_l - c) lr times its own gradient. We hold
-    u = W_1 / sqrt(n) and w = sqrt(n) W_2, which changes no logit: rows of u then have length about 1 under muP, and its
-    two step sizes carry no width factor.
-    """
-    a1, b1, a2, b2, c = exponents
-    stds = (width ** (-a1 - b1 - 0.5), width ** (-a2 - b2 + 0.5))
-    lr_factors = (width ** (-2 * a1 - c - 1.0), width ** (-2 * a2 - c + 1.0))
-    return stds, lr_factors
 
 
 def init_finite(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding
-from w2v_inf.models.interactions import dense_interactions
+from w2v_inf.models.batch_counts import dense_interactions
 from w2v_inf.models.linear import product_by_rows
 from w2v_inf.models.step import exact_logit, logit_gradient, row_decay
 from w2v_inf.stream import Batch, Stream

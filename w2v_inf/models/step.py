@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from w2v_inf import ranks
-from w2v_inf.models.interactions import DenseInteractions
+from w2v_inf import distributed
+from w2v_inf.models.batch_counts import DenseInteractions
 
 TABLE_SIZE, MAX_EXP = 1000, 12
 """The authors' table of sigma: entries and range."""
@@ -55,7 +55,7 @@ def row_decay(touches: Tensor, lr: float, weight_decay: float) -> Tensor:
 
 def rounding_salt(words_seen: int) -> int:
     """What the random bits of a step's rounding are made from. Columns count from 0 on every rank, and must not be rounded alike."""
-    return words_seen + (ranks.rank() << 20)
+    return words_seen + (distributed.rank() << 20)
 
 
 def load_rows(table: Tensor, ids: Tensor, scale: Tensor | None) -> Tensor:

@@ -27,9 +27,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from w2v_inf.plots import Drawing, new_axes
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.theory.exhibit import Estimate, Exhibit, draw_against_width, draw_reference
 from w2v_inf.theory.linear_limit import limit_net, product, random_net, squared, train
-from w2v_inf.theory.slopes import Estimate, Exhibit, draw_against_width, draw_reference
 
 SINGULAR_VALUES = (3.0, 1.5, 0.7, 0.3)
 D_IN, D_OUT = 8, 6

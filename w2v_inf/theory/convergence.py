@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from w2v_inf.assess import limit_distance
 from w2v_inf.config import Architecture, Config, Finite, MupLimit, StreamConfig, TrainConfig
-from w2v_inf.evaluate import cosine_table
-from w2v_inf.models import LinearModel
-from w2v_inf.plots import Drawing, new_axes
-from w2v_inf.theory.slopes import Estimate, Exhibit, draw_against_width, draw_reference
-from w2v_inf.theory.text import Text, read_text
+from w2v_inf.evaluation.limit_distance import limit_distance
+from w2v_inf.evaluation.similarity import cosine_table
+from w2v_inf.models.linear import LinearModel
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.theory.data import Text, read_text
+from w2v_inf.theory.exhibit import Estimate, Exhibit, draw_against_width, draw_reference
 
 WIDTHS, SEEDS, VOCAB = (64, 256, 1024, 4096, 16384), 5, 500
 NUM_BATCHES = {Architecture.cbow: 1000, Architecture.skipgram: 600}

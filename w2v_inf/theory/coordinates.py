@@ -13,11 +13,11 @@ import numpy as np
 from torch import Tensor
 
 from w2v_inf.config import Config, Finite, Parametrization, StreamConfig, TrainConfig
-from w2v_inf.models import LinearModel
-from w2v_inf.plots import Drawing, new_axes
+from w2v_inf.models.linear import LinearModel
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.theory.data import Text, read_text
+from w2v_inf.theory.exhibit import Exhibit, draw_against_width, fit_slope
 from w2v_inf.theory.parametrizations import NAMED, Exponents, linear_sizes
-from w2v_inf.theory.slopes import Exhibit, draw_against_width, fit_slope
-from w2v_inf.theory.text import Text, read_text
 
 WIDTHS, SEEDS, STEPS = (64, 256, 1024, 4096, 16384), 3, 10
 SHOWN = ("sp, c = 0", "sp, c = 1", "ntp", "mup", "mfp")

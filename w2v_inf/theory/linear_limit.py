@@ -21,12 +21,11 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from w2v_inf.plots import Drawing, new_axes
-from w2v_inf.theory.slopes import Exhibit, draw_against_width, draw_reference
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.theory.exhibit import Exhibit, draw_against_width, draw_reference
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
-
 WIDTHS, SEEDS = (64, 256, 1024, 4096, 16384), 8
 
 

@@ -16,10 +16,10 @@ from dataclasses import replace
 import numpy as np
 
 from w2v_inf.config import Config, Finite, Parametrization, StreamConfig, TrainConfig
-from w2v_inf.plots import Drawing
-from w2v_inf.theory.slopes import Exhibit, fit_slope
-from w2v_inf.theory.text import Text, read_text
-from w2v_inf.transfer import best_lr, draw_maps
+from w2v_inf.reporting.lr_transfer import best_lr, draw_maps
+from w2v_inf.reporting.style import Drawing
+from w2v_inf.theory.data import Text, read_text
+from w2v_inf.theory.exhibit import Exhibit, fit_slope
 
 WIDTHS, SEEDS, VOCAB, NUM_BATCHES, LAST = (32, 128, 512, 2048), 4, 500, 1000, 0.2
 """LAST: share of the batches, at the end, whose loss is shown."""

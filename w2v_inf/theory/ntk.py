@@ -24,11 +24,11 @@ from torch.nn.functional import normalize
 
 from w2v_inf import config as options
 from w2v_inf.config import Config, Finite, Parametrization, StreamConfig, TrainConfig
-from w2v_inf.models import LinearModel
+from w2v_inf.models.linear import LinearModel
 from w2v_inf.models.ntk_limit import NtkLimit
-from w2v_inf.plots import Drawing, new_axes
-from w2v_inf.theory.slopes import Exhibit, draw_against_width
-from w2v_inf.theory.text import Text, read_text
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.theory.data import Text, read_text
+from w2v_inf.theory.exhibit import Exhibit, draw_against_width
 
 WIDTHS, SEEDS, VOCAB, NUM_BATCHES = (256, 1024, 4096, 16384), 5, 200, 30
 WEIGHT_DECAY = 0.02

@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from w2v_inf.analogy import analogy_accuracy, load_questions
 from w2v_inf.config import Config, CorpusConfig, Finite, ModelConfig, MupLimit, Planted, Sample, StreamConfig, TrainConfig
-from w2v_inf.models import Model, build_model
-from w2v_inf.plots import Drawing, new_axes
-from w2v_inf.records import corpus_label
+from w2v_inf.corpus.prepare import load_corpus
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.evaluation.analogy import analogy_accuracy, load_questions
+from w2v_inf.models.build import build_model
+from w2v_inf.models.protocol import Model
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.runs.folder import corpus_label
 from w2v_inf.stream import Batch, Stream
-from w2v_inf.theory.slopes import Exhibit
-from w2v_inf.training import load_corpus
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.theory.exhibit import Exhibit
 
 HELD_OUT = 0.1
 """Share of a text that is held out, its end."""

@@ -31,9 +31,9 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 
 from w2v_inf.config import Parametrization
-from w2v_inf.models.linear import ABC
-from w2v_inf.plots import Drawing, new_axes
-from w2v_inf.theory.slopes import Exhibit
+from w2v_inf.models.parametrization import ABC
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.theory.exhibit import Exhibit
 
 ROUNDING = 1e-9
 Exponents = tuple[float, float, float, float, float]

@@ -24,14 +24,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from w2v_inf.config import Architecture, Config, NtkLimit, StreamConfig, TrainConfig
-from w2v_inf.models import build_model
+from w2v_inf.corpus.prepare import load_corpus
+from w2v_inf.models.build import build_model
 from w2v_inf.models.ntk_limit import NtkLimit as NtkTable
-from w2v_inf.plots import Drawing, new_axes
-from w2v_inf.records import corpus_label
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.runs.folder import corpus_label
 from w2v_inf.stream import Stream, noise_cdf
+from w2v_inf.theory.exhibit import Exhibit
 from w2v_inf.theory.ntk import limit_logits
-from w2v_inf.theory.slopes import Exhibit
-from w2v_inf.training import load_corpus
 
 VOCAB, EPOCHS, SEEDS, LR = 60, 12, 3, 0.1
 OPTIONS = StreamConfig(Architecture.skipgram, window=2, num_negatives=5, subsample_threshold=0, batch_size=64, group_size=1)

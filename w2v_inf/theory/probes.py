@@ -22,17 +22,17 @@ from matplotlib.axes import Axes
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from w2v_inf.analogy import read_questions
 from w2v_inf.config import Config, Finite, ModelConfig, MupLimit, NtkLimit, Parametrization, Planted, Sample, StreamConfig, TrainConfig
+from w2v_inf.corpus.prepare import load_corpus
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
-from w2v_inf.evaluate import cosine_table
-from w2v_inf.models import Model
-from w2v_inf.plots import Drawing, new_axes
-from w2v_inf.records import corpus_label
-from w2v_inf.theory.slopes import Estimate, Exhibit
-from w2v_inf.theory.text import train_on
-from w2v_inf.training import load_corpus
-from w2v_inf.vocab import Vocabulary
+from w2v_inf.evaluation.analogy import read_questions
+from w2v_inf.evaluation.similarity import cosine_table
+from w2v_inf.models.protocol import Model
+from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.runs.folder import corpus_label
+from w2v_inf.theory.data import train_on
+from w2v_inf.theory.exhibit import Estimate, Exhibit
 
 CITY, STATE, COUNTRY, OTHER = CLASSES = ("city", "state", "country", "other")
 COLUMNS = {

@@ -1,0 +1,82 @@
+"""Stage 3: ask a finished run again: other embeddings, or its distance to the infinite-width limit's run."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from w2v_inf import distributed
+from w2v_inf.config import Config
+from w2v_inf.errors import UserError
+from w2v_inf.evaluation.analogy import load_questions
+from w2v_inf.evaluation.limit_distance import add_limit_distance
+from w2v_inf.evaluation.similarity import evaluate_model
+from w2v_inf.files import read_json, write_json
+from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.linear import LinearModel
+from w2v_inf.runs.folder import SUMMARY, run_folder
+from w2v_inf.runs.weights import open_run
+from w2v_inf.word2vec_format import read_vectors
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(config: Config) -> dict[str, Any]:
+    """Evaluate the run in run_dir with `evaluate.embedding`; writes evaluation-EMBEDDING.json there and prints a table.
+
+    With `evaluate.limit_run` its distance to that run is put in its summary as well. With `evaluate.vectors` that file is
+    evaluated instead, into FILE.evaluation.json.
+    Raises: UserError for a folder that is not a finished run, a file that has no vectors, or two runs of different vocabularies.
+    """
+    set_threads(config)
+    if config.evaluate.vectors:
+        return evaluate_vectors(Path(config.evaluate.vectors))
+    folder = run_folder(config)
+    model, vocab = open_run(folder, config)
+    embedding = config.evaluate.embedding
+    evaluation = evaluate_model(model, vocab, load_questions(vocab), embedding)
+    if distributed.is_first():
+        write_json(folder / f"evaluation-{embedding.value}.json", evaluation)
+    if config.evaluate.limit_run:
+        limit = Path(config.evaluate.limit_run)
+        if (kind := read_json(limit / SUMMARY).get("model")) != "mup_limit":
+            raise UserError(f"evaluate.limit_run must be a run of model=mup_limit, {limit} holds model={kind}")
+        add_limit_distance(folder, model, vocab, *open_run(limit, config))
+    if distributed.is_first():
+        print(format_evaluation(evaluation))
+    return evaluation
+
+
+def evaluate_vectors(path: Path) -> dict[str, Any]:
+    """Evaluate a file of word vectors, whoever made it."""
+    vocab, vectors = read_vectors(path)
+    table = torch.from_numpy(vectors)
+    evaluation = evaluate_model(LinearModel(table, table), vocab, load_questions(vocab))
+    if distributed.is_first():
+        write_json(path.with_name(path.name + ".evaluation.json"), evaluation)
+        print(format_evaluation(evaluation))
+    return evaluation
+
+
+def format_evaluation(evaluation: dict[str, Any]) -> str:
+    """A plain table: accuracy by section under both rules, then the similarities."""
+    protocol = evaluation["protocol"]
+    head = f"vocabulary {protocol['vocabulary']:,}, {protocol['questions_seen']:,} of {protocol['questions_total']:,} questions"
+    lines = [
+        f"{head}, embedding={protocol['embedding']}, chance {evaluation['chance']:.3g} %",
+        f"{'':30}{'3CosAdd %':>10}{'3CosMul %':>10}{'asked':>8}",
+    ]
+    add, mul = evaluation["analogy"]["3cosadd"], evaluation["analogy"]["3cosmul"]
+    rows = [(name, add["sections"][name], mul["sections"][name]) for name in add["sections"]]
+    rows += [(part, add[part], mul[part]) for part in ("semantic", "syntactic", "total")]
+    for name, one, other in rows:
+        lines.append(f"{name:30}{_percent(one['accuracy'])}{_percent(other['accuracy'])}{one['questions']:>8,}")
+    for name, result in evaluation["similarity"].items():
+        rho = "-" if result["spearman"] is None else f"{result['spearman']:.3f}"
+        lines.append(f"{name:30}{rho:>10}  (Spearman, {result['pairs']} of {result['total']} pairs)")
+    return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return f"{'-' if value is None else f'{value:.2f}':>10}"

@@ -1,0 +1,142 @@
+"""US cities and states: their inner products, principal components, and how well the two kinds part (TP4 Figure 1)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from w2v_inf.config import Embedding
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.errors import UserError
+from w2v_inf.evaluation.analogy import read_questions
+from w2v_inf.files import write_atomically
+from w2v_inf.models.protocol import Model
+
+PLACE_SECTION = "city-in-state"
+NUM_FOLDS = 5
+
+
+@dataclass
+class Places:
+    """The cities and states of the questions `city-in-state`, as far as they are in the vocabulary."""
+
+    words: list[str]
+    is_state: np.ndarray
+    """[P], bool."""
+    gram: np.ndarray
+    """Inner products of the embeddings, not normalised, [P, P], float64."""
+
+    def save(self, path: Path) -> None:
+        """Write places.npz."""
+        words = np.array(self.words, dtype=np.str_)
+        write_atomically(path, lambda draft: np.savez(draft, words=words, is_state=self.is_state, gram=self.gram))
+
+    @classmethod
+    def load(cls, path: Path) -> "Places":
+        """Read what `save` wrote. Raises: UserError if it is missing or damaged."""
+        try:
+            # Opened here: numpy leaves the file open when it is not what it expects.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                words, is_state, gram = (arrays[name] for name in ("words", "is_state", "gram"))
+            num_places = len(words)
+            if is_state.shape != (num_places,) or is_state.dtype != bool or gram.shape != (num_places, num_places):
+                raise ValueError("its arrays do not fit together")
+            return cls(words.tolist(), is_state, gram)
+        except Exception as error:  # zipfile and numpy meet damaged bytes with a dozen kinds, some without a message
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"{path} is missing or damaged ({reason}): train the run again") from error
+
+
+@torch.no_grad()
+def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding.input) -> Places:
+    """Inner products of the 67 cities and 27 states of city-in-state (those in the vocabulary), for the figure of TP4.
+
+    TP4 Figure 1 shows raw embeddings, so nothing is normalised. Cities come first, each kind by alphabet.
+    """
+    questions = dict(read_questions())[PLACE_SECTION]
+    cities = sorted({word for a, _, c, _ in questions for word in (a, c)} & vocab.id_of.keys())
+    states = sorted({word for _, b, _, d in questions for word in (b, d)} & vocab.id_of.keys())
+    words = cities + states
+    gram = np.zeros((0, 0))
+    if words:
+        ids = torch.tensor([vocab.id_of[word] for word in words], device=model.squared_norms(embedding).device)
+        gram = model.gram(ids, ids, embedding).double().cpu().numpy()  # [P, P]
+    return Places(words, np.arange(len(words)) >= len(cities), gram)
+
+
+def pca(gram: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of points known by their inner products alone.
+
+    With H = I - 11'/P the eigenvectors of H gram H, times the roots of their eigenvalues, are the scores that PCA of
+    the points themselves gives. Signs are fixed: the entry of largest size is positive in every component.
+
+    Args:
+      gram: inner products, [P, P], symmetric up to rounding.
+    Returns: coordinates [P, num_components], in the points' own unit, and the explained variance ratio [num_components];
+      0 in components that the points do not span.
+    Cost: O(P^3).
+    """
+    coordinates, ratio = np.zeros((len(gram), num_components)), np.zeros(num_components)
+    values, vectors = np.linalg.eigh(_centre(gram))
+    values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
+    # One eigenvalue is 0 by the centring; what rounding leaves of it is no component.
+    values[values <= len(gram) * np.finfo(np.float64).eps * np.abs(gram).max(initial=0)] = 0
+    if values.sum() > 0:
+        k = min(num_components, len(gram))
+        coordinates[:, :k] = vectors[:, :k] * np.sqrt(values[:k])
+        ratio[:k] = values[:k] / values.sum()
+        largest = np.abs(coordinates).argmax(axis=0)
+        coordinates *= np.where(coordinates[largest, np.arange(num_components)] < 0, -1.0, 1.0)
+    return coordinates, ratio
+
+
+def _centre(gram: np.ndarray) -> np.ndarray:
+    """H gram H, symmetrised; of no points too."""
+    if len(gram) == 0:
+        return gram
+    centred = gram - gram.mean(axis=0) - gram.mean(axis=1)[:, None] + gram.mean()
+    return (centred + centred.T) / 2
+
+
+def separation(gram: np.ndarray, is_state: np.ndarray) -> dict[str, float | None]:
+    """How well cities and states part, as numbers beside the PCA figure.
+
+    Args:
+      gram: inner products of the places, [P, P].    is_state: [P], bool.
+    Returns: 'silhouette' of the two kinds on the first two principal components, 'silhouette_full' in the full space;
+      'linear_accuracy', percent, held out in a stratified 5-fold cross-validation of a logistic regression on those
+      two components (the components themselves see all points, never the labels), and 'baseline', the share of the
+      larger kind in percent. None where undefined: fewer than two kinds (fewer than 5 of a kind for linear_accuracy).
+    """
+    # Here and not above: scikit-learn takes a second to import, and evaluation after an epoch does without it.
+    from sklearn.metrics import silhouette_score
+
+    sizes = np.bincount(is_state.astype(np.int64), minlength=2)
+    num_places = int(sizes.sum())
+    result: dict[str, float | None] = {"silhouette": None, "silhouette_full": None, "linear_accuracy": None, "baseline": None}
+    if num_places:
+        result["baseline"] = 100 * float(sizes.max()) / num_places
+    if sizes.min() >= 1 and num_places >= 3:
+        coordinates, _ = pca(gram)
+        squares = np.diagonal(gram)
+        distances = np.sqrt((squares[:, None] + squares - gram - gram.T).clip(min=0))  # [P, P]
+        np.fill_diagonal(distances, 0)
+        result["silhouette"] = float(silhouette_score(coordinates, is_state))
+        result["silhouette_full"] = float(silhouette_score(distances, is_state, metric="precomputed"))
+        if sizes.min() >= NUM_FOLDS:
+            result["linear_accuracy"] = _linear_accuracy(coordinates, is_state)
+    return result
+
+
+def _linear_accuracy(coordinates: np.ndarray, is_state: np.ndarray) -> float:
+    """Held-out accuracy in percent of a linear classifier on `coordinates` [P, 2]."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # Scaled first: the penalty of the regression would otherwise depend on the embeddings' length.
+    classifier = make_pipeline(StandardScaler(), LogisticRegression())
+    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
+    return 100 * float(np.mean(cross_val_predict(classifier, coordinates, is_state, cv=folds) == is_state))

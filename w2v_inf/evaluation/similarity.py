@@ -1,0 +1,136 @@
+"""What a set of embeddings knows: analogies, human similarity, neighbours, and the map of cities and states.
+
+Decisions:
+- Everything is asked of inner products (`Model`), so no function knows which model it has.
+- Functions return plain numbers; `evaluate_model` puts them in one dictionary that goes to JSON as it is.
+- Where a number has no meaning (no question seen, constant scores, one class) it is None, never nan: nan is not JSON.
+- Percent for accuracies and chance, plain numbers in [-1, 1] for correlations, cosines and silhouettes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from w2v_inf.config import Embedding
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, gensim_data, inverse_lengths
+from w2v_inf.models.protocol import Model
+
+SIMILARITY_SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
+PROBE_WORDS = ("king", "france", "london", "texas", "three", "good", "water", "she", "music", "computer")
+"""Common words whose neighbours are shown."""
+
+
+def evaluate_model(model: Model, vocab: Vocabulary, questions: Questions, embedding: Embedding = Embedding.input) -> dict[str, Any]:
+    """All numbers of one evaluation, ready for JSON.
+
+    Args:
+      model: see `Model`; ids are those of `vocab`.
+      questions: from `load_questions(vocab)`.
+      embedding: which vectors are asked.
+    Returns: {'protocol': {'vocabulary', 'questions_seen', 'questions_total', 'embedding', 'ties'}, 'chance': percent,
+      'analogy': see `analogy_accuracy`, 'similarity': see `word_similarity`, 'neighbours': see `nearest_neighbours`}.
+    Cost: that of `analogy_hits`, which dominates.
+    """
+    squared_norms = model.squared_norms(embedding)
+    return {
+        "protocol": {
+            "vocabulary": len(vocab),
+            "questions_seen": len(questions),
+            "questions_total": sum(questions.total),
+            "embedding": embedding.value,
+            "ties": "miss",
+        },
+        "chance": 100 / len(vocab),
+        "analogy": analogy_accuracy(model, questions, embedding=embedding, squared_norms=squared_norms),
+        "similarity": word_similarity(model, vocab, embedding, squared_norms=squared_norms),
+        "neighbours": nearest_neighbours(model, vocab, PROBE_WORDS, embedding=embedding, squared_norms=squared_norms),
+    }
+
+
+@torch.no_grad()
+def cosine_table(
+    model: Model,
+    rows: Tensor,
+    columns: Tensor | None = None,
+    embedding: Embedding = Embedding.input,
+    squared_norms: Tensor | None = None,
+) -> Tensor:
+    """Cosines of the words `rows` with `columns` (None: all), 0 for words of length 0; [R, C], on the model's device."""
+    inverse = inverse_lengths(model.squared_norms(embedding) if squared_norms is None else squared_norms)  # [V]
+    rows = rows.to(inverse.device)
+    columns = columns if columns is None else columns.to(inverse.device)
+    across = inverse if columns is None else inverse[columns]
+    return model.gram(rows, columns, embedding) * inverse[rows][:, None] * across
+
+
+def word_similarity(
+    model: Model, vocab: Vocabulary, embedding: Embedding = Embedding.input, squared_norms: Tensor | None = None
+) -> dict[str, dict[str, Any]]:
+    """Rank correlation of cosines with human judgements, WordSim-353 and SimLex-999 as gensim ships them.
+
+    Returns: for each set {'spearman', 'pairs', 'total'}: pairs with both words in the vocabulary, and all of them.
+      spearman is None with fewer than 3 pairs or where all pairs of two different words have one cosine (as in the NTK
+      limit; WordSim-353 has the pair tiger, tiger, whose 1 would otherwise pass for knowledge).
+    Cost: one Gram block of the words involved, about 1,000 x 1,000.
+    """
+    return {
+        name: _correlate(model, vocab, read_similarities(gensim_data(file)), embedding, squared_norms)
+        for name, file in SIMILARITY_SETS.items()
+    }
+
+
+def read_similarities(path: Path) -> list[tuple[str, str, float]]:
+    """Pairs of lower-case words with their human score, from tab-separated lines; `#` starts a comment line."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+    fields = [line.lower().split("\t") for line in lines]
+    return [(first.strip(), second.strip(), float(score)) for first, second, score in fields]
+
+
+def _correlate(
+    model: Model, vocab: Vocabulary, pairs: list[tuple[str, str, float]], embedding: Embedding, squared_norms: Tensor | None
+) -> dict[str, Any]:
+    known = [(vocab.id_of[x], vocab.id_of[y], score) for x, y, score in pairs if x in vocab.id_of and y in vocab.id_of]
+    result: dict[str, Any] = {"spearman": None, "pairs": len(known), "total": len(pairs)}
+    if len(known) < 3:
+        return result
+
+    ids = torch.tensor([pair[:2] for pair in known])  # [pairs, 2]
+    words, local = torch.unique(ids, return_inverse=True)
+    block = cosine_table(model, words, words, embedding, squared_norms).cpu()  # [R, R]
+    cosines = block[local[:, 0], local[:, 1]].double().numpy()  # [pairs]
+    scores = np.array([pair[2] for pair in known])
+    different = cosines[(ids[:, 0] != ids[:, 1]).numpy()]
+    if np.ptp(scores) > 0 and len(different) > 0 and np.ptp(different) > 0:
+        result["spearman"] = float(np.asarray(spearmanr(cosines, scores))[0])
+    return result
+
+
+def nearest_neighbours(
+    model: Model,
+    vocab: Vocabulary,
+    words: Sequence[str],
+    k: int = 8,
+    embedding: Embedding = Embedding.input,
+    squared_norms: Tensor | None = None,
+) -> dict[str, list[list[Any]]]:
+    """The k other words of largest cosine for each of `words`: {word: [[neighbour, cosine], ...]}, best first.
+
+    Words out of the vocabulary are left out; ties go to the smaller word id; fewer than k where V - 1 < k.
+    Cost: len(words) Gram rows and sorts of V.
+    """
+    known = [word for word in dict.fromkeys(words) if word in vocab.id_of]
+    if not known:
+        return {}
+    ids = torch.tensor([vocab.id_of[word] for word in known])
+    cosines = cosine_table(model, ids, None, embedding, squared_norms).cpu()  # [words, V]
+    cosines[torch.arange(len(ids)), ids] = -torch.inf
+    ordered, order = cosines.sort(dim=1, descending=True, stable=True)  # topk would leave the order of ties open
+    k = min(k, len(vocab) - 1)
+    neighbours = zip(known, order[:, :k].tolist(), ordered[:, :k].tolist(), strict=True)
+    return {word: [[vocab.words[j], cosine] for j, cosine in zip(js, row, strict=True)] for word, js, row in neighbours}

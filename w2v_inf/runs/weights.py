@@ -1,0 +1,88 @@
+"""A model's tensors in one file (safetensors), put together whichever rank holds which columns."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, uint8
+
+from w2v_inf import config as options
+from w2v_inf import distributed
+from w2v_inf.config import Config
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.errors import UserError
+from w2v_inf.files import read_json, write_atomically
+from w2v_inf.models.build import build_model
+from w2v_inf.models.column_parallel import ColumnShard
+from w2v_inf.models.linear import copy_rows
+from w2v_inf.models.protocol import Model
+from w2v_inf.runs.folder import CONFIG, STATE, SUMMARY, VOCABULARY
+
+DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.bfloat16": "BF16"}
+"""How safetensors calls them."""
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write the model's tensors; takes the model's size on disk. All ranks call it, the first alone writes.
+
+    Raises: UserError, on the rank that writes, if the file cannot be written; nothing is left behind then.
+    """
+    if not isinstance(model, ColumnShard):
+        tensors = {name: _on_cpu(tensor) for name, tensor in model.state().items()}
+        write_atomically(path, lambda draft: save_file(tensors, draft))
+        return
+    blocks = model.whole_blocks()
+    try:
+        if distributed.is_first():
+            write_atomically(path, lambda draft: _write(draft, model, blocks))
+    finally:
+        for _ in blocks:  # every rank takes part in putting together every block, also when writing has failed
+            pass
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    """The tensor without gaps; not a copy if it is there and has none."""
+    if tensor.device.type == "cpu":
+        return tensor.contiguous()
+    return copy_rows(tensor, torch.empty(tensor.shape, dtype=tensor.dtype))
+
+
+def _write(path: Path, model: ColumnShard, blocks: Iterator[Tensor]) -> None:
+    """Write safetensors' format by hand: the library wants whole tensors, of which there may be no room for one."""
+    header, end = {}, 0
+    for name, shape in model.whole_shapes().items():
+        dtype = model.state()[name].dtype
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": DTYPES[str(dtype)], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for block in blocks:
+            file.write(block.contiguous().view(uint8).numpy().data)
+
+
+def load_state(folder: Path, model: Model) -> None:
+    """Fill the model from a run folder; the file is mapped, not read whole. Raises: UserError if it is missing or damaged."""
+    path = folder / STATE
+    if not path.exists():
+        raise UserError(f"{path} not found: run python scripts/train.py run_dir={folder} first")
+    try:
+        model.load(load_file(path))
+    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): delete {folder} and train again") from error
+
+
+def open_run(folder: Path, machine: Config) -> tuple[Model, Vocabulary]:
+    """The trained model of a finished run on the device of `machine`, and its vocabulary."""
+    read_json(folder / SUMMARY)
+    config = options.read(folder / CONFIG)
+    config.device = machine.device
+    vocab = Vocabulary.load(folder / VOCABULARY)
+    model = build_model(config, len(vocab))
+    load_state(folder, model)
+    return model, vocab
