@@ -20,7 +20,17 @@ import numpy as np
 import torch
 from peers import gensim_model, train_gensim
 
-from w2v_inf.config import Architecture, Config, ContextGradient, CorpusConfig, Parametrization, Sample, StreamConfig, TextFile, TrainConfig
+from w2v_inf.config import (
+    Architecture,
+    Config,
+    ContextGradient,
+    CorpusConfig,
+    Parametrization,
+    Sample,
+    StreamConfig,
+    TextFile,
+    TrainConfig,
+)
 from w2v_inf.corpus.load import EncodedCorpus, open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.corpus.vocabulary import Vocabulary
@@ -35,7 +45,15 @@ from w2v_inf.stream import Stream
 from w2v_inf.training.train import BATCHES_AT_ONCE
 
 VARIANTS = {
-    Architecture.cbow: ("1:1:-", "16:16:32", "32:32:32", "64:64:32", "64:64:64", "128:128:64", "256:256:64"),
+    Architecture.cbow: (
+        "1:1:-",
+        "16:16:32",
+        "32:32:32",
+        "64:64:32",
+        "64:64:64",
+        "128:128:64",
+        "256:256:64",
+    ),
     Architecture.skipgram: ("1:1:-", "4:4:32", "8:8:32", "16:16:32", "16:16:64"),
 }
 
@@ -53,20 +71,32 @@ def config_of(options: CorpusConfig, architecture: Architecture, variant: str) -
     stream = StreamConfig(architecture=architecture, batch_size=int(batch), group_size=int(group))
     if shared != "-":
         stream.shared_negatives = int(shared)
-    train = TrainConfig(context_gradient=ContextGradient.whole if rule in ("whole", "word2vec") else ContextGradient.divided)
+    train = TrainConfig(
+        context_gradient=ContextGradient.whole
+        if rule in ("whole", "word2vec")
+        else ContextGradient.divided
+    )
     if rule == "word2vec":
         train.weight_decay = 0.0
     return Config(corpus=options, stream=stream, train=train)
 
 
-def stream_of(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, epochs: int, seed: int) -> Stream:
-    return Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, epochs, config.train.lr, seed)
+def build_stream(
+    corpus: EncodedCorpus, vocab: Vocabulary, config: Config, epochs: int, seed: int
+) -> Stream:
+    return Stream(
+        corpus.tokens, corpus.documents, vocab.counts, config.stream, epochs, config.train.lr, seed
+    )
 
 
-def model_of(vocab_size: int, width: int, seed: int, dtype: torch.dtype = torch.float32) -> LinearModel:
+def model_of(
+    vocab_size: int, width: int, seed: int, dtype: torch.dtype = torch.float32
+) -> LinearModel:
     if width == 0:
         return init_mup_limit(vocab_size, 0.0, dtype)
-    return init_finite(vocab_size, width, ABC[Parametrization.mup], 0.0, torch.Generator().manual_seed(seed), dtype)
+    return init_finite(
+        vocab_size, width, ABC[Parametrization.mup], 0.0, torch.Generator().manual_seed(seed), dtype
+    )
 
 
 def check(stream: Stream, vocab_size: int, options: TrainConfig) -> None:
@@ -74,16 +104,36 @@ def check(stream: Stream, vocab_size: int, options: TrainConfig) -> None:
     batch = next(iter(stream.epoch(0)))
     model = model_of(vocab_size, 3, 0, torch.float64)
     model.w.copy_(model.u.flip(0))  # at w = 0 the gradient of u would not show
-    model.weight_decay, model.whole_gradient = options.weight_decay, options.context_gradient is ContextGradient.whole
-    arrays = batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight, batch.lr
+    model.weight_decay, model.whole_gradient = (
+        options.weight_decay,
+        options.context_gradient is ContextGradient.whole,
+    )
+    arrays = (
+        batch.context,
+        batch.target,
+        batch.noise,
+        batch.negatives_row,
+        batch.negative_weight,
+        batch.lr,
+    )
     u, w = model.u.numpy().copy(), model.w.numpy().copy()
-    u, w, loss = reference.linear_update(u, w, *arrays, model.weight_decay, whole=model.whole_gradient)
+    u, w, loss = reference.linear_update(
+        u, w, *arrays, model.weight_decay, whole=model.whole_gradient
+    )
     assert abs(model.update(batch) - loss) < 1e-9 * loss
     np.testing.assert_allclose(model.u, u, atol=1e-12)
     np.testing.assert_allclose(model.w, w, atol=1e-12)
 
 
-def run(corpus: EncodedCorpus, vocab: Vocabulary, variant: str, config: Config, width: int, epochs: int, seed: int) -> Result:
+def run(
+    corpus: EncodedCorpus,
+    vocab: Vocabulary,
+    variant: str,
+    config: Config,
+    width: int,
+    epochs: int,
+    seed: int,
+) -> Result:
     """Train one net; accuracy in percent, the last epoch's loss in nats (nan for gensim), CPU seconds; cosines of common words."""
     commonest = torch.arange(min(COMMONEST, len(vocab)))
     start, loss = time.process_time(), math.nan
@@ -96,12 +146,21 @@ def run(corpus: EncodedCorpus, vocab: Vocabulary, variant: str, config: Config, 
         dtype = torch.bfloat16 if variant.endswith(":bfloat16") else torch.float32
         model = model_of(len(vocab), width, seed, dtype)
         if variant.endswith(":word2vec"):
-            model.u.uniform_(-0.5 / width, 0.5 / width, generator=torch.Generator().manual_seed(seed))
-        model.weight_decay, model.whole_gradient = config.train.weight_decay, config.train.context_gradient is ContextGradient.whole
-        loss = train(model, stream_of(corpus, vocab, config, epochs, seed))
+            model.u.uniform_(
+                -0.5 / width, 0.5 / width, generator=torch.Generator().manual_seed(seed)
+            )
+        model.weight_decay, model.whole_gradient = (
+            config.train.weight_decay,
+            config.train.context_gradient is ContextGradient.whole,
+        )
+        loss = train(model, build_stream(corpus, vocab, config, epochs, seed))
     cpu_s = time.process_time() - start
-    accuracy = analogy_accuracy(model, load_questions(vocab), ("3cosadd",))["3cosadd"]["total"]["accuracy"]
-    return {"accuracy": accuracy, "loss": loss, "cpu_s": cpu_s}, cosine_table(model, commonest, commonest)
+    accuracy = analogy_accuracy(model, load_questions(vocab), ("3cosadd",))["3cosadd"]["total"][
+        "accuracy"
+    ]
+    return {"accuracy": accuracy, "loss": loss, "cpu_s": cpu_s}, cosine_table(
+        model, commonest, commonest
+    )
 
 
 def train(model: LinearModel, stream: Stream) -> float:
@@ -111,47 +170,72 @@ def train(model: LinearModel, stream: Stream) -> float:
         batches, total, examples = stream.epoch(epoch), 0.0, 0
         while some := list(islice(batches, BATCHES_AT_ONCE)):
             sizes = [len(batch.target) for batch in some]
-            total += float(np.dot(model.update_all(some), sizes))
+            total += float(np.dot(model.train_batches(some), sizes))
             examples += sum(sizes)
     return total / examples
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--text", help="a text file, one document a line; default: the sample corpus"
+    )
     parser.add_argument("--max-vocab", type=int, default=3000)
     parser.add_argument("--width", type=int, default=256, help="columns; 0: the dense limit")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--architecture", choices=[a.value for a in Architecture], default="cbow")
-    parser.add_argument("--variants", nargs="*", help="B:G:S[:whole|:word2vec|:bfloat16] or gensim; S - for K own negatives")
+    parser.add_argument(
+        "--variants",
+        nargs="*",
+        help="B:G:S[:whole|:word2vec|:bfloat16] or gensim; S - for K own negatives",
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     use_threads(1)
 
     architecture = Architecture(args.architecture)
-    options = TextFile(path=args.text, max_vocab=args.max_vocab) if args.text else Sample(max_vocab=args.max_vocab)
+    options = (
+        TextFile(path=args.text, max_vocab=args.max_vocab)
+        if args.text
+        else Sample(max_vocab=args.max_vocab)
+    )
     corpus = open_corpus(prepare(options, Path(Config(corpus=options).data_dir)))
     vocab = select_vocabulary(corpus, options)
-    print(f"{architecture.value}, V={len(vocab):,}, width {args.width or 'infinite'}, {args.epochs} epochs, {args.seeds} seeds")
+    print(
+        f"{architecture.value}, V={len(vocab):,}, width {args.width or 'infinite'}, {args.epochs} epochs, {args.seeds} seeds"
+    )
     rows: dict[str, Any] = {}
     first: list[torch.Tensor] = []
     for variant in args.variants or VARIANTS[architecture]:
         config = config_of(options, architecture, variant)
         if variant != "gensim":
-            check(stream_of(corpus, vocab, config, args.epochs, 0), len(vocab), config.train)
-        runs = [run(corpus, vocab, variant, config, args.width, args.epochs, seed) for seed in range(args.seeds)]
+            check(build_stream(corpus, vocab, config, args.epochs, 0), len(vocab), config.train)
+        runs = [
+            run(corpus, vocab, variant, config, args.width, args.epochs, seed)
+            for seed in range(args.seeds)
+        ]
         tables = [table for _, table in runs]
         # The first variant is compared with itself under the next seed: what another stream (and start) alone makes.
         others = first or tables[1:] + tables[:1]
         first = first or tables
-        measured = [row | {"gram_error": limit_distance(a, b)["gram_error"]} for (row, a), b in zip(runs, others, strict=True)]
+        measured = [
+            row | {"gram_error": limit_distance(a, b)["gram_error"]}
+            for (row, a), b in zip(runs, others, strict=True)
+        ]
         rows[variant] = measured
-        texts = [f"{key} {mean_and_deviation([row[key] for row in measured])}" for key in ("accuracy", "loss", "gram_error", "cpu_s")]
+        texts = [
+            f"{key} {mean_and_deviation([row[key] for row in measured])}"
+            for key in ("accuracy", "loss", "gram_error", "cpu_s")
+        ]
         print(f"{variant:12} {'   '.join(texts)}", flush=True)
     if args.json:
-        args.json.write_text(json.dumps({"options": vars(args) | {"json": None}, "runs": rows}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"options": vars(args) | {"json": None}, "runs": rows}, indent=1) + "\n"
+        )
 
 
 def mean_and_deviation(values: list[float]) -> str:

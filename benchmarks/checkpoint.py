@@ -33,7 +33,11 @@ def time_one(vocab_size: int, folder: Path) -> dict[str, float]:
     found = checkpoint.newest(folder, metrics)
     assert found is not None
     other.load(found.state)
-    result = {"gib": checkpoint.num_bytes(model.state()) / 2**30, "save_s": written - start, "load_s": time.monotonic() - written}
+    result = {
+        "gib": checkpoint.num_bytes(model.state()) / 2**30,
+        "save_s": written - start,
+        "load_s": time.monotonic() - written,
+    }
     assert torch.equal(model.u, other.u) and torch.equal(model.w, other.w)
     checkpoint.remove_all(folder)
     return result
@@ -42,38 +46,53 @@ def time_one(vocab_size: int, folder: Path) -> dict[str, float]:
 def share_of_run(config: Config) -> dict[str, Any]:
     """Train, timing the checkpoints from outside."""
     spent: list[float] = []
-    save = checkpoint.Keeper.save
+    save = checkpoint.CheckpointManager.save
 
-    def timed(self: checkpoint.Keeper, tally: dict[str, Any]) -> Path | None:
+    def timed(self: checkpoint.CheckpointManager, tally: dict[str, Any]) -> Path | None:
         start = time.monotonic()
         path = save(self, tally)
         spent.append(time.monotonic() - start)
         return path
 
-    checkpoint.Keeper.save = timed
+    checkpoint.CheckpointManager.save = timed
     folder = train_stage.train(config)
     wall_s = json.loads((folder / "summary.json").read_text())["wall_s"]
-    return {"checkpoints": len(spent), "seconds": sum(spent), "wall_s": wall_s, "percent": 100 * sum(spent) / wall_s}
+    return {
+        "checkpoints": len(spent),
+        "seconds": sum(spent),
+        "wall_s": wall_s,
+        "percent": 100 * sum(spent) / wall_s,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
+    parser.add_argument(
+        "--text", help="a text file, one document a line; default: the sample corpus"
+    )
     parser.add_argument("--vocab", type=int, nargs="+", default=[1000, 4000, 8000])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    checkpoint.SHORTEST_INTERVAL_S = 0.0
+    checkpoint.MIN_INTERVAL_S = 0.0
     with tempfile.TemporaryDirectory(dir=PROJECT_ROOT) as root:  # not in /tmp, which may be memory
         sizes = {vocab_size: time_one(vocab_size, Path(root)) for vocab_size in args.vocab}
         corpus = ["corpus=file", f"corpus.path={args.text}"] if args.text else ["corpus=sample"]
-        small = ["model=mup_limit", "corpus.max_vocab=4000", "train.epochs=8", "num_threads=1", f"run_dir={root}/run"]
+        small = [
+            "model=mup_limit",
+            "corpus.max_vocab=4000",
+            "train.epochs=8",
+            "num_threads=1",
+            f"run_dir={root}/run",
+        ]
         run = share_of_run(compose_config(*corpus, *small))
     for vocab_size, row in sizes.items():
         apart_min = max(60.0, row["save_s"] / checkpoint.SHARE) / 60
         times = f"saved in {row['save_s']:.2f} s, taken up in {row['load_s']:.2f} s, {apart_min:.1f} minutes apart"
         print(f"V={vocab_size:,} ({row['gib']:.2f} GiB): {times}")
-    print(f"run: {run['checkpoints']} checkpoints in {run['seconds']:.2f} of {run['wall_s']:.1f} s, {run['percent']:.2f} %")
+    print(
+        f"run: {run['checkpoints']} checkpoints in {run['seconds']:.2f} of {run['wall_s']:.1f} s, {run['percent']:.2f} %"
+    )
     if args.json:
         args.json.write_text(json.dumps({"sizes": sizes, "run": run}, indent=1) + "\n")
 

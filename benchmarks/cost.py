@@ -34,26 +34,30 @@ def model_of(vocab_size: int, columns: int, dtype: torch.dtype = torch.float32) 
 def check(vocab_size: int, batch: Batch) -> None:
     model = model_of(vocab_size, 3, torch.float64)
     u, w = model.u.numpy().copy(), model.w.numpy().copy()
-    arrays = [getattr(batch, name) for name in ("context", "target", "noise", "noise_row")]
-    u, w, loss = reference.linear_update(u, w, *arrays, batch.noise_weight, batch.lr, 0.0)
+    arrays = [getattr(batch, name) for name in ("context", "target", "noise", "negatives_row")]
+    u, w, loss = reference.linear_update(u, w, *arrays, batch.negative_weight, batch.lr, 0.0)
     assert abs(model.update(batch) - loss) < 1e-9 * loss
     np.testing.assert_allclose(model.u, u, atol=1e-12)
     np.testing.assert_allclose(model.w, w, atol=1e-12)
 
 
-def microseconds_a_position(model: LinearModel, batches: list[Batch], positions: int, repeats: int) -> float:
+def microseconds_a_position(
+    model: LinearModel, batches: list[Batch], positions: int, repeats: int
+) -> float:
     """Median over repeats, CPU time of this thread."""
     times = []
     for _ in range(repeats + 1):
         start = time.process_time()
-        model.update_all(batches)
+        model.train_batches(batches)
         times.append((time.process_time() - start) / positions * 1e6)
     return statistics.median(times[1:])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
+    parser.add_argument(
+        "--text", help="a text file, one document a line; default: the sample corpus"
+    )
     parser.add_argument("--batches", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -67,15 +71,24 @@ def main() -> None:
     result: dict[str, dict[str, float]] = {}
     for architecture in Architecture:
         config = Config(corpus=options, stream=StreamConfig(architecture=architecture))
-        stream = Stream(corpus.tokens, corpus.documents, counts, config.stream, 1, config.train.lr, 0)
+        stream = Stream(
+            corpus.tokens, corpus.documents, counts, config.stream, 1, config.train.lr, 0
+        )
         batches = list(islice(stream.epoch(0), args.batches))
         check(len(counts), batches[0])
         positions = args.batches * config.stream.batch_size
-        row = {str(n): microseconds_a_position(model_of(len(counts), n), batches, positions, args.repeats) for n in COLUMNS}
+        row = {
+            str(n): microseconds_a_position(
+                model_of(len(counts), n), batches, positions, args.repeats
+            )
+            for n in COLUMNS
+        }
         slope, constant = np.polyfit(COLUMNS, list(row.values()), 1)
         result[architecture.value] = row | {"constant": float(constant), "per_column": float(slope)}
         costs = "  ".join(f"D={n}: {us:.1f} us" for n, us in row.items())
-        print(f"{architecture.value:9} {costs}   fit: {constant:.1f} us + {slope:.4f} us x columns   (V={len(counts):,})")
+        print(
+            f"{architecture.value:9} {costs}   fit: {constant:.1f} us + {slope:.4f} us x columns   (V={len(counts):,})"
+        )
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -26,8 +26,12 @@ ORIGIN = Origin("benchmark", "benchmark", "", "", "")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path, help="plain text; default: the sample corpus, repeated")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "file", nargs="?", type=Path, help="plain text; default: the sample corpus, repeated"
+    )
     parser.add_argument("--json", type=Path, help="write the result here as well")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
@@ -54,7 +58,12 @@ def check(text: Path, folder: Path) -> None:
         start = file.read(1_000_000).rpartition(b" ")[0]
     encode([start], folder / "check", ORIGIN)
     corpus = open_corpus(folder / "check")
-    fast = [corpus.tokens.tolist(), corpus.documents.tolist(), corpus.vocab.words, corpus.vocab.counts.tolist()]
+    fast = [
+        corpus.tokens.tolist(),
+        corpus.documents.tolist(),
+        corpus.vocab.words,
+        corpus.vocab.counts.tolist(),
+    ]
     if fast != list(encode_slowly(start)):
         raise SystemExit("encode disagrees with its slow twin on the first megabyte")
 

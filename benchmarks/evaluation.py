@@ -61,14 +61,18 @@ def check(u: Tensor, ids: Tensor) -> None:
     half = NUM_CHECKED // 2
     subset = torch.cat([ids[:half], ids[-half:]])
     for rule, hits in analogy_hits(Vectors(u), subset).items():
-        margins = [analogy_margin(u.double().numpy(), question, rule) for question in subset.tolist()]
+        margins = [
+            analogy_margin(u.double().numpy(), question, rule) for question in subset.tolist()
+        ]
         if hits.tolist() != [margin > 0 for margin in margins]:
             sys.exit(f"{rule}: hits {hits.tolist()} but the twin's margins are {margins}")
     print(f"twin agrees on {len(subset)} questions x {len(RULES)} rules")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--vocabulary", type=int, default=70_000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--questions", type=int, default=18_000)

@@ -22,7 +22,11 @@ from w2v_inf.word2vec_format import SUFFIXES, read_vectors, write_vectors
 
 def make(num_words: int, num_columns: int) -> tuple[Vocabulary, np.ndarray]:
     """The words of all questions and made-up ones. The answers are near b - a + c, so that some questions are answered."""
-    words = list(dict.fromkeys(word for _, questions in read_questions() for question in questions for word in question))
+    words = list(
+        dict.fromkeys(
+            word for _, questions in read_questions() for question in questions for word in question
+        )
+    )
     words += [f"word{i}" for i in range(num_words - len(words))]
     vocab = Vocabulary(words, np.arange(len(words), 0, -1))
     vectors = np.random.default_rng(0).standard_normal((len(words), num_columns)).astype(np.float32)
@@ -33,10 +37,14 @@ def make(num_words: int, num_columns: int) -> tuple[Vocabulary, np.ndarray]:
 
 def answers(vocab: Vocabulary, vectors: np.ndarray) -> torch.Tensor:
     table = torch.from_numpy(vectors)
-    return analogy_hits(LinearModel(table, table), load_questions(vocab).ids, ["3cosadd"])["3cosadd"]
+    return analogy_hits(LinearModel(table, table), load_questions(vocab).ids, ["3cosadd"])[
+        "3cosadd"
+    ]
 
 
-def time_format(format: VectorFormat, vocab: Vocabulary, vectors: np.ndarray, folder: Path) -> dict[str, float]:
+def time_format(
+    format: VectorFormat, vocab: Vocabulary, vectors: np.ndarray, folder: Path
+) -> dict[str, float]:
     """Seconds of each part of the way, and the file's size."""
     path, times = folder / f"vectors{SUFFIXES[format]}", [time.perf_counter()]
     write_vectors(path, vocab, vectors, format)
@@ -58,7 +66,9 @@ def time_format(format: VectorFormat, vocab: Vocabulary, vectors: np.ndarray, fo
     same = float((answers(vocab, vectors) == answers(vocab_back, vectors_back)).float().mean())
     assert same == 1, f"{100 * same} % of the answers agree"
     names = ("we write", "gensim reads", "gensim writes", "we read")
-    return dict(zip(names, np.diff(times).tolist(), strict=True)) | {"MiB": path.stat().st_size / 2**20}
+    return dict(zip(names, np.diff(times).tolist(), strict=True)) | {
+        "MiB": path.stat().st_size / 2**20
+    }
 
 
 def main() -> None:
@@ -69,13 +79,22 @@ def main() -> None:
     args = parser.parse_args()
     vocab, vectors = make(args.words, args.columns)
     right = float(answers(vocab, vectors).float().mean())
-    print(f"{len(vocab):,} words, {args.columns} columns; {100 * right:.1f} % of the questions answered, in gensim's copies too")
+    print(
+        f"{len(vocab):,} words, {args.columns} columns; {100 * right:.1f} % of the questions answered, in gensim's copies too"
+    )
     result = {}
     for format in VectorFormat:
         with tempfile.TemporaryDirectory() as folder:
             result[format.value] = row = time_format(format, vocab, vectors, Path(folder))
         total = row["we write"] + row["gensim reads"]
-        print(f"{format.value:8}" + "".join(f"{name} {value:6.1f} {'' if name == 'MiB' else 's'}  " for name, value in row.items()), end="")
+        print(
+            f"{format.value:8}"
+            + "".join(
+                f"{name} {value:6.1f} {'' if name == 'MiB' else 's'}  "
+                for name, value in row.items()
+            ),
+            end="",
+        )
         print(f"write + gensim reads {total:.1f} s")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -27,12 +27,19 @@ from w2v_inf.training import train as train_stage
 MODELS = {
     "width 16": ["model=finite", "model.width=16"],
     "muP limit": ["model=mup_limit"],
-    "muP limit, bfloat16": ["model=mup_limit", "model.storage=bfloat16"],
+    "muP limit, bfloat16": ["model=mup_limit", "model.dtype=bfloat16"],
     "muP limit, random output start": ["model=mup_limit", "model.output_init_scale=0.5"],
     "muP limit, low rank": ["model=mup_limit", "model.engine=lowrank", "model.rank=8"],
     "NTK limit": ["model=ntk_limit"],
 }
-SMALL = ["corpus.max_vocab=200", "corpus=sample", "train.epochs=2", "num_threads=1", "device=cpu", "train.lr=0.01"]
+SMALL = [
+    "corpus.max_vocab=200",
+    "corpus=sample",
+    "train.epochs=2",
+    "num_threads=1",
+    "device=cpu",
+    "train.lr=0.01",
+]
 TIMES = ("elapsed_s", "words_per_s", "rss_bytes")
 
 
@@ -60,13 +67,22 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {
         "model": (folder / "model.safetensors").read_bytes(),
         "places": (folder / "places.npz").read_bytes(),
-        "metrics": [{key: value for key, value in line.items() if key not in TIMES} for line in metrics],
+        "metrics": [
+            {key: value for key, value in line.items() if key not in TIMES} for line in metrics
+        ],
         "summary": {key: summary[key] for key in ("evaluation", "loss_nats", "steps", "examples")},
         "left": sorted(path.name for path in folder.iterdir()),
     }
 
 
-def hit_by_kills(config: Config, folder: Path, lasts_s: float, rng: random.Random, kills: int, tally: Counter[str]) -> int:
+def hit_by_kills(
+    config: Config,
+    folder: Path,
+    lasts_s: float,
+    rng: random.Random,
+    kills: int,
+    tally: Counter[str],
+) -> int:
     """Run to the end through at most `kills` kills, spread over about its length; returns how many hit."""
     hits = 0
     while True:
@@ -83,7 +99,13 @@ def hit_by_kills(config: Config, folder: Path, lasts_s: float, rng: random.Rando
         hits += 1
         half_written = any(folder.glob(".[0-9]*-checkpoint-*")) or any(folder.glob(".tmp*"))
         whole = any(folder.glob("checkpoint-*.json"))
-        tally["while a checkpoint was written" if half_written else "between checkpoints" if whole else "before the first checkpoint"] += 1
+        tally[
+            "while a checkpoint was written"
+            if half_written
+            else "between checkpoints"
+            if whole
+            else "before the first checkpoint"
+        ] += 1
         if (folder / "summary.json").exists():
             tally["after the summary"] += 1
 
@@ -94,7 +116,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    checkpoint.SHORTEST_INTERVAL_S, checkpoint.SHARE, train_stage.BATCHES_AT_ONCE = 0.0, 1e9, 64
+    checkpoint.MIN_INTERVAL_S, checkpoint.SHARE, train_stage.BATCHES_AT_ONCE = 0.0, 1e9, 64
     rng, tally = random.Random(args.seed), Counter[str]()
 
     with tempfile.TemporaryDirectory() as root:
@@ -103,7 +125,9 @@ def main() -> None:
         peaceful, lasts_s = {}, {}
         for number, case in enumerate(cases):
             folder = Path(root) / f"peaceful-{number}"
-            train_stage.train(config_of(folder, *overrides[case]))  # here, so that the forked ones find everything compiled
+            train_stage.train(
+                config_of(folder, *overrides[case])
+            )  # here, so that the forked ones find everything compiled
             began = time.monotonic()
             again = Path(root) / f"timed-{number}"
             os.waitpid(start(config_of(again, *overrides[case])), 0)
@@ -116,23 +140,36 @@ def main() -> None:
             folder = Path(root) / f"run-{sum(runs.values())}"
             label = f"{case[0]}, {case[1]}"
             most = min(rng.randint(1, 3), args.kills - kills)
-            kills += hit_by_kills(config_of(folder, *overrides[case]), folder, lasts_s[case], rng, most, tally)
+            kills += hit_by_kills(
+                config_of(folder, *overrides[case]), folder, lasts_s[case], rng, most, tally
+            )
             runs[label] += 1
             came_out = outcome(folder)
             different = [part for part, value in peaceful[case].items() if came_out[part] != value]
             same[label] += not different
             if different:
-                print(f"{label}: {', '.join(different)} differ; left: {' '.join(came_out['left'])}", flush=True)
+                print(
+                    f"{label}: {', '.join(different)} differ; left: {' '.join(came_out['left'])}",
+                    flush=True,
+                )
                 for one, other in zip(came_out["metrics"], peaceful[case]["metrics"], strict=False):
                     if one != other:
-                        print(f"  first line of metrics that differs: {one} instead of {other}", flush=True)
+                        print(
+                            f"  first line of metrics that differs: {one} instead of {other}",
+                            flush=True,
+                        )
                         break
 
     for label, number in runs.items():
         print(f"{label:45} {same[label]} of {number} runs with the same bits")
-    print(f"{kills} kills in {sum(runs.values())} runs: " + ", ".join(f"{number} {when}" for when, number in tally.items()))
+    print(
+        f"{kills} kills in {sum(runs.values())} runs: "
+        + ", ".join(f"{number} {when}" for when, number in tally.items())
+    )
     if args.json:
-        args.json.write_text(json.dumps({"kills": kills, "when": tally, "runs": runs, "same": same}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"kills": kills, "when": tally, "runs": runs, "same": same}, indent=1) + "\n"
+        )
     if same != runs:
         sys.exit("not all runs came out the same")
 

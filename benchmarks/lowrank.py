@@ -73,18 +73,55 @@ def row_of(folder: Path, exact: list[Tensor], bands: list[Tensor]) -> dict[str, 
     model, _ = open_run(folder, compose_config("device=cpu"))
     report = summary.get("approximation") or {}
     total = summary["evaluation"]["analogy"]["3cosadd"]["total"]
-    name = f"low rank {report['rank']:,}" if report else f"width {summary['width']:,}" if summary["width"] else "dense"
-    row = {"run": name, "rank": report.get("rank"), "accuracy": total["accuracy"], "questions": total["questions"]}
-    row |= {key: summary[key] for key in ("cpu_s", "wall_s", "peak_rss_bytes", "loss_nats", "vocab_size", "epochs", "seed")}
-    distances = [limit_distance(cosine_table(model, ids, ids).double(), there) for ids, there in zip(bands, exact, strict=True)]
-    return row | report | distances[0] | {"gram_error_by_band": [distance["gram_error"] for distance in distances]}
+    name = (
+        f"low rank {report['rank']:,}"
+        if report
+        else f"width {summary['width']:,}"
+        if summary["width"]
+        else "dense"
+    )
+    row = {
+        "run": name,
+        "rank": report.get("rank"),
+        "accuracy": total["accuracy"],
+        "questions": total["questions"],
+    }
+    row |= {
+        key: summary[key]
+        for key in (
+            "cpu_s",
+            "wall_s",
+            "peak_rss_bytes",
+            "loss_nats",
+            "vocab_size",
+            "epochs",
+            "seed",
+        )
+    }
+    distances = [
+        limit_distance(cosine_table(model, ids, ids).double(), there)
+        for ids, there in zip(bands, exact, strict=True)
+    ]
+    return (
+        row
+        | report
+        | distances[0]
+        | {"gram_error_by_band": [distance["gram_error"] for distance in distances]}
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="*", type=Path, help="run folders to measure")
     parser.add_argument("--limit", type=Path, help="the dense run that they are compared with")
-    parser.add_argument("--floors", action=argparse.BooleanOptionalAction, default=True, help="they take two tables [V, V] more in memory")
+    parser.add_argument(
+        "--floors",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="they take two tables [V, V] more in memory",
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     set_threads(compose_config())
@@ -104,12 +141,17 @@ def compare(limit: Path, runs: list[Path], with_floors: bool, out: Path | None) 
     exact = [cosine_table(model, ids, ids).double() for ids in bands]
     assert limit_distance(exact[0], exact[0])["gram_error"] == 0
     held, floors = {}, {}
-    approximations = [read_json(folder / "summary.json").get("approximation") or {} for folder in runs]
+    approximations = [
+        read_json(folder / "summary.json").get("approximation") or {} for folder in runs
+    ]
     ranks = sorted({about["rank"] for about in approximations if "rank" in about})
     if with_floors:
         diagonal, triples, energy = split(model.vectors(slice(None)), max([*ranks, *ENERGY_RANKS]))
         held = {rank: float(triples[1][:rank].square().sum()) / energy for rank in ENERGY_RANKS}
-        floors = {rank: limit_distance(cut(diagonal, triples, rank, bands[0]).double(), exact[0]) for rank in ranks}
+        floors = {
+            rank: limit_distance(cut(diagonal, triples, rank, bands[0]).double(), exact[0])
+            for rank in ranks
+        }
     del model  # there may be room for one of its size
     rows = [row_of(folder, exact, bands) for folder in [limit, *runs]]
 
@@ -118,13 +160,19 @@ def compare(limit: Path, runs: list[Path], with_floors: bool, out: Path | None) 
         print("u off its diagonal: " + ", ".join(f"{e:.1%} in rank {r}" for r, e in held.items()))
     for row in rows:
         found = floors.get(row["rank"])
-        floor = f"  floor {found['gram_error']:.4f} / {found['neighbour_overlap']:.3f}" if found else ""
+        floor = (
+            f"  floor {found['gram_error']:.4f} / {found['neighbour_overlap']:.3f}" if found else ""
+        )
         solved = "no questions" if row["accuracy"] is None else f"analogies {row['accuracy']:.2f} %"
         about = f"{solved}  {row['cpu_s']:,.0f} CPU s  {row['peak_rss_bytes'] / 2**30:.2f} GiB"
         errors = " ".join(f"{error:.4f}" for error in row["gram_error_by_band"])
-        print(f"{row['run']:16} error {errors}  overlap {row['neighbour_overlap']:.3f}  {about}{floor}")
+        print(
+            f"{row['run']:16} error {errors}  overlap {row['neighbour_overlap']:.3f}  {about}{floor}"
+        )
     if out:
-        out.write_text(json.dumps({"rows": rows, "floors": floors, "energy": held}, indent=1) + "\n")
+        out.write_text(
+            json.dumps({"rows": rows, "floors": floors, "energy": held}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -27,12 +27,25 @@ def _products(a: np.ndarray, b: np.ndarray, out: np.ndarray, times: int) -> None
         np.dot(a, b, out)
 
 
-def gemm_gflops(num_hidden: int = 64, num_noise: int = 32, columns: int = 512, times: int = 2000) -> float:
+def gemm_gflops(
+    num_hidden: int = 64, num_negatives: int = 32, columns: int = 512, times: int = 2000
+) -> float:
     """10^9 FLOP a second of the update's own GEMMs, [E, N] x [N, columns] in float32, on one thread."""
     rng = np.random.default_rng(0)
-    a, b = rng.random((num_hidden, num_noise), np.float32), rng.random((num_noise, columns), np.float32)
+    a, b = (
+        rng.random((num_hidden, num_negatives), np.float32),
+        rng.random((num_negatives, columns), np.float32),
+    )
     out = np.empty((num_hidden, columns), np.float32)
-    return 2 * num_hidden * num_noise * columns * times / cpu_seconds(lambda: _products(a, b, out, times)) / 1e9
+    return (
+        2
+        * num_hidden
+        * num_negatives
+        * columns
+        * times
+        / cpu_seconds(lambda: _products(a, b, out, times))
+        / 1e9
+    )
 
 
 def copy_gbytes(size: int = 1 << 28) -> float:
@@ -44,6 +57,16 @@ def copy_gbytes(size: int = 1 << 28) -> float:
 def describe() -> dict[str, str | float]:
     """Name and measured ceilings."""
     name = platform.processor() or platform.machine()
-    with suppress(FileNotFoundError), open("/proc/cpuinfo") as lines:  # not Linux: what Python knows is the name
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
-    return {"cpu": name, "python": platform.python_version(), "gemm_gflops": gemm_gflops(), "copy_gbytes": copy_gbytes()}
+    with (
+        suppress(FileNotFoundError),
+        open("/proc/cpuinfo") as lines,
+    ):  # not Linux: what Python knows is the name
+        name = next(
+            (line.split(":")[1].strip() for line in lines if line.startswith("model name")), name
+        )
+    return {
+        "cpu": name,
+        "python": platform.python_version(),
+        "gemm_gflops": gemm_gflops(),
+        "copy_gbytes": copy_gbytes(),
+    }

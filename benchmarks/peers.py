@@ -19,7 +19,11 @@ class Sentences:
     """Documents in chunks of 1,000 words, as gensim reads them; again for each epoch."""
 
     def __init__(self, corpus: EncodedCorpus) -> None:
-        self.words, self.tokens, self.documents = corpus.vocab.words, np.asarray(corpus.tokens), corpus.documents
+        self.words, self.tokens, self.documents = (
+            corpus.vocab.words,
+            np.asarray(corpus.tokens),
+            corpus.documents,
+        )
 
     def __iter__(self) -> Iterator[list[str]]:
         for start, end in zip(self.documents[:-1], self.documents[1:], strict=True):

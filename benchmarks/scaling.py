@@ -34,8 +34,10 @@ def train(model: LinearModel, batches: list[Batch]) -> tuple[float, float]:
     positions = sum(len(batch.target) for batch in batches)
     cpu, wall = time.process_time(), time.perf_counter()
     for k in range(0, len(batches), BATCHES_AT_ONCE):
-        model.update_all(batches[k : k + BATCHES_AT_ONCE])
-    return (time.process_time() - cpu) / positions * 1e6, (time.perf_counter() - wall) / positions * 1e6
+        model.train_batches(batches[k : k + BATCHES_AT_ONCE])
+    return (time.process_time() - cpu) / positions * 1e6, (
+        time.perf_counter() - wall
+    ) / positions * 1e6
 
 
 def resident_bytes() -> int:
@@ -51,7 +53,9 @@ def cbow_stream(options: CorpusConfig, max_vocab: int, corpus: EncodedCorpus) ->
     return Stream(corpus.tokens, corpus.documents, counts, config.stream, 1, config.train.lr, 0)
 
 
-def against_vocabulary(options: CorpusConfig, corpus: EncodedCorpus, sizes: list[int], rounds: int) -> list[Row]:
+def against_vocabulary(
+    options: CorpusConfig, corpus: EncodedCorpus, sizes: list[int], rounds: int
+) -> list[Row]:
     rows = []
     for size in sizes:
         stream = cbow_stream(options, size, corpus)
@@ -63,7 +67,14 @@ def against_vocabulary(options: CorpusConfig, corpus: EncodedCorpus, sizes: list
         train(model, batches)
         costs = [train(model, batches)[0] for _ in range(rounds)]
         gib = resident_bytes() / 2**30
-        rows.append({"vocabulary": vocab_size, "us": statistics.median(costs), "all": costs, "resident_gib": gib})
+        rows.append(
+            {
+                "vocabulary": vocab_size,
+                "us": statistics.median(costs),
+                "all": costs,
+                "resident_gib": gib,
+            }
+        )
         text = f"{rows[-1]['us']:.1f} us [{min(costs):.1f}-{max(costs):.1f}], {1e3 * rows[-1]['us'] / vocab_size:.2f} ns a column"
         print(f"limit, V={vocab_size:,}: {text}, {gib:.2f} GiB", flush=True)
     sizes, costs = [row["vocabulary"] for row in rows], [row["us"] for row in rows]
@@ -82,7 +93,9 @@ def stream_rates(options: CorpusConfig, corpus: EncodedCorpus, rounds: int) -> l
             config = Config(corpus=options, stream=StreamConfig(architecture=architecture))
             tokens = np.tile(np.asarray(corpus.tokens), repeats)
             documents = np.append(corpus.documents[:-1], len(tokens))
-            stream = Stream(tokens, documents, repeats * counts, config.stream, 1, config.train.lr, 0)
+            stream = Stream(
+                tokens, documents, repeats * counts, config.stream, 1, config.train.lr, 0
+            )
             for _ in islice(stream.epoch(0), 10):
                 pass
             before, rates, high = resident_bytes(), [], 0
@@ -93,14 +106,24 @@ def stream_rates(options: CorpusConfig, corpus: EncodedCorpus, rounds: int) -> l
                     if num_batches % 4096 == 0:
                         high = max(high, resident_bytes() - before)
                 rates.append(num_batches * config.stream.batch_size / (time.process_time() - start))
-            row = {"architecture": architecture.value, "tokens": len(tokens), "positions_per_cpu_s": statistics.median(rates), "all": rates}
+            row = {
+                "architecture": architecture.value,
+                "tokens": len(tokens),
+                "positions_per_cpu_s": statistics.median(rates),
+                "all": rates,
+            }
             rows.append(row | {"grown_mib": high / 2**20})
             text = f"{row['positions_per_cpu_s'] / 1e6:.1f}M positions a CPU second [{min(rates) / 1e6:.1f}-{max(rates) / 1e6:.1f}]"
-            print(f"stream, {architecture.value}, {len(tokens):,} tokens, V={len(counts):,}: {text}, {high / 2**20:.0f} MiB", flush=True)
+            print(
+                f"stream, {architecture.value}, {len(tokens):,} tokens, V={len(counts):,}: {text}, {high / 2**20:.0f} MiB",
+                flush=True,
+            )
     return rows
 
 
-def threads(options: CorpusConfig, corpus: EncodedCorpus, widths: list[int], max_vocab: int, rounds: int) -> list[Row]:
+def threads(
+    options: CorpusConfig, corpus: EncodedCorpus, widths: list[int], max_vocab: int, rounds: int
+) -> list[Row]:
     rows = []
     stream = cbow_stream(options, max_vocab, corpus)
     for width in widths:
@@ -114,17 +137,32 @@ def threads(options: CorpusConfig, corpus: EncodedCorpus, widths: list[int], max
                 walls[num_threads].append(train(model, batches)[1])
         np.testing.assert_allclose(losses[1], losses[2], rtol=1e-5)
         speedups = [one / two for one, two in zip(walls[1], walls[2], strict=True)]
-        rows.append({"width": width or "limit", "wall_us": walls, "speedup": statistics.median(speedups)})
-        print(f"threads, width {width or 'limit'}: {rows[-1]['speedup']:.2f} x [{min(speedups):.2f}-{max(speedups):.2f}]", flush=True)
+        rows.append(
+            {"width": width or "limit", "wall_us": walls, "speedup": statistics.median(speedups)}
+        )
+        print(
+            f"threads, width {width or 'limit'}: {rows[-1]['speedup']:.2f} x [{min(speedups):.2f}-{max(speedups):.2f}]",
+            flush=True,
+        )
     use_threads(1)
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--text", help="a text file, one document a line; default: the sample corpus"
+    )
     parser.add_argument("--vocabularies", type=int, nargs="*", default=[2000, 4000, 8000])
-    parser.add_argument("--widths", type=int, nargs="*", default=[256, 1024, 0], help="for threads; 0: the dense limit")
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs="*",
+        default=[256, 1024, 0],
+        help="for threads; 0: the dense limit",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -27,42 +27,66 @@ def share_of_zeros(model: LinearModel, batches: list[Batch]) -> dict[str, float]
     """Of the tiles that the batches touch, the model as it is."""
     counted = [interactions(batch) for batch in batches]
     found = {}
-    for name, table, words in (("u", model.u, [c.inputs for c in counted]), ("w", model.w, [c.outputs for c in counted])):
+    for name, table, words in (
+        ("u", model.u, [c.inputs for c in counted]),
+        ("w", model.w, [c.outputs for c in counted]),
+    ):
         rows = torch.cat([torch.from_numpy(ids) for ids in words]).long()
         whole = table.shape[1] // TILE * TILE
-        zeros = [int((table[some, :whole].unflatten(1, (-1, TILE)) == 0).all(2).sum()) for some in rows.split(256)]
+        zeros = [
+            int((table[some, :whole].unflatten(1, (-1, TILE)) == 0).all(2).sum())
+            for some in rows.split(256)
+        ]
         found[name] = sum(zeros) / (len(rows) * whole // TILE)
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--text", help="a text file, one document a line; default: the sample corpus"
+    )
     parser.add_argument("--max-vocab", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=15, help="that the step size falls over")
     parser.add_argument("--steps", type=int, nargs="*", default=[0, 300, 1000, 3000])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     use_threads(0)
-    options = TextFile(path=args.text, max_vocab=args.max_vocab) if args.text else Sample(max_vocab=args.max_vocab)
+    options = (
+        TextFile(path=args.text, max_vocab=args.max_vocab)
+        if args.text
+        else Sample(max_vocab=args.max_vocab)
+    )
     corpus = open_corpus(prepare(options, Path(Config(corpus=options).data_dir)))
     counts = select_vocabulary(corpus, options).counts
     config = Config(corpus=options, stream=StreamConfig())
-    stream = Stream(corpus.tokens, corpus.documents, counts, config.stream, args.epochs, config.train.lr, 0)
+    stream = Stream(
+        corpus.tokens, corpus.documents, counts, config.stream, args.epochs, config.train.lr, 0
+    )
     model = init_mup_limit(len(counts), 0.0)
     model.weight_decay = config.train.weight_decay
 
     rows, batches, taken = [], stream.epoch(0), 0
     for steps in args.steps:
-        while taken < steps and (some := list(islice(batches, min(BATCHES_AT_ONCE, steps - taken)))):
-            model.update_all(some)
+        while taken < steps and (
+            some := list(islice(batches, min(BATCHES_AT_ONCE, steps - taken)))
+        ):
+            model.train_batches(some)
             taken += len(some)
         coming = list(islice(batches, LOOKED_AT))
-        row = {"steps": taken, "epochs": coming[0].words_seen / stream.words_per_epoch} | share_of_zeros(model, coming)
+        row = {
+            "steps": taken,
+            "epochs": coming[0].words_seen / stream.words_per_epoch,
+        } | share_of_zeros(model, coming)
         rows.append(row)
         after = f"{row['steps']:>7,} steps ({row['epochs']:.4f} epochs)"
-        print(f"V={len(counts):,}  {after}: zero tiles of u {row['u']:.1%}, w {row['w']:.1%}", flush=True)
-        model.update_all(coming)
+        print(
+            f"V={len(counts):,}  {after}: zero tiles of u {row['u']:.1%}, w {row['w']:.1%}",
+            flush=True,
+        )
+        model.train_batches(coming)
         taken += len(coming)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")

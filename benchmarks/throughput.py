@@ -37,9 +37,13 @@ LIMIT = 0
 """Stands for the dense limit in a list of widths."""
 
 
-def ours(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int) -> Callable[[], object]:
+def ours(
+    corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int
+) -> Callable[[], object]:
     """One epoch of our training on a model that keeps training."""
-    stream = Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, 1, config.train.lr, 0)
+    stream = Stream(
+        corpus.tokens, corpus.documents, vocab.counts, config.stream, 1, config.train.lr, 0
+    )
     check(stream, len(vocab))
     model = model_of(len(vocab), width, 0)
     model.weight_decay = config.train.weight_decay
@@ -47,20 +51,26 @@ def ours(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int) -
     def train() -> None:
         batches = stream.epoch(0)
         while some := list(islice(batches, BATCHES_AT_ONCE)):
-            model.update_all(some)
+            model.train_batches(some)
 
     return train
 
 
-def gensims(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int) -> Callable[[], object]:
+def gensims(
+    corpus: EncodedCorpus, vocab: Vocabulary, config: Config, width: int
+) -> Callable[[], object]:
     """One epoch of gensim's training on the same words and vocabulary."""
     model = gensim_model(vocab, config, width)
     return lambda: train_gensim(model, corpus, vocab, 1)
 
 
-def arithmetic(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, columns: int) -> tuple[float, float]:
+def arithmetic(
+    corpus: EncodedCorpus, vocab: Vocabulary, config: Config, columns: int
+) -> tuple[float, float]:
     """FLOP and bytes a word, from the interactions of the first 100 batches."""
-    stream = Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, 1, config.train.lr, 0)
+    stream = Stream(
+        corpus.tokens, corpus.documents, vocab.counts, config.stream, 1, config.train.lr, 0
+    )
     flop = moved = 0.0
     batches = list(islice(stream.epoch(0), 101))
     for batch in batches[:-1]:
@@ -74,11 +84,19 @@ def arithmetic(corpus: EncodedCorpus, vocab: Vocabulary, config: Config, columns
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", help="a text file, one document a line; default: the sample corpus")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--text", help="a text file, one document a line; default: the sample corpus"
+    )
     parser.add_argument("--max-vocab", type=int, default=7670)
-    parser.add_argument("--tokens", type=int, default=400_000, help="first tokens of the corpus that are trained on")
-    parser.add_argument("--widths", type=int, nargs="*", default=[64, 256, 1024, LIMIT], help="0: the dense limit")
+    parser.add_argument(
+        "--tokens", type=int, default=400_000, help="first tokens of the corpus that are trained on"
+    )
+    parser.add_argument(
+        "--widths", type=int, nargs="*", default=[64, 256, 1024, LIMIT], help="0: the dense limit"
+    )
     parser.add_argument("--architectures", nargs="*", default=[a.value for a in Architecture])
     parser.add_argument("--shared-negatives", type=int, default=0, help="S; 0: the default")
     parser.add_argument("--rounds", type=int, default=3)
@@ -87,7 +105,11 @@ def main() -> None:
     torch.set_num_threads(1)
     use_threads(1)
 
-    options = TextFile(path=args.text, max_vocab=args.max_vocab) if args.text else Sample(max_vocab=args.max_vocab)
+    options = (
+        TextFile(path=args.text, max_vocab=args.max_vocab)
+        if args.text
+        else Sample(max_vocab=args.max_vocab)
+    )
     corpus = open_corpus(prepare(options, Path(Config(corpus=options).data_dir)))
     vocab = select_vocabulary(corpus, options)
     corpus, vocab = first_tokens(corpus, vocab, args.tokens)
@@ -107,11 +129,19 @@ def main() -> None:
             rows.append(row_of(architecture, width, rates, flop, moved, about))
             print(line_of(rows[-1]), flush=True)
     if args.json:
-        result = {"options": vars(args) | {"json": None}, "machine": about, "words": words, "vocabulary": len(vocab), "rows": rows}
+        result = {
+            "options": vars(args) | {"json": None},
+            "machine": about,
+            "words": words,
+            "vocabulary": len(vocab),
+            "rows": rows,
+        }
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def first_tokens(corpus: EncodedCorpus, vocab: Vocabulary, num_tokens: int) -> tuple[EncodedCorpus, Vocabulary]:
+def first_tokens(
+    corpus: EncodedCorpus, vocab: Vocabulary, num_tokens: int
+) -> tuple[EncodedCorpus, Vocabulary]:
     """The corpus cut short, and the vocabulary with the counts of what is left (at least 1)."""
     tokens = np.asarray(corpus.tokens[:num_tokens])
     corpus.tokens = tokens
@@ -120,7 +150,9 @@ def first_tokens(corpus: EncodedCorpus, vocab: Vocabulary, num_tokens: int) -> t
     return corpus, Vocabulary(vocab.words, counts)
 
 
-def alternate(programs: dict[str, Callable[[], object]], words: int, rounds: int) -> dict[str, list[float]]:
+def alternate(
+    programs: dict[str, Callable[[], object]], words: int, rounds: int
+) -> dict[str, list[float]]:
     """Words per CPU second of each program, once a round after a warm-up round of ours (compilation)."""
     programs["ours"]()
     rates: dict[str, list[float]] = {name: [] for name in programs}
@@ -133,25 +165,39 @@ def alternate(programs: dict[str, Callable[[], object]], words: int, rounds: int
 
 
 def row_of(
-    architecture: Architecture, width: int, rates: dict[str, list[float]], flop: float, moved: float, about: dict[str, Any]
+    architecture: Architecture,
+    width: int,
+    rates: dict[str, list[float]],
+    flop: float,
+    moved: float,
+    about: dict[str, Any],
 ) -> dict[str, Any]:
     """Medians, ranges and shares of the machine."""
     median = {name: statistics.median(values) for name, values in rates.items()}
     gflops, gbytes = flop * median["ours"] / 1e9, moved * median["ours"] / 1e9
-    row = {"architecture": architecture.value, "width": width or "limit", "words_per_cpu_s": median, "all": rates}
-    row |= {"gflops": gflops, "gemm_share": gflops / about["gemm_gflops"], "gbytes": gbytes, "copy_share": gbytes / about["copy_gbytes"]}
+    row = {
+        "architecture": architecture.value,
+        "width": width or "limit",
+        "words_per_cpu_s": median,
+        "all": rates,
+    }
+    row |= {
+        "gflops": gflops,
+        "gemm_share": gflops / about["gemm_gflops"],
+        "gbytes": gbytes,
+        "copy_share": gbytes / about["copy_gbytes"],
+    }
     return row | ({"times_gensim": median["ours"] / median["gensim"]} if "gensim" in median else {})
 
 
 def line_of(row: dict[str, Any]) -> str:
     """A row as text."""
     rates = [
-        f"{name} {row['words_per_cpu_s'][name] / 1e3:,.1f}k [{min(v) / 1e3:,.1f}-{max(v) / 1e3:,.1f}]" for name, v in row["all"].items()
+        f"{name} {row['words_per_cpu_s'][name] / 1e3:,.1f}k [{min(v) / 1e3:,.1f}-{max(v) / 1e3:,.1f}]"
+        for name, v in row["all"].items()
     ]
     ratio = f"  {row['times_gensim']:.1f} x gensim" if "times_gensim" in row else ""
-    machine_use = (
-        f"{row['gflops']:.0f} GFLOP/s ({row['gemm_share']:.0%} of GEMM), {row['gbytes']:.1f} GB/s ({row['copy_share']:.0%} of copy)"
-    )
+    machine_use = f"{row['gflops']:.0f} GFLOP/s ({row['gemm_share']:.0%} of GEMM), {row['gbytes']:.1f} GB/s ({row['copy_share']:.0%} of copy)"
     return f"{row['architecture']:9} {row['width']:>6}  {'   '.join(rates)} words per CPU second{ratio}   {machine_use}"
 
 

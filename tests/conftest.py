@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a card's products are not deterministic, and refused
+os.environ.setdefault(
+    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+)  # without it a card's products are not deterministic, and refused
 # Kernels for a card are interpreted where there is none; Triton reads it when it is imported, also in what tests start.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
@@ -42,7 +44,9 @@ def no_network() -> Iterator[None]:
 
 def _local_only(connect: Any) -> Any:
     def guarded(self: socket.socket, address: Any) -> Any:
-        _refuse_remote(address[0] if isinstance(address, tuple) else "localhost")  # else the path of a Unix socket
+        _refuse_remote(
+            address[0] if isinstance(address, tuple) else "localhost"
+        )  # else the path of a Unix socket
         return connect(self, address)
 
     return guarded

@@ -25,7 +25,12 @@ from w2v_inf.config import (
 
 CITIES = [f"city{i}" for i in range(12)]
 STATES = [f"state{i}" for i in range(7)]
-SECTIONS = {"capital-common-countries": 506, "family": 420, "gram1-adjective-to-adverb": 992, "city-in-state": 0}
+SECTIONS = {
+    "capital-common-countries": 506,
+    "family": 420,
+    "gram1-adjective-to-adverb": 992,
+    "city-in-state": 0,
+}
 WORDS_PER_EPOCH = 1000
 START_LOSS = 26 * np.log(2)
 """Of logits that are zero, with 25 negatives; nats per example."""
@@ -54,7 +59,9 @@ class Invented:
         self.noise = float(self.rng.normal(0, 0.4)) if self.model == "finite" else 0.0
         if self.accuracy is None:
             self.accuracy = true_accuracy(self.model, self.width) + self.noise
-        self.loss = {"ntk_limit": 17.5, "mup_limit": 4.0}.get(self.model, 4.0 + 20 / (self.width or 1)) + 0.01 * self.noise
+        self.loss = {"ntk_limit": 17.5, "mup_limit": 4.0}.get(
+            self.model, 4.0 + 20 / (self.width or 1)
+        ) + 0.01 * self.noise
 
 
 def true_accuracy(model, width):
@@ -67,9 +74,13 @@ def make_run(folder, **asked: Any) -> Path:
     folder.mkdir(parents=True)
     options.save(_config(run, folder), folder / "config.yaml")
     (folder / "environment.json").write_text(json.dumps(_environment(run)))
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*_evaluations(run), *_progress(run)]))
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in [*_evaluations(run), *_progress(run)])
+    )
     _write_places(folder, run)
-    (folder / "summary.json").write_text(json.dumps(_summary(run) | {"evaluation": _evaluation(run)}))
+    (folder / "summary.json").write_text(
+        json.dumps(_summary(run) | {"evaluation": _evaluation(run)})
+    )
     return folder
 
 
@@ -126,7 +137,15 @@ def _evaluations(run: Invented) -> list[dict[str, Any]]:
     lines = []
     for epoch in range(run.epochs + 1):
         analogy = _analogy(run.accuracy * (1 - 0.5**epoch) / (1 - 0.5**run.epochs))
-        lines.append({"event": "evaluation", "epoch": epoch, "words_seen": epoch * WORDS_PER_EPOCH, "elapsed_s": epoch, "analogy": analogy})
+        lines.append(
+            {
+                "event": "evaluation",
+                "epoch": epoch,
+                "words_seen": epoch * WORDS_PER_EPOCH,
+                "elapsed_s": epoch,
+                "analogy": analogy,
+            }
+        )
     return lines
 
 
@@ -136,8 +155,16 @@ def _progress(run: Invented) -> list[dict[str, Any]]:
     lines = []
     for step in range(1, num_lines + 1):
         done = step / num_lines
-        line = {"event": "progress", "step": step, "epoch": done * run.epochs, "words_seen": round(done * run.epochs * WORDS_PER_EPOCH)}
-        line |= {"loss": run.loss + (START_LOSS - run.loss) * np.exp(-12 * done), "lr": run.lr * (1 - done)}
+        line = {
+            "event": "progress",
+            "step": step,
+            "epoch": done * run.epochs,
+            "words_seen": round(done * run.epochs * WORDS_PER_EPOCH),
+        }
+        line |= {
+            "loss": run.loss + (START_LOSS - run.loss) * np.exp(-12 * done),
+            "lr": run.lr * (1 - done),
+        }
         lines.append(line | {"words_per_s": 1e5, "rss_bytes": 2**30, "elapsed_s": step})
     return lines
 
@@ -169,7 +196,12 @@ def _summary(run: Invented) -> dict[str, Any]:
         "epochs": run.epochs,
         "seed": run.seed,
         "corpus_checksum": f"{run.corpus}-checksum",
-        "limit_distance": {"gram_error": 2.0 / run.width**0.5, "neighbour_overlap": 1 - 4 / run.width**0.5} if finite else None,
+        "limit_distance": {
+            "gram_error": 2.0 / run.width**0.5,
+            "neighbour_overlap": 1 - 4 / run.width**0.5,
+        }
+        if finite
+        else None,
         "loss_nats": run.loss,
         "wall_s": 61.0 + run.seed,
         "cpu_s": 115.0,
@@ -188,7 +220,10 @@ def _evaluation(run: Invented) -> dict[str, Any]:
             "wordsim353": {"spearman": run.accuracy / 60, "pairs": 300, "total": 353},
             "simlex999": {"spearman": run.accuracy / 120, "pairs": 900, "total": 999},
         },
-        "neighbours": {"france": [["paris", 0.81], ["<b>spain</b>", 0.75]], "king": [["queen", 0.7], [CITIES[0], 0.5]]},
+        "neighbours": {
+            "france": [["paris", 0.81], ["<b>spain</b>", 0.75]],
+            "king": [["queen", 0.7], [CITIES[0], 0.5]],
+        },
     }
 
 
@@ -203,4 +238,9 @@ def _analogy(accuracy: float) -> dict[str, Any]:
 
 def _counts(accuracy: float, questions: int = 1918) -> dict[str, Any]:
     correct = round(accuracy / 100 * questions)
-    return {"accuracy": 100 * correct / questions if questions else None, "correct": correct, "questions": questions, "total": 19544}
+    return {
+        "accuracy": 100 * correct / questions if questions else None,
+        "correct": correct,
+        "questions": questions,
+        "total": 19544,
+    }

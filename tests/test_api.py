@@ -20,16 +20,23 @@ WORDS = ["man", "king", "woman", "queen", "tree"]
 def toy() -> api.Embeddings:
     """king - man + woman is queen; tree is opposite to them all."""
     u = torch.tensor([[1.0, 0, 0.1], [1, 1, 0], [1, 0, 1], [1, 1, 1], [-2, 0, 0]])
-    return api.Embeddings(LinearModel(u, u), Vocabulary(WORDS, np.arange(5, 0, -1)), Path("toy.txt"))
+    return api.Embeddings(
+        LinearModel(u, u), Vocabulary(WORDS, np.arange(5, 0, -1)), Path("toy.txt")
+    )
 
 
 def test_questions_by_words() -> None:
     embeddings = toy()
     assert embeddings.analogy("man", "king", "woman")[0][0] == "queen"
-    assert [word for word, _ in embeddings.analogy("man", "king", "woman", topn=9)] == ["queen", "tree"]
+    assert [word for word, _ in embeddings.analogy("man", "king", "woman", topn=9)] == [
+        "queen",
+        "tree",
+    ]
     neighbours = embeddings.most_similar("queen", topn=9)
     assert [word for word, _ in neighbours][-1] == "tree" and len(neighbours) == 4
-    assert neighbours[0][1] == pytest.approx(2 / 6**0.5) and embeddings.similarity("tree", "king") == pytest.approx(-(2**-0.5))
+    assert neighbours[0][1] == pytest.approx(2 / 6**0.5) and embeddings.similarity(
+        "tree", "king"
+    ) == pytest.approx(-(2**-0.5))
     assert embeddings.vector("tree").tolist() == [-2, 0, 0]
     np.testing.assert_allclose(embeddings.gram(["king"], ["woman", "tree"]), [[1, -2]])
     np.testing.assert_allclose(embeddings.gram(["king", "tree"]), [[2, -2], [-2, 4]])
@@ -56,7 +63,12 @@ def test_options_by_name_are_those_of_the_scripts() -> None:
     named = {"corpus.path": path, "reproduce.widths": [4, 8], "train.lr": 1e-3}
     config = api.compose_config("corpus=file", "stream.window=3", seed=5, **named)
     assert isinstance(config.corpus, TextFile) and config.corpus.path == path
-    assert (config.seed, config.stream.window, config.reproduce.widths, config.train.lr) == (5, 3, [4, 8], 1e-3)
+    assert (config.seed, config.stream.window, config.reproduce.widths, config.train.lr) == (
+        5,
+        3,
+        [4, 8],
+        1e-3,
+    )
     for bad in ({"model.widht": 9}, {"model.width": "many"}, {"corpus": "nix"}, {"seed": -1}):
         with pytest.raises(UserError) as caught:
             api.compose_config(**bad)
@@ -75,8 +87,14 @@ def test_the_documented_example_runs_as_it_stands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     compose = api.compose_config
-    monkeypatch.setattr(api, "compose_config", lambda *o, **n: compose(*o, f"data_dir={tmp_path}/data", "num_threads=1", **n))
-    blocks = re.findall(r"^```python\n(.*?)^```$", (PROJECT_ROOT / "docs" / "example.md").read_text(), re.M | re.S)
+    monkeypatch.setattr(
+        api,
+        "compose_config",
+        lambda *o, **n: compose(*o, f"data_dir={tmp_path}/data", "num_threads=1", **n),
+    )
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (PROJECT_ROOT / "docs" / "example.md").read_text(), re.M | re.S
+    )
     exec(compile("\n".join(blocks), "docs/example.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "True\n" in printed and "model.width must be from 1 to 1,000,000, got 0" in printed
@@ -86,7 +104,12 @@ def test_the_documented_example_runs_as_it_stands(
 @pytest.mark.slow  # trains whole runs
 def test_the_ntk_limits_map_is_a_sample_and_says_so(tmp_path: Path) -> None:
     run = w2v_inf.train(
-        "corpus=planted", "model=ntk_limit", "train.epochs=1", f"data_dir={tmp_path}", f"run_dir={tmp_path}/ntk", num_threads=1
+        "corpus=planted",
+        "model=ntk_limit",
+        "train.epochs=1",
+        f"data_dir={tmp_path}",
+        f"run_dir={tmp_path}/ntk",
+        num_threads=1,
     )
     assert run.most_similar("france", topn=1)[0][1] == 0 and run.vector("france").sum() == 1
     assert "sample of width 64" in run.plot_pca().axes[0].get_title()

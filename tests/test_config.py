@@ -21,8 +21,14 @@ from w2v_inf.errors import UserError
         ("stream.window=0", "stream.window must be from 1 to 100, got 0"),
         ("stream.num_negatives=0", "stream.num_negatives must be"),
         ("stream.batch_size=-1", "stream.batch_size must be"),
-        ("stream.subsample_threshold=-1", "stream.subsample_threshold must be 0 (keep all) or more, got -1.0"),
-        ("stream.subsample_threshold=nan", "stream.subsample_threshold must be a finite number, got nan"),
+        (
+            "stream.subsample_threshold=-1",
+            "stream.subsample_threshold must be 0 (keep all) or more, got -1.0",
+        ),
+        (
+            "stream.subsample_threshold=nan",
+            "stream.subsample_threshold must be a finite number, got nan",
+        ),
         ("train.lr=inf", "train.lr must be a finite number"),
         ("train.lr=-1", "train.lr must be above 0"),
         ("train.epochs=0", "train.epochs must be from 1"),
@@ -30,9 +36,15 @@ from w2v_inf.errors import UserError
         ("corpus.min_count=0", "corpus.min_count must be at least 1, got 0"),
         ("corpus.max_vocab=1", "corpus.max_vocab must be 0 (all) or at least 2, got 1"),
         ("train.weight_decay=-1", "train.weight_decay must be 0 or more, got -1.0"),
-        ("model.name=ntk_limit", "model.name must be finite here: choose with model=NAME, got ntk_limit"),
+        (
+            "model.name=ntk_limit",
+            "model.name must be finite here: choose with model=NAME, got ntk_limit",
+        ),
         ("corpus.name=../x", "corpus.name must be sample here"),
-        ("stream.group_size=128", "stream.group_size must be at most stream.batch_size = 32, got 128"),
+        (
+            "stream.group_size=128",
+            "stream.group_size must be at most stream.batch_size = 32, got 128",
+        ),
         ("corpus=file", "corpus.path must be the path of a text file"),
         ("model.parametrization=custom", "model.exponents must be five numbers"),
         ("model.exponents=[1,2]", "model.exponents must be five numbers"),
@@ -50,7 +62,13 @@ def test_out_of_range_is_one_clear_line(override: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     "overrides",
-    [["model=nix"], ["model=ntk_limit", "model.width=64"], ["model.widht=9"], ["model.width=abc"], ["corpus=sample", "corpus.url=x"]],
+    [
+        ["model=nix"],
+        ["model=ntk_limit", "model.width=64"],
+        ["model.widht=9"],
+        ["model.width=abc"],
+        ["corpus=sample", "corpus.url=x"],
+    ],
 )
 def test_hydra_refuses_what_a_group_member_does_not_have(overrides: list[str]) -> None:
     with pytest.raises(HydraException):
@@ -59,12 +77,27 @@ def test_hydra_refuses_what_a_group_member_does_not_have(overrides: list[str]) -
 
 def test_defaults_depend_on_the_architecture() -> None:
     cbow, skipgram = config_of(), config_of("stream.architecture=skipgram")
-    assert (cbow.train.lr, cbow.stream.batch_size, cbow.stream.group_size, cbow.stream.shared_negatives) == (0.05, 32, 32, 16)
+    assert (
+        cbow.train.lr,
+        cbow.stream.batch_size,
+        cbow.stream.group_size,
+        cbow.stream.shared_negatives,
+    ) == (0.05, 32, 32, 16)
     whole = config_of("train.context_gradient=whole").stream
     assert (whole.batch_size, whole.group_size, whole.shared_negatives) == (2, 2, 32)
     stream = skipgram.stream
-    assert (skipgram.train.lr, stream.batch_size, stream.group_size, stream.shared_negatives) == (0.025, 16, 16, 64)
-    assert config_of("stream.architecture=skipgram", "train.lr=0.1", "stream.batch_size=8").stream.group_size == 8
+    assert (skipgram.train.lr, stream.batch_size, stream.group_size, stream.shared_negatives) == (
+        0.025,
+        16,
+        16,
+        64,
+    )
+    assert (
+        config_of(
+            "stream.architecture=skipgram", "train.lr=0.1", "stream.batch_size=8"
+        ).stream.group_size
+        == 8
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +105,12 @@ def test_defaults_depend_on_the_architecture() -> None:
     [
         [],
         ["corpus=text8", "model=mup_limit", "stream.architecture=skipgram"],
-        ["corpus=file", "corpus.path='/a b/c=d'", "model.parametrization=custom", "model.exponents=[0,0,1,0,-1]"],
+        [
+            "corpus=file",
+            "corpus.path='/a b/c=d'",
+            "model.parametrization=custom",
+            "model.exponents=[0,0,1,0,-1]",
+        ],
     ],
 )
 def test_saved_options_come_back(overrides: list[str], tmp_path: Path) -> None:
@@ -84,21 +122,43 @@ def test_saved_options_come_back(overrides: list[str], tmp_path: Path) -> None:
 OUT_OF_RANGE = "corpus: {name: text8, min_count: 0}\nmodel: {name: finite}"
 
 
-@pytest.mark.parametrize("text", ["", "a: [", "corpus: {name: nix}\nmodel: {name: finite}", "- 1", "model: 3\ncorpus: 4", OUT_OF_RANGE])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a: [",
+        "corpus: {name: nix}\nmodel: {name: finite}",
+        "- 1",
+        "model: 3\ncorpus: 4",
+        OUT_OF_RANGE,
+    ],
+)
 def test_damaged_saved_options(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError, match="does not hold the options of a run"):
         config.read(tmp_path / "config.yaml")
 
 
-@pytest.mark.parametrize("name", [path.stem for path in (config.PROJECT_ROOT / "conf" / "experiment").glob("*.yaml")])
+@pytest.mark.parametrize(
+    "name", [path.stem for path in (config.PROJECT_ROOT / "conf" / "experiment").glob("*.yaml")]
+)
 def test_every_experiment_composes(name: str) -> None:
     assert config_of(f"experiment={name}").train.epochs >= 1
 
 
 def test_the_paper_experiment_has_the_papers_options() -> None:
     c = config_of("experiment=paper", "corpus=text8", "model=mup_limit")
-    assert isinstance(c.corpus, Text8) and isinstance(c.model, MupLimit) and c.stream.architecture is Architecture.cbow
-    assert (c.corpus.min_count, c.corpus.max_vocab, c.train.epochs, c.train.weight_decay, c.train.lr) == (5, 0, 15, 0.001, 0.05)
+    assert (
+        isinstance(c.corpus, Text8)
+        and isinstance(c.model, MupLimit)
+        and c.stream.architecture is Architecture.cbow
+    )
+    assert (
+        c.corpus.min_count,
+        c.corpus.max_vocab,
+        c.train.epochs,
+        c.train.weight_decay,
+        c.train.lr,
+    ) == (5, 0, 15, 0.001, 0.05)
     assert (c.stream.window, c.stream.num_negatives, c.stream.subsample_threshold) == (8, 25, 1e-4)
     assert c.reproduce.widths == [64, 256, 1024] and isinstance(config_of().model, Finite)

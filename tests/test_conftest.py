@@ -23,7 +23,10 @@ def test_other_machines_are_out_of_reach(early: str) -> None:
 
 
 def test_this_machine_can_be_reached() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()[:2]) as client:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()[:2]) as client,
+    ):
         assert client.getpeername() == server.getsockname()
 
 

@@ -51,7 +51,9 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     def describe(corpus: CorpusConfig) -> sources.Source:
         corpus.min_count = 2
-        return sources.Source(Origin(str(corpus.name), "a few words", "00", "", "none", True), lambda: iter(documents))
+        return sources.Source(
+            Origin(str(corpus.name), "a few words", "00", "", "none", True), lambda: iter(documents)
+        )
 
     monkeypatch.setattr(sources, "_describe_sample", describe)
     monkeypatch.setattr(sources, "_describe_planted", describe)
@@ -72,7 +74,9 @@ def run_script(name: str, arguments: list[str], folder: Path) -> None:
 def planned_by(command: str, text: Path) -> list[str]:
     """The scripts that a make target starts, on a text file and in the smallest profile."""
     small = re.sub(r"corpus\.path=\S+", "", f"{command} CORPUS={text} PROFILE=smoke")
-    planned = subprocess.run(["bash", "-c", f"{small} -n"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout
+    planned = subprocess.run(
+        ["bash", "-c", f"{small} -n"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+    ).stdout
     wanted = [line for line in planned.splitlines() if "scripts/" in line]
     assert wanted, f"{command} plans no script"
     return wanted
@@ -81,15 +85,32 @@ def planned_by(command: str, text: Path) -> list[str]:
 def run_planned(line: str, folder: Path) -> None:
     """One script, as make would run it."""
     _, script, *arguments = shlex.split(line)
-    tiny = ["corpus.min_count=2", "reproduce.widths=[4]", f"runs_dir={folder}/make", f"data_dir={folder}/data"]
-    done = subprocess.run([sys.executable, script, *arguments, *tiny], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    tiny = [
+        "corpus.min_count=2",
+        "reproduce.widths=[4]",
+        f"runs_dir={folder}/make",
+        f"data_dir={folder}/data",
+    ]
+    done = subprocess.run(
+        [sys.executable, script, *arguments, *tiny],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, f"{line}: {done.stderr}"
 
 
 def run_ranks(command: str, folder: Path) -> None:
     """A job of several processes, which take the real sample corpus."""
     words = shlex.split(command.replace("scripts/", f"{PROJECT_ROOT}/scripts/"))[1:]
-    launcher = [sys.executable, "-m", "torch.distributed.run", *words, f"data_dir={folder}/whole", "num_threads=1"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *words,
+        f"data_dir={folder}/whole",
+        "num_threads=1",
+    ]
     done = subprocess.run(launcher, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.stderr}"
 
@@ -111,17 +132,19 @@ def test_every_command_runs(page: Path, small: Path) -> None:
 
 
 def test_the_model_of_the_docs_is_one() -> None:
-    [block] = re.findall(r"^```python\n(.*?)^```$", (PROJECT_ROOT / "docs" / "extending.md").read_text(), re.M | re.S)
+    [block] = re.findall(
+        r"^```python\n(.*?)^```$", (PROJECT_ROOT / "docs" / "extending.md").read_text(), re.M | re.S
+    )
     names: dict[str, Any] = {}
     exec(compile(block, "docs/extending.md", "exec"), names)
     model, again = (names["CountModel"](torch.zeros(7, 7)) for _ in range(2))
     batches = [toy_batch(seed, 7, 5, 4, 3, 1) for seed in range(3)]
-    assert model.update_all(batches) == [again.update(batch) for batch in batches]
+    assert model.train_batches(batches) == [again.update(batch) for batch in batches]
     seen = sum(int((batch.context >= 0).sum()) for batch in batches)
     assert float(model.squared_norms().sum()) == seen == float(again.counts.sum())
     torch.testing.assert_close(model.gram(torch.arange(7)).diagonal(), model.squared_norms())
     x = torch.rand(7, 2)
-    torch.testing.assert_close(model.gram_product(x), model.gram(torch.arange(7)) @ x)
+    torch.testing.assert_close(model.gram_matmul(x), model.gram(torch.arange(7)) @ x)
     fresh = names["CountModel"](torch.zeros(7, 7))
     fresh.load(model.state())
     questions = Questions(torch.tensor([[0, 1, 2, 3]]), torch.tensor([0]), ["one"], [1])
@@ -143,7 +166,12 @@ def test_the_pages_have_commands() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_the_pages_name_exists(page: Path) -> None:
     text = page.read_text()
-    named = re.findall(r"`((?:w2v_inf|docs|scripts|tests|benchmarks|records|conf)/[\w./*-]+)`", text)
-    named += [f"{page.parent.relative_to(PROJECT_ROOT)}/{name}" for name in re.findall(r"\]\((?!http)([^)#]+)\)", text)]
+    named = re.findall(
+        r"`((?:w2v_inf|docs|scripts|tests|benchmarks|records|conf)/[\w./*-]+)`", text
+    )
+    named += [
+        f"{page.parent.relative_to(PROJECT_ROOT)}/{name}"
+        for name in re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    ]
     missing = [name for name in named if "NAME" not in name and not list(PROJECT_ROOT.glob(name))]
     assert not missing

@@ -57,7 +57,9 @@ def test_principal_at_full_rank_is_the_model() -> None:
     model = LinearModel(torch.from_numpy(table()), torch.from_numpy(table(seed=1)))
     for embedding in Embedding:
         x = reduce(model, VectorMethod.principal, 5, embedding)
-        torch.testing.assert_close(x @ x.T, model.gram(torch.arange(6), None, embedding), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            x @ x.T, model.gram(torch.arange(6), None, embedding), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_sample_is_right_on_average_and_halves_its_error_with_four_times_the_columns() -> None:
@@ -80,7 +82,10 @@ def test_fit_keeps_lengths_and_never_gets_worse() -> None:
         torch.testing.assert_close(x.norm(dim=1), lengths, rtol=1e-5, atol=0)
         errors.append(float((cosines(x) - target).norm()))
     assert errors == sorted(errors, reverse=True)
-    others = [reduce(model, method, 12, Embedding.input) for method in (VectorMethod.principal, VectorMethod.sample)]
+    others = [
+        reduce(model, method, 12, Embedding.input)
+        for method in (VectorMethod.principal, VectorMethod.sample)
+    ]
     assert all(errors[-1] < 0.9 * float((cosines(other) - target).norm()) for other in others)
 
 
@@ -102,10 +107,22 @@ def test_gram_products_are_made_block_by_block() -> None:
         ([], MupLimit(), (VectorMethod.fit, 5)),
         (["export.method=own"], MupLimit(), (VectorMethod.own, 5)),
         (["export.method=sample", "export.dimension=100"], MupLimit(), (VectorMethod.sample, 100)),
-        (["export.method=own", "export.dimension=3"], Finite(), "export.dimension must be 0 or 5 with export.method=own"),
+        (
+            ["export.method=own", "export.dimension=3"],
+            Finite(),
+            "export.dimension must be 0 or 5 with export.method=own",
+        ),
         (["export.dimension=6"], MupLimit(), "export.dimension must be at most 5"),
-        ([], NtkLimit(), "model=ntk_limit has no vectors to export .* or its coefficients with evaluate.embedding=output"),
-        (["evaluate.embedding=output"], NtkLimit(output_init_scale=1.0), "model=ntk_limit has no vectors to export"),
+        (
+            [],
+            NtkLimit(),
+            "model=ntk_limit has no vectors to export .* or its coefficients with evaluate.embedding=output",
+        ),
+        (
+            ["evaluate.embedding=output"],
+            NtkLimit(output_init_scale=1.0),
+            "model=ntk_limit has no vectors to export",
+        ),
     ],
 )
 def test_what_auto_means_and_what_is_refused(options, trained, chosen) -> None:
@@ -188,8 +205,18 @@ def test_of_a_word_that_comes_twice_the_first_counts(tmp_path: Path) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finite net and the limit in two storages, on the planted corpus."""
     root = tmp_path_factory.mktemp("runs")
-    common = ["corpus=planted", "train.epochs=2", "train.lr=0.2", "num_threads=1", f"data_dir={root}/data"]
-    for name, *model in (["finite", "model.width=24"], ["limit", "model=mup_limit"], ["half", "model=mup_limit", "model.storage=bfloat16"]):
+    common = [
+        "corpus=planted",
+        "train.epochs=2",
+        "train.lr=0.2",
+        "num_threads=1",
+        f"data_dir={root}/data",
+    ]
+    for name, *model in (
+        ["finite", "model.width=24"],
+        ["limit", "model=mup_limit"],
+        ["half", "model=mup_limit", "model.dtype=bfloat16"],
+    ):
         train(config_of(*common, *model, f"run_dir={root}/{name}"))
     return root
 
@@ -198,23 +225,38 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["auto", "principal", "sample"])
 @pytest.mark.parametrize("format", ["text", "binary"])
 @pytest.mark.parametrize("run", ["finite", "limit", "half"])
-def test_the_way_through_gensim_gives_the_same_analogies(run: str, format: str, method: str, runs: Path, tmp_path: Path, capsys) -> None:
+def test_the_way_through_gensim_gives_the_same_analogies(
+    run: str, format: str, method: str, runs: Path, tmp_path: Path, capsys
+) -> None:
     out = tmp_path / "there"
-    options = [f"run_dir={runs}/{run}", f"export.format={format}", f"export.method={method}", f"export.out={out}"]
+    options = [
+        f"run_dir={runs}/{run}",
+        f"export.format={format}",
+        f"export.method={method}",
+        f"export.out={out}",
+    ]
     path = export(config_of(*options, "export.dimension=20"))
     assert "cosine error" in capsys.readouterr().out
     keyed = KeyedVectors.load_word2vec_format(str(path), binary=format == "binary")
     keyed.save_word2vec_format(str(tmp_path / "back"), binary=format == "binary")
-    there, back = (evaluate(config_of(f"evaluate.vectors={file}")) for file in (path, tmp_path / "back"))
+    there, back = (
+        evaluate(config_of(f"evaluate.vectors={file}")) for file in (path, tmp_path / "back")
+    )
     report = read_json(tmp_path / "there.json")
-    assert there["analogy"]["3cosadd"]["total"] == back["analogy"]["3cosadd"]["total"] == report["analogy"]
+    assert (
+        there["analogy"]["3cosadd"]["total"]
+        == back["analogy"]["3cosadd"]["total"]
+        == report["analogy"]
+    )
     assert report["analogy"]["questions"] > 20 and report["dimension"] == 20
     assert read_json(tmp_path / "back.evaluation.json") == back
 
 
 @pytest.mark.slow  # trains whole runs
 def test_gensims_own_evaluation_agrees(runs: Path, tmp_path: Path) -> None:
-    path = export(config_of(f"run_dir={runs}/finite", f"export.out={tmp_path}/v.kv", "export.format=gensim"))
+    path = export(
+        config_of(f"run_dir={runs}/finite", f"export.out={tmp_path}/v.kv", "export.format=gensim")
+    )
     keyed = KeyedVectors.load(str(path))
     questions = load_questions(Vocabulary(keyed.index_to_key, np.arange(len(keyed), 0, -1)))
     table = torch.from_numpy(keyed.vectors)
@@ -222,7 +264,10 @@ def test_gensims_own_evaluation_agrees(runs: Path, tmp_path: Path) -> None:
     hits = 0
     for a, b, c, d in questions.ids.tolist():
         names = [keyed.index_to_key[i] for i in (a, b, c)]
-        hits += keyed.most_similar(positive=names[1:], negative=names[:1], topn=1)[0][0] == keyed.index_to_key[d]
+        hits += (
+            keyed.most_similar(positive=names[1:], negative=names[:1], topn=1)[0][0]
+            == keyed.index_to_key[d]
+        )
     assert ours["correct"] == hits and 0 < hits < len(questions)
 
 
@@ -230,7 +275,9 @@ def test_gensims_own_evaluation_agrees(runs: Path, tmp_path: Path) -> None:
 def test_a_file_of_vectors_is_drawn(runs: Path, tmp_path: Path) -> None:
     path = export(config_of(f"run_dir={runs}/finite", f"export.out={tmp_path}/v.txt"))
     paths = plot(config_of(f"evaluate.vectors={path}"))
-    assert [p.name for p in paths] == ["pca-v.png", "pca-v.svg"] and all(p.parent == tmp_path for p in paths)
+    assert [p.name for p in paths] == ["pca-v.png", "pca-v.svg"] and all(
+        p.parent == tmp_path for p in paths
+    )
     write_vectors(tmp_path / "few.txt", VOCAB, table(), VectorFormat.text)
     with pytest.raises(UserError, match="few.txt has 0 of the US cities and states"):
         plot(config_of(f"evaluate.vectors={tmp_path}/few.txt"))
@@ -240,7 +287,9 @@ def test_a_file_of_vectors_is_drawn(runs: Path, tmp_path: Path) -> None:
 def test_both_storages_of_the_limit_export_alike(runs: Path, tmp_path: Path) -> None:
     vectors = []
     for run in ("limit", "half"):
-        config = config_of(f"run_dir={runs}/{run}", f"export.out={tmp_path}/{run}", "export.method=own")
+        config = config_of(
+            f"run_dir={runs}/{run}", f"export.out={tmp_path}/{run}", "export.method=own"
+        )
         vectors.append(read_vectors(export(config))[1])
     assert vectors[0].shape == vectors[1].shape == (1598, 1598)
     assert float(np.linalg.norm(vectors[0] - vectors[1]) / np.linalg.norm(vectors[0])) < 0.06

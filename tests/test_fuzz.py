@@ -49,7 +49,12 @@ PHASES = (Phase.generate,)
 def fuzzed(examples: int) -> settings:
     """The same examples in every run."""
     return settings(
-        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck), phases=PHASES
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=PHASES,
     )
 
 
@@ -67,27 +72,53 @@ def names_of(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 NAMES = sorted(
-    {name for kind in CORPORA if kind is not TextFile for member in MODELS for name in names_of(Config(corpus=kind(), model=member()))}
+    {
+        name
+        for kind in CORPORA
+        if kind is not TextFile
+        for member in MODELS
+        for name in names_of(Config(corpus=kind(), model=member()))
+    }
 )
 NASTY = """null nan inf -inf true ??? ${seed} ${nix} ${oc.env:HOME} ${oc.env:NIX} [ {a:1} [1,x] -1 0 1 2 3 0.5 1e400 0x10 1_000 [] [0]
 [2,3] [[1]] / /proc/x ~ . cbow skipgram mup custom bfloat16 exact cuda output text8 never ../../x %s ' " \\"""
 VALUES = st.one_of(
-    st.sampled_from(["", "a b", "9" * 30, *NASTY.split()]), st.integers().map(str), st.floats().map(str), st.text(max_size=8)
+    st.sampled_from(["", "a b", "9" * 30, *NASTY.split()]),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.text(max_size=8),
 )
 GROUPS = st.sampled_from(
-    ["corpus=", "model=", "experiment=", "+model=", "corpus@x=", "~model", "~train", "hydra/launcher=", "hydra.job.chdir="]
+    [
+        "corpus=",
+        "model=",
+        "experiment=",
+        "+model=",
+        "corpus@x=",
+        "~model",
+        "~train",
+        "hydra/launcher=",
+        "hydra.job.chdir=",
+    ]
 )
 WHOLE = st.one_of(
     st.builds("{}={}".format, st.sampled_from(NAMES), VALUES),
     st.builds(
-        "{}{}={}".format, st.sampled_from(["+", "++", "~", ""]), st.sampled_from([*NAMES, "x", "train.x", "model.u.v", "a b"]), VALUES
+        "{}{}={}".format,
+        st.sampled_from(["+", "++", "~", ""]),
+        st.sampled_from([*NAMES, "x", "train.x", "model.u.v", "a b"]),
+        VALUES,
     ),
     st.builds("{}{}".format, GROUPS, VALUES),
     st.text(min_size=1, max_size=12).filter(lambda text: not text.startswith("-")),
 )
 NAMED = st.tuples(
     st.sampled_from([f"model={kind.name}" for kind in MODELS]),
-    st.builds("{}={}".format, st.sampled_from(NAMES), st.one_of(st.sampled_from(NASTY.split()), st.integers(-3, 99).map(str))),
+    st.builds(
+        "{}={}".format,
+        st.sampled_from(NAMES),
+        st.one_of(st.sampled_from(NASTY.split()), st.integers(-3, 99).map(str)),
+    ),
 ).map(list)
 """A model, and one option that most often exists, with a value that Hydra can read."""
 
@@ -121,7 +152,12 @@ def train_if_small(config: Config) -> None:
     """Train what takes a moment; of anything else what is decided before it trains."""
     width = config.model.width if isinstance(config.model, Finite) else 0
     folder = run_folder(config)
-    if config.train.epochs > 3 or width > 1000 or config.stream.batch_size > 1000 or not isinstance(config.corpus, TextFile):
+    if (
+        config.train.epochs > 3
+        or width > 1000
+        or config.stream.batch_size > 1000
+        or not isinstance(config.corpus, TextFile)
+    ):
         pick_device(config.device)
         event("accepted")
     else:
@@ -136,7 +172,13 @@ def test_bad_options_end_in_one_line(overrides: list[str]) -> None:
     with tempfile.TemporaryDirectory() as root:
         Path(root, "toy.txt").write_text(TEXT)
         # The fuzzed options come last, and so count; folders come after them, so that nothing is written elsewhere.
-        ours = ["corpus=file", f"corpus.path={root}/toy.txt", "train.epochs=1", "num_threads=1", "stream.subsample_threshold=0"]
+        ours = [
+            "corpus=file",
+            f"corpus.path={root}/toy.txt",
+            "train.epochs=1",
+            "num_threads=1",
+            "stream.subsample_threshold=0",
+        ]
         where = [
             f"runs_dir={root}/runs",
             f"data_dir={root}/data",
@@ -166,7 +208,13 @@ def damaged(content: bytes, draw: st.DrawFn) -> bytes:
         case "cut":
             return content[:where]
         case "flip":
-            return content[:where] + bytes([content[where] ^ (1 << draw(st.integers(0, 7)))]) + content[where + 1 :] if content else b""
+            return (
+                content[:where]
+                + bytes([content[where] ^ (1 << draw(st.integers(0, 7)))])
+                + content[where + 1 :]
+                if content
+                else b""
+            )
         case "zeros":
             return content[:where] + bytes(len(content) - where)
         case "insert":
@@ -229,7 +277,10 @@ def test_damaged_texts_and_archives_end_in_one_line(data: st.DataObject, name: s
         except UserError as error:
             assert "\n" not in str(error) and name in str(error)
             event("refused")
-            assert not os.path.exists(Path(root, "in", "data")) or os.listdir(Path(root, "in", "data")) == []
+            assert (
+                not os.path.exists(Path(root, "in", "data"))
+                or os.listdir(Path(root, "in", "data")) == []
+            )
         assert os.listdir(root) == ["in"] and os.listdir(folder) == [name]
 
 
@@ -255,11 +306,15 @@ def test_a_damaged_cache_is_never_trained_on(data: st.DataObject, name: str) -> 
 
 @fuzzed(300)
 @given(st.data(), st.sampled_from([VectorFormat.text, VectorFormat.binary]))
-def test_damaged_files_of_vectors_end_in_one_line(data: st.DataObject, format: VectorFormat) -> None:
+def test_damaged_files_of_vectors_end_in_one_line(
+    data: st.DataObject, format: VectorFormat
+) -> None:
     with tempfile.TemporaryDirectory() as root:
         path = Path(root, "vectors")
         table = np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32)
-        write_vectors(path, Vocabulary([f"w{i}" for i in range(20)], np.arange(20, 0, -1)), table, format)
+        write_vectors(
+            path, Vocabulary([f"w{i}" for i in range(20)], np.arange(20, 0, -1)), table, format
+        )
         path.write_bytes(damaged(path.read_bytes(), data.draw))
         try:
             vocab, vectors = read_vectors(path)

@@ -22,15 +22,25 @@ from w2v_inf.errors import UserError
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 
 
-def run_script(tmp_path: Path, *arguments: str, start: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+def run_script(
+    tmp_path: Path, *arguments: str, start: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     where = [f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs"]
-    command = [sys.executable, *start, str(PROJECT_ROOT / "scripts" / "reproduce.py"), *where, *arguments]
+    command = [
+        sys.executable,
+        *start,
+        str(PROJECT_ROOT / "scripts" / "reproduce.py"),
+        *where,
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    words = np.array("paris france berlin germany madrid spain king queen man woman a b c d".split())
+    words = np.array(
+        "paris france berlin germany madrid spain king queen man woman a b c d".split()
+    )
     rng = np.random.default_rng(0)
     path = tmp_path / "toy.txt"
     path.write_text("\n".join(" ".join(rng.choice(words, 50)) for _ in range(60)))
@@ -38,13 +48,25 @@ def text(tmp_path: Path) -> Path:
 
 
 def test_the_whole_job_and_going_on(text: Path, tmp_path: Path) -> None:
-    arguments = ["corpus=file", f"corpus.path={text}", "reproduce.profile=smoke", "reproduce.widths=[4,8]", "reproduce.seeds=2"]
+    arguments = [
+        "corpus=file",
+        f"corpus.path={text}",
+        "reproduce.profile=smoke",
+        "reproduce.widths=[4,8]",
+        "reproduce.seeds=2",
+    ]
     done = run_script(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines() if re.match("NTK|width|muP", line)] == ["NTK", "width", "width", "muP"]
+    assert [
+        line.split()[0] for line in done.stdout.splitlines() if re.match("NTK|width|muP", line)
+    ] == ["NTK", "width", "width", "muP"]
     report = Path(done.stdout.rsplit("Report:", 1)[1].strip())
     assert report.name == "report.html" and "muP limit" in report.read_text()
-    assert {p.stem for p in (report.parent / "figures").glob("*.png")} >= {"width", "accuracy", "loss"}
+    assert {p.stem for p in (report.parent / "figures").glob("*.png")} >= {
+        "width",
+        "accuracy",
+        "loss",
+    }
     summaries = sorted((tmp_path / "runs").glob("*/*/summary.json"))
     assert len(summaries) == 6 and sum('"gram_error"' in s.read_text() for s in summaries) == 2
 
@@ -64,11 +86,19 @@ from w2v_inf.corpus import sources
 _, md5, *sys.argv = sys.argv
 sources.TEXT8 = dataclasses.replace(sources.TEXT8, md5=md5)
 runpy.run_path(sys.argv[0], run_name="__main__")"""
-    options = ["corpus=text8", f"corpus.path={archive}", "reproduce.profile=smoke", "reproduce.widths=[4]"]
+    options = [
+        "corpus=text8",
+        f"corpus.path={archive}",
+        "reproduce.profile=smoke",
+        "reproduce.widths=[4]",
+    ]
     done = run_script(tmp_path, *options, start=["-c", start, hashlib.md5(content).hexdigest()])
     assert done.returncode == 0, done.stderr
     assert "\ntext8, CBOW, V = 14\n" in done.stdout and "43.31" in done.stdout
-    assert "Report: " in done.stdout and (tmp_path / "runs" / "report-text8-cbow-smoke" / "report.html").exists()
+    assert (
+        "Report: " in done.stdout
+        and (tmp_path / "runs" / "report-text8-cbow-smoke" / "report.html").exists()
+    )
     assert len(list((tmp_path / "runs" / "text8-cbow").glob("*/summary.json"))) == 3
     assert not list((tmp_path / "data").rglob("*.zip"))
 
@@ -91,7 +121,12 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Pat
 
 
 def test_terminating_ends_the_runs_too(text: Path, tmp_path: Path) -> None:
-    where = [f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}/runs", "corpus=file", f"corpus.path={text}"]
+    where = [
+        f"data_dir={tmp_path}/data",
+        f"runs_dir={tmp_path}/runs",
+        "corpus=file",
+        f"corpus.path={text}",
+    ]
     long = ["reproduce.profile=smoke", "train.epochs=10000", "reproduce.widths=[4]"]
     command = [sys.executable, str(PROJECT_ROOT / "scripts" / "reproduce.py"), *where, *long]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -101,11 +136,15 @@ def test_terminating_ends_the_runs_too(text: Path, tmp_path: Path) -> None:
         process.terminate()
         process.communicate(timeout=60)
     assert process.returncode == 143
-    left = subprocess.run(["pgrep", "-f", f"{tmp_path}/runs"], capture_output=True, text=True, check=False)
+    left = subprocess.run(
+        ["pgrep", "-f", f"{tmp_path}/runs"], capture_output=True, text=True, check=False
+    )
     assert left.stdout == ""
 
 
-def test_auto_falls_back_loudly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_auto_falls_back_loudly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     def unavailable(*args: object) -> None:
         raise CorpusUnavailable("no network")
 
@@ -113,7 +152,9 @@ def test_auto_falls_back_loudly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     assert reproduce.choose_corpora(["train.epochs=1"], tmp_path) == ["planted", "sample"]
     assert "text8 CANNOT BE HAD: no network" in caplog.text
     assert reproduce.choose_corpora(["corpus=text8"], tmp_path) == ["text8"]
-    assert reproduce.choose_corpora(["corpus.path=text8.zip"], tmp_path) == ["text8"]  # whose path it must be
+    assert reproduce.choose_corpora(["corpus.path=text8.zip"], tmp_path) == [
+        "text8"
+    ]  # whose path it must be
 
 
 def test_auto_takes_text8_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -121,37 +162,73 @@ def test_auto_takes_text8_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert reproduce.choose_corpora([], tmp_path) == ["text8"]
 
 
-def fake_plans(monkeypatch: pytest.MonkeyPatch, minutes: dict[str, float], gib: dict[str, float], free_gib: float) -> None:
-    def plan_profile(corpus: str, name: str, engine: Engine, typed: list[str]) -> list[reproduce.Job]:
+def fake_plans(
+    monkeypatch: pytest.MonkeyPatch,
+    minutes: dict[str, float],
+    gib: dict[str, float],
+    free_gib: float,
+) -> None:
+    def plan_profile(
+        corpus: str, name: str, engine: Engine, typed: list[str]
+    ) -> list[reproduce.Job]:
         name = name if engine is Engine.dense else f"{name} {engine.value}"
-        return [reproduce.Job([name], config_of(), minutes.get(name, 1e9) * 60, int(gib.get(name, 1e9) * 2**30))]
+        return [
+            reproduce.Job(
+                [name], config_of(), minutes.get(name, 1e9) * 60, int(gib.get(name, 1e9) * 2**30)
+            )
+        ]
 
     monkeypatch.setattr(reproduce, "plan_profile", plan_profile)
     monkeypatch.setattr(reproduce, "free_bytes", lambda device: int(free_gib * 2**30))
     monkeypatch.setattr(reproduce, "num_workers", lambda: 1)
 
 
-@pytest.mark.parametrize(("free_gib", "minutes", "chosen"), [(64, 1e6, "paper"), (64, 60, "laptop"), (8, 1e6, "laptop"), (8, 10, "smoke")])
-def test_auto_takes_the_largest_profile_that_fits(free_gib: float, minutes: float, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_plans(monkeypatch, {"paper": 9000, "laptop": 50, "smoke": 1}, {"paper": 42, "laptop": 2, "smoke": 1}, free_gib)
-    assert reproduce.plan(config_of(f"reproduce.minutes={minutes}"), "text8", [])[0].overrides == [chosen]
+@pytest.mark.parametrize(
+    ("free_gib", "minutes", "chosen"),
+    [(64, 1e6, "paper"), (64, 60, "laptop"), (8, 1e6, "laptop"), (8, 10, "smoke")],
+)
+def test_auto_takes_the_largest_profile_that_fits(
+    free_gib: float, minutes: float, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_plans(
+        monkeypatch,
+        {"paper": 9000, "laptop": 50, "smoke": 1},
+        {"paper": 42, "laptop": 2, "smoke": 1},
+        free_gib,
+    )
+    assert reproduce.plan(config_of(f"reproduce.minutes={minutes}"), "text8", [])[0].overrides == [
+        chosen
+    ]
 
 
-def test_a_card_does_the_paper_exactly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_card_does_the_paper_exactly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """What takes days on a CPU is no reason against it; the memory is the card's."""
     fake_plans(monkeypatch, {"paper": 9000}, {"paper": 63}, 79)
     monkeypatch.setattr(reproduce, "pick_device", lambda device: torch.device("cuda"))
     caplog.set_level("INFO")
     jobs = reproduce.plan(config_of(), "text8", [])
     reproduce.print_plan(jobs)
-    assert jobs[0].overrides == ["paper"] and "1 runs, 1 at a time, unknown time on a card in all" in caplog.text
+    assert (
+        jobs[0].overrides == ["paper"]
+        and "1 runs, 1 at a time, unknown time on a card in all" in caplog.text
+    )
 
 
-def test_the_lowrank_engine_where_the_dense_one_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_plans(monkeypatch, {"paper": 9000, "paper lowrank": 50}, {"paper": 42, "paper lowrank": 3}, 8)
+def test_the_lowrank_engine_where_the_dense_one_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_plans(
+        monkeypatch, {"paper": 9000, "paper lowrank": 50}, {"paper": 42, "paper lowrank": 3}, 8
+    )
     assert reproduce.plan(config_of(), "text8", [])[0].overrides == ["paper lowrank"]
-    fake_plans(monkeypatch, {"paper": 9000, "paper lowrank": 500}, {"paper": 42, "paper lowrank": 3}, 8)
-    assert reproduce.plan(config_of("reproduce.profile=paper"), "text8", [])[0].overrides == ["paper lowrank"]
+    fake_plans(
+        monkeypatch, {"paper": 9000, "paper lowrank": 500}, {"paper": 42, "paper lowrank": 3}, 8
+    )
+    assert reproduce.plan(config_of("reproduce.profile=paper"), "text8", [])[0].overrides == [
+        "paper lowrank"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -161,12 +238,16 @@ def test_the_lowrank_engine_where_the_dense_one_does_not_fit(monkeypatch: pytest
         ("model.engine=lowrank", "smoke lowrank"),
         ("model.rank=3", "smoke lowrank"),
         ("model.tolerance=0.1", "smoke lowrank"),
-        ("model.storage=bfloat16", "smoke"),
+        ("model.dtype=bfloat16", "smoke"),
     ],
 )
-def test_an_engine_that_was_asked_for_is_the_only_one_tried(typed: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_was_asked_for_is_the_only_one_tried(
+    typed: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_plans(monkeypatch, {"smoke": 1, "smoke lowrank": 1}, {"smoke": 1, "smoke lowrank": 1}, 8)
-    assert reproduce.plan(config_of("reproduce.profile=smoke"), "text8", [typed])[0].overrides == [chosen]
+    assert reproduce.plan(config_of("reproduce.profile=smoke"), "text8", [typed])[0].overrides == [
+        chosen
+    ]
     fake_plans(monkeypatch, {}, {}, 8)
     with pytest.raises(UserError, match="no profile of smoke fits"):
         reproduce.plan(config_of("reproduce.profile=smoke"), "text8", [typed])
@@ -187,14 +268,21 @@ def test_options_of_the_limit_are_for_the_limit(text: Path, tmp_path: Path) -> N
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         jobs = reproduce.plan_profile("file", "smoke", Engine.lowrank, where)
     assert [job.config.model.rank for job in jobs if job.config.model.name == "mup_limit"] == [3]
-    assert all("model.rank=3" not in job.overrides for job in jobs if job.config.model.name != "mup_limit")
+    assert all(
+        "model.rank=3" not in job.overrides for job in jobs if job.config.model.name != "mup_limit"
+    )
 
 
-def test_an_ntk_limit_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ntk_limit_that_does_not_fit_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It would need more than half of what is free."""
     monkeypatch.setattr(reproduce, "free_bytes", lambda device: 8 * 2**30)
     caplog.set_level("INFO")
-    jobs = [reproduce.Job([name], config_of(f"model={name}"), 1, 5 * 2**30) for name in ("ntk_limit", "mup_limit")]
+    jobs = [
+        reproduce.Job([name], config_of(f"model={name}"), 1, 5 * 2**30)
+        for name in ("ntk_limit", "mup_limit")
+    ]
     assert reproduce.without_what_needs_no_run(jobs, config_of()) == jobs[1:]
     assert "ntk_limit left out: 5.0 GiB" in caplog.text
 
@@ -221,7 +309,12 @@ def test_estimates_grow_with_the_work() -> None:
     counts = np.full(1000, 100)
     small, wide, twice, limit = (
         reproduce.estimate_seconds(config_of("stream.subsample_threshold=0", *o), counts)
-        for o in (["model.width=64"], ["model.width=1024"], ["model.width=64", "train.epochs=10"], ["model=mup_limit"])
+        for o in (
+            ["model.width=64"],
+            ["model.width=1024"],
+            ["model.width=64", "train.epochs=10"],
+            ["model=mup_limit"],
+        )
     )
     assert small < wide and twice == pytest.approx(2 * small) and limit > small
     constant, per_column = reproduce.COST_US[Architecture.cbow]

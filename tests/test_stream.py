@@ -12,7 +12,9 @@ from w2v_inf.reference.stream import stream_examples
 from w2v_inf.stream import Stream
 
 
-def text(seed: int = 0, num_tokens: int = 5000, vocab_size: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def text(
+    seed: int = 0, num_tokens: int = 5000, vocab_size: int = 40
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Zipfian tokens (some out of vocabulary), uneven documents (an empty one too), counts of the vocabulary."""
     rng = np.random.default_rng(seed)
     p = 1 / np.arange(1, vocab_size + 11)
@@ -33,13 +35,19 @@ def make(options: StreamConfig, epochs: int = 2, seed: int = 3, **kwargs: int) -
 
 
 def examples_of(batches: list[stream.Batch]) -> list[tuple[list[int], int]]:
-    return [([int(i) for i in c if i >= 0], int(t)) for b in batches for c, t in zip(b.context, b.target, strict=True)]
+    return [
+        ([int(i) for i in c if i >= 0], int(t))
+        for b in batches
+        for c, t in zip(b.context, b.target, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-2])
 @pytest.mark.parametrize("chunk", [5, 1000])
 @pytest.mark.parametrize("block", [700, 1 << 18])
-def test_equals_word_by_word_twin(threshold: float, chunk: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_word_by_word_twin(
+    threshold: float, chunk: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream, "CHUNK", chunk)
     monkeypatch.setattr(stream, "BLOCK", block)
     monkeypatch.setattr(stream, "STRETCH", 100)
@@ -65,43 +73,64 @@ def test_equals_word_by_word_twin(threshold: float, chunk: int, block: int, monk
 
 
 def test_skipgram_is_the_pairs_of_the_same_positions() -> None:
-    cbow, skipgram = (make(options_of(window=3, architecture=a, group_size=16, batch_size=32, shared_negatives=8)) for a in Architecture)
+    cbow, skipgram = (
+        make(options_of(window=3, architecture=a, group_size=16, batch_size=32, shared_negatives=8))
+        for a in Architecture
+    )
     for one, pairs in zip(cbow.epoch(0), skipgram.epoch(0), strict=True):
         expected = [([i], t) for c, t in examples_of([one]) for i in c]
         assert examples_of([pairs]) == expected
         assert one.lr == pairs.lr and (one.noise == pairs.noise).all()
-        assert pairs.noise_row.tolist() == [p // 16 for p, c in enumerate(one.context) for i in c if i >= 0]
+        assert pairs.negatives_row.tolist() == [
+            p // 16 for p, c in enumerate(one.context) for i in c if i >= 0
+        ]
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
 def test_own_negatives(architecture: Architecture) -> None:
-    for batch in make(options_of(group_size=1, num_negatives=5, architecture=architecture, batch_size=7)).epoch(0):
-        assert batch.noise.shape == (len(batch.target), 5) and batch.noise_weight == 1
-        assert batch.noise_row.tolist() == list(range(len(batch.target)))
+    for batch in make(
+        options_of(group_size=1, num_negatives=5, architecture=architecture, batch_size=7)
+    ).epoch(0):
+        assert batch.noise.shape == (len(batch.target), 5) and batch.negative_weight == 1
+        assert batch.negatives_row.tolist() == list(range(len(batch.target)))
 
 
 def test_shared_negatives_have_the_weight_of_k() -> None:
-    for batch in make(options_of(group_size=10, shared_negatives=6, num_negatives=25, batch_size=32)).epoch(0):
+    for batch in make(
+        options_of(group_size=10, shared_negatives=6, num_negatives=25, batch_size=32)
+    ).epoch(0):
         assert batch.noise.shape == (-(-len(batch.target) // 10), 6)
-        assert batch.noise_weight == pytest.approx(25 / 6)
+        assert batch.negative_weight == pytest.approx(25 / 6)
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
 @pytest.mark.parametrize("group_size", [1, 3, 16])
 def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> None:
-    options = options_of(window=3, architecture=architecture, group_size=group_size, batch_size=16, subsample_threshold=0)
+    options = options_of(
+        window=3,
+        architecture=architecture,
+        group_size=group_size,
+        batch_size=16,
+        subsample_threshold=0,
+    )
     batches = list(make(options).epoch(0))
     assert len(batches) > 100
     for batch in batches:
-        arrays = batch.context, batch.target, batch.noise, batch.noise_row
+        arrays = batch.context, batch.target, batch.noise, batch.negatives_row
         assert all(a.dtype == np.int32 and a.flags.c_contiguous for a in arrays)
-        assert len(batch.context) == len(batch.target) == len(batch.noise_row)
+        assert len(batch.context) == len(batch.target) == len(batch.negatives_row)
         assert batch.context.shape[1] == (1 if architecture is Architecture.skipgram else 6)
-        assert (batch.context >= 0).any(axis=1).all() and batch.context.min() >= -1 and batch.context.max() < 40
+        assert (
+            (batch.context >= 0).any(axis=1).all()
+            and batch.context.min() >= -1
+            and batch.context.max() < 40
+        )
         # Every row is used, in order.
-        assert np.unique(batch.noise_row).tolist() == list(range(len(batch.noise)))
-        assert (np.diff(batch.noise_row) >= 0).all()
-        assert {type(batch.lr), type(batch.noise_weight)} == {float} and type(batch.words_seen) is int
+        assert np.unique(batch.negatives_row).tolist() == list(range(len(batch.noise)))
+        assert (np.diff(batch.negatives_row) >= 0).all()
+        assert {type(batch.lr), type(batch.negative_weight)} == {float} and type(
+            batch.words_seen
+        ) is int
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
@@ -109,12 +138,17 @@ def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> 
 def test_does_not_depend_on_how_much_is_expanded_at_once(
     architecture: Architecture, group_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = options_of(window=3, architecture=architecture, group_size=group_size, batch_size=7, shared_negatives=4)
+    options = options_of(
+        window=3, architecture=architecture, group_size=group_size, batch_size=7, shared_negatives=4
+    )
     expected = list(make(options).epoch(0))
     for stretch in (1, 2000):
         monkeypatch.setattr(stream, "STRETCH", stretch)
         for one, other in zip(make(options).epoch(0), expected, strict=True):
-            assert all(np.array_equal(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one))
+            assert all(
+                np.array_equal(getattr(one, f.name), getattr(other, f.name))
+                for f in dataclasses.fields(one)
+            )
 
 
 def test_a_block_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +156,9 @@ def test_a_block_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BLOCK", 2000)
     one, other = (make(options_of(batch_size=7, subsample_threshold=0.01)) for _ in range(2))
     other.tokens[:2000] = 0
-    last, other_last = ([(b.noise.tolist(), examples_of([b])) for b in s.epoch(0)][-20:] for s in (one, other))
+    last, other_last = (
+        [(b.noise.tolist(), examples_of([b])) for b in s.epoch(0)][-20:] for s in (one, other)
+    )
     assert last == other_last
     noise = [b.noise.tobytes() for b in one.epoch(0)]
     assert len(set(noise)) == len(noise)
@@ -130,11 +166,21 @@ def test_a_block_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_windows_shrink_uniformly() -> None:
     tokens = np.zeros(20_000, dtype=np.int32)
-    one = Stream(tokens, np.array([0, len(tokens)]), np.array([len(tokens)]), options_of(window=5, subsample_threshold=0), 1, 0.05, 0)
+    one = Stream(
+        tokens,
+        np.array([0, len(tokens)]),
+        np.array([len(tokens)]),
+        options_of(window=5, subsample_threshold=0),
+        1,
+        0.05,
+        0,
+    )
     context = np.concatenate([b.context for b in one.epoch(0)])
     distance = np.array([5, 4, 3, 2, 1, 1, 2, 3, 4, 5])
     # A word at distance d is met by windows d to 5; chunks' ends take away less than 2 x 5 words in 1,000.
-    assert np.abs((context >= 0).mean(axis=0) - (6 - distance) / 5).max() < 0.01 + 4 * np.sqrt(0.25 / len(context))
+    assert np.abs((context >= 0).mean(axis=0) - (6 - distance) / 5).max() < 0.01 + 4 * np.sqrt(
+        0.25 / len(context)
+    )
 
 
 def test_words_seen_pass_32_bits() -> None:
@@ -152,10 +198,12 @@ def test_guide_table_gives_the_binary_search(vocab_size: int) -> None:
     rng = np.random.default_rng(vocab_size)
     counts = rng.zipf(1.3, vocab_size).clip(max=10**9)
     counts[1::3] = 0
-    cdf = stream.noise_cdf(counts)
+    cdf = stream.negatives_cdf(counts)
     guide = stream.guide_table(cdf)
     edges = np.concatenate([cdf, np.arange(len(guide)) / len(guide)])
-    draws = np.concatenate([edges, np.nextafter(edges, 0), np.nextafter(edges, 1), rng.random(10_000)])
+    draws = np.concatenate(
+        [edges, np.nextafter(edges, 0), np.nextafter(edges, 1), rng.random(10_000)]
+    )
     draws = draws[draws < 1][None]
     drawn = stream.invert_cdf(cdf, guide, draws)
     assert (drawn == np.searchsorted(cdf, draws, side="right")).all()
@@ -166,9 +214,12 @@ def test_noise_cdf_ends_at_one() -> None:
     """Whatever the rounding of the sum: the largest float below 1 still falls inside the vocabulary."""
     rng = np.random.default_rng(0)
     for vocab_size in (*range(1, 200), 70_000):
-        cdf = stream.noise_cdf(rng.integers(1, 1000, vocab_size))
+        cdf = stream.negatives_cdf(rng.integers(1, 1000, vocab_size))
         assert cdf[-1] == 1 and (np.diff(cdf) > 0).all()
-        assert stream.invert_cdf(cdf, stream.guide_table(cdf), np.array([[np.nextafter(1, 0)]])) == vocab_size - 1
+        assert (
+            stream.invert_cdf(cdf, stream.guide_table(cdf), np.array([[np.nextafter(1, 0)]]))
+            == vocab_size - 1
+        )
 
 
 def test_noise_follows_the_power_of_the_counts() -> None:
@@ -189,7 +240,9 @@ def test_subsampling_keeps_the_expected_share() -> None:
 
 def test_repeats_and_changes_with_the_seed_and_epoch() -> None:
     def draw(seed: int, epoch: int) -> list:
-        return [b.noise.tolist() + examples_of([b]) for b in make(options_of(), seed=seed).epoch(epoch)]
+        return [
+            b.noise.tolist() + examples_of([b]) for b in make(options_of(), seed=seed).epoch(epoch)
+        ]
 
     assert draw(1, 0) == draw(1, 0)
     assert draw(1, 0) != draw(2, 0) and draw(1, 0) != draw(1, 1)
@@ -205,15 +258,21 @@ def test_lr_falls_linearly_to_its_floor() -> None:
 
 def test_one_word_documents_give_nothing() -> None:
     tokens = np.arange(6, dtype=np.int32) % 3
-    alone = Stream(tokens, np.arange(7), np.array([2, 2, 2]), options_of(subsample_threshold=0), 1, 0.05, 0)
+    alone = Stream(
+        tokens, np.arange(7), np.array([2, 2, 2]), options_of(subsample_threshold=0), 1, 0.05, 0
+    )
     assert list(alone.epoch(0)) == []
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
 @pytest.mark.parametrize("group_size", [1, 4])
-def test_an_epoch_can_start_anywhere(architecture: Architecture, group_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_can_start_anywhere(
+    architecture: Architecture, group_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream, "BLOCK", 100)
-    source = make(options_of(architecture=architecture, group_size=group_size, num_negatives=5, batch_size=8))
+    source = make(
+        options_of(architecture=architecture, group_size=group_size, num_negatives=5, batch_size=8)
+    )
     everything = [batch_bytes(batch) for batch in source.epoch(1)]
     for skip in (0, 1, 5, 17, len(everything) - 1, len(everything), len(everything) + 3):
         assert [batch_bytes(batch) for batch in source.epoch(1, skip)] == everything[skip:]
@@ -222,11 +281,14 @@ def test_an_epoch_can_start_anywhere(architecture: Architecture, group_size: int
 def test_blocks_are_those_of_the_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BLOCK", 700)
     whole = make(options_of(window=3, batch_size=7), epochs=2)
-    assert list(whole.places()) == [(epoch, block) for epoch in (0, 1) for block in range(8)] and whole.num_blocks == 8
+    assert (
+        list(whole.places()) == [(epoch, block) for epoch in (0, 1) for block in range(8)]
+        and whole.num_blocks == 8
+    )
     alone = [batch_bytes(batch) for place in whole.places() for batch in whole.block(*place)]
     assert alone == [batch_bytes(batch) for epoch in (0, 1) for batch in whole.epoch(epoch)]
 
 
 def batch_bytes(batch: stream.Batch) -> tuple:
-    ids = (batch.context, batch.target, batch.noise, batch.noise_row)
-    return *(a.tobytes() for a in ids), batch.noise_weight, batch.lr, batch.words_seen
+    ids = (batch.context, batch.target, batch.noise, batch.negatives_row)
+    return *(a.tobytes() for a in ids), batch.negative_weight, batch.lr, batch.words_seen

@@ -51,7 +51,13 @@ def compose_config(*overrides: str, **named: Any) -> Config:
     register()
     try:
         with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-            composed = compose("config", overrides=[*overrides, *(f"{name}={_quoted(value)}" for name, value in named.items())])
+            composed = compose(
+                "config",
+                overrides=[
+                    *overrides,
+                    *(f"{name}={_quoted(value)}" for name, value in named.items()),
+                ],
+            )
     except Exception as error:  # see cli.run
         raise UserError(one_line(error)) from error
     return options.load(composed)
@@ -111,7 +117,10 @@ class Embeddings:
         scores = cosines[1] - cosines[0] + cosines[2]
         scores[ids] = -torch.inf
         best, words = scores.topk(min(topn, len(self.vocab) - len(set(ids.tolist()))))
-        return [(self.vocab.words[i], score) for i, score in zip(words.tolist(), best.tolist(), strict=True)]
+        return [
+            (self.vocab.words[i], score)
+            for i, score in zip(words.tolist(), best.tolist(), strict=True)
+        ]
 
     def similarity(self, a: str, b: str) -> float:
         """The cosine of two words."""
@@ -125,7 +134,11 @@ class Embeddings:
     def gram(self, words: Sequence[str], others: Sequence[str] | None = None) -> np.ndarray:
         """Inner products of `words` with `others` (None: with each other), [words, others]."""
         rows = self._ids(words)
-        return self.model.gram(rows, rows if others is None else self._ids(others), self.embedding).cpu().numpy()
+        return (
+            self.model.gram(rows, rows if others is None else self._ids(others), self.embedding)
+            .cpu()
+            .numpy()
+        )
 
     def evaluate(self) -> dict[str, Any]:
         """Analogies, similarities and neighbours, as `evaluate_model` gives them."""
@@ -139,11 +152,15 @@ class Embeddings:
         """
         places = place_gram(self.model, self.vocab, self.embedding)
         if self.ntk:
-            return plot_places(sample_initialisation(places, NARROW), f"NTK limit (sample of width {NARROW})")
+            return plot_places(
+                sample_initialisation(places, NARROW), f"NTK limit (sample of width {NARROW})"
+            )
         return plot_places(places, self.path.name)
 
     def _ids(self, words: Sequence[str]) -> Tensor:
         unknown = [word for word in words if word not in self.vocab.id_of]
         if unknown:
-            raise UserError(f"{unknown[0]!r} is not among the {len(self.vocab):,} words of {self.path}: see .vocab.words")
+            raise UserError(
+                f"{unknown[0]!r} is not among the {len(self.vocab):,} words of {self.path}: see .vocab.words"
+            )
         return torch.tensor([self.vocab.id_of[word] for word in words])

@@ -52,7 +52,9 @@ def _run(stage: Callable[[Config], object], sharded: bool) -> None:
         return
     for argument in sys.argv[1:]:
         if argument.startswith("-") and argument.split("=")[0] not in FLAGS:
-            _fail(f"{argument.split('=')[0]} is no flag: options are NAME=VALUE, as in train.epochs=3 (all of them: --help)")
+            _fail(
+                f"{argument.split('=')[0]} is no flag: options are NAME=VALUE, as in train.epochs=3 (all of them: --help)"
+            )
     # Without this Hydra prints its own account of an exception and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
@@ -65,7 +67,11 @@ def _run(stage: Callable[[Config], object], sharded: bool) -> None:
         nonlocal has_begun, num_failed
         has_begun = True
         # Here and not above: launchers of sweeps call this in processes of their own.
-        logging.basicConfig(level=logging.INFO if distributed.is_first() else logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.basicConfig(
+            level=logging.INFO if distributed.is_main_process() else logging.WARNING,
+            format="%(message)s",
+            stream=sys.stderr,
+        )
         try:
             stage(load(cfg))
         except UserError as error:
@@ -81,7 +87,9 @@ def _run(stage: Callable[[Config], object], sharded: bool) -> None:
         with distributed.joined():
             main()
         if num_failed:
-            _fail(f"{num_failed} {'point' if num_failed == 1 else 'points'} of the sweep failed, as said above; the others are done")
+            _fail(
+                f"{num_failed} {'point' if num_failed == 1 else 'points'} of the sweep failed, as said above; the others are done"
+            )
     except UserError as error:  # ranks that did not find each other
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -90,7 +98,9 @@ def _run(stage: Callable[[Config], object], sharded: bool) -> None:
         raise
     except OSError as error:
         # Our own files are guarded where they are written; this is Hydra's sweep folder.
-        _fail(f"{error.filename or 'a file'} cannot be written or read ({error.strerror}): choose another runs_dir")
+        _fail(
+            f"{error.filename or 'a file'} cannot be written or read ({error.strerror}): choose another runs_dir"
+        )
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -103,7 +113,9 @@ def _run(stage: Callable[[Config], object], sharded: bool) -> None:
 def _is_sweep_in_this_process() -> bool:
     """Whether Hydra's own launcher runs the points of a sweep one after another: one that diverges must not cost the rest."""
     hydra_config = HydraConfig.get()
-    return hydra_config.mode is RunMode.MULTIRUN and hydra_config.launcher["_target_"].endswith(".BasicLauncher")
+    return hydra_config.mode is RunMode.MULTIRUN and hydra_config.launcher["_target_"].endswith(
+        ".BasicLauncher"
+    )
 
 
 def _say(message: str) -> None:
@@ -122,7 +134,9 @@ def one_line(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None:
         lines = str(cause).splitlines() or [""]
-        until = next((i for i, line in enumerate(lines) if line.strip().startswith(_INTERNALS)), len(lines))
+        until = next(
+            (i for i, line in enumerate(lines) if line.strip().startswith(_INTERNALS)), len(lines)
+        )
         messages.append(" ".join(line.strip() for line in lines[:until] if line.strip()))
         cause = cause.__cause__
     text = ": ".join(dict.fromkeys(message.rstrip(".") for message in messages if message))
@@ -153,7 +167,10 @@ COLUMNS, MEANING_AT = 120, 40
 HEAD = """Options are given as NAME=VALUE, in any order, lists as NAME=[a,b]. corpus=NAME and model=NAME choose a member, which has its own
 options. experiment=NAME takes a named set of options from conf/experiment/. -m tries every combination of NAME=a,b,c; --hydra-help has
 Hydra's own flags. Tables go to stdout, logs to stderr. Exit codes: 0 done, 2 a mistake, said in one line, 130 and 143 interrupted."""
-CHOSEN = {"corpus": (options.CorpusConfig, options.CORPORA), "model": (options.ModelConfig, options.MODELS)}
+CHOSEN = {
+    "corpus": (options.CorpusConfig, options.CORPORA),
+    "model": (options.ModelConfig, options.MODELS),
+}
 
 
 def describe(script: str) -> str:
@@ -163,7 +180,11 @@ def describe(script: str) -> str:
     for f in dataclasses.fields(Config):
         if dataclasses.is_dataclass(hints[f.name]):
             kind, members = CHOSEN.get(f.name, (hints[f.name], ()))
-            lines += ["", f"{f.name}: {documented[kind.__name__]['']}", *_explain(f.name, kind, documented)]
+            lines += [
+                "",
+                f"{f.name}: {documented[kind.__name__]['']}",
+                *_explain(f.name, kind, documented),
+            ]
             for member in members:
                 lines.append(f"  {f.name}={member.name}: {documented[member.__name__]['']}")
                 lines += _explain(f.name, member, documented, kind)
@@ -178,21 +199,39 @@ def _documentation() -> dict[str, dict[str, str]]:
             found[node.name] = {"": ast.get_docstring(node) or ""}
             for field, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                    text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+                    text = (
+                        after.value.value
+                        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                        else ""
+                    )
                     found[node.name][field.target.id] = " ".join(str(text).split())
     return found
 
 
-def _explain(group: str, kind: Any, documented: dict[str, dict[str, str]], base: Any = None) -> Iterator[str]:
+def _explain(
+    group: str, kind: Any, documented: dict[str, dict[str, str]], base: Any = None
+) -> Iterator[str]:
     """A line an option of `kind`, less those that `base` has with the same default; long meanings go on below."""
     hints = get_type_hints(kind)
     known = {f.name: _default(f) for f in dataclasses.fields(base)} if base else {}
     for f in dataclasses.fields(kind):
-        if f.name == "name" or dataclasses.is_dataclass(hints[f.name]) or known.get(f.name) == _default(f):
+        if (
+            f.name == "name"
+            or dataclasses.is_dataclass(hints[f.name])
+            or known.get(f.name) == _default(f)
+        ):
             continue
-        meaning = next((text for c in kind.__mro__ if (text := documented.get(c.__name__, {}).get(f.name))), "")
-        choices = " | ".join(hints[f.name].__members__) if isinstance(hints[f.name], type) and issubclass(hints[f.name], Enum) else ""
-        first, *more = textwrap.wrap(". ".join(part for part in (choices, meaning) if part), COLUMNS - MEANING_AT) or [""]
+        meaning = next(
+            (text for c in kind.__mro__ if (text := documented.get(c.__name__, {}).get(f.name))), ""
+        )
+        choices = (
+            " | ".join(hints[f.name].__members__)
+            if isinstance(hints[f.name], type) and issubclass(hints[f.name], Enum)
+            else ""
+        )
+        first, *more = textwrap.wrap(
+            ". ".join(part for part in (choices, meaning) if part), COLUMNS - MEANING_AT
+        ) or [""]
         option = f"    {group}{'.' if group else ''}{f.name}={_default(f)}"
         if len(option) < MEANING_AT:
             yield f"{option:{MEANING_AT}}{first}".rstrip()

@@ -42,7 +42,7 @@ class Engine(Enum):
     lowrank = "lowrank"
 
 
-class Storage(Enum):
+class Dtype(Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
 
@@ -92,7 +92,10 @@ def _check(option: str, value: Any, ok: bool, allowed: str) -> None:
 def _check_name(group: str, options: Any) -> None:
     """The name says which member of the group this is; it is not for choosing one."""
     _check(
-        f"{group}.name", options.name, type(options).name in (options.name, MISSING), f"{type(options).name} here: choose with {group}=NAME"
+        f"{group}.name",
+        options.name,
+        type(options).name in (options.name, MISSING),
+        f"{type(options).name} here: choose with {group}=NAME",
     )
 
 
@@ -116,7 +119,12 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         _check_name("corpus", self)
         _check("corpus.min_count", self.min_count, self.min_count >= 1, "at least 1")
-        _check("corpus.max_vocab", self.max_vocab, self.max_vocab == 0 or self.max_vocab >= 2, "0 (all) or at least 2")
+        _check(
+            "corpus.max_vocab",
+            self.max_vocab,
+            self.max_vocab == 0 or self.max_vocab >= 2,
+            "0 (all) or at least 2",
+        )
 
 
 @dataclass
@@ -173,7 +181,9 @@ class Wikipedia(CorpusConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check("corpus.max_documents", self.max_documents, self.max_documents >= 0, "0 (all) or more")
+        _check(
+            "corpus.max_documents", self.max_documents, self.max_documents >= 0, "0 (all) or more"
+        )
 
 
 @dataclass
@@ -186,7 +196,9 @@ class TextFile(CorpusConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check("corpus.path", "nothing", bool(self.path), "the path of a text file (with corpus=file)")
+        _check(
+            "corpus.path", "nothing", bool(self.path), "the path of a text file (with corpus=file)"
+        )
 
 
 @dataclass
@@ -212,11 +224,29 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         _check("stream.window", self.window, 1 <= self.window <= 100, "from 1 to 100")
-        _check("stream.num_negatives", self.num_negatives, 1 <= self.num_negatives <= 1000, "from 1 to 1,000")
-        _check("stream.batch_size", self.batch_size, 0 <= self.batch_size <= 65536, "from 1 to 65,536, or 0 for the default")
-        _check("stream.group_size", self.group_size, 0 <= self.group_size <= 65536, "from 1 to 65,536, or 0 for batch_size")
         _check(
-            "stream.shared_negatives", self.shared_negatives, 0 <= self.shared_negatives <= 65536, "from 1 to 65,536, or 0 for the default"
+            "stream.num_negatives",
+            self.num_negatives,
+            1 <= self.num_negatives <= 1000,
+            "from 1 to 1,000",
+        )
+        _check(
+            "stream.batch_size",
+            self.batch_size,
+            0 <= self.batch_size <= 65536,
+            "from 1 to 65,536, or 0 for the default",
+        )
+        _check(
+            "stream.group_size",
+            self.group_size,
+            0 <= self.group_size <= 65536,
+            "from 1 to 65,536, or 0 for batch_size",
+        )
+        _check(
+            "stream.shared_negatives",
+            self.shared_negatives,
+            0 <= self.shared_negatives <= 65536,
+            "from 1 to 65,536, or 0 for the default",
         )
         _check_finite_floats("stream", self)
         t = self.subsample_threshold
@@ -234,7 +264,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check_name("model", self)
         _check_finite_floats("model", self)
-        _check("model.output_init_scale", self.output_init_scale, self.output_init_scale >= 0, "0 or more")
+        _check(
+            "model.output_init_scale",
+            self.output_init_scale,
+            self.output_init_scale >= 0,
+            "0 or more",
+        )
 
 
 @dataclass
@@ -254,8 +289,12 @@ class Finite(ModelConfig):
         _check("model.width", self.width, 1 <= self.width <= 1_000_000, "from 1 to 1,000,000")
         custom = self.parametrization is Parametrization.custom
         want = 5 if custom else 0
-        rule = "five numbers [a1,b1,a2,b2,c] with model.parametrization=custom, and absent otherwise"
-        ok = len(self.exponents) == want and all(math.isfinite(e) and abs(e) <= 4 for e in self.exponents)
+        rule = (
+            "five numbers [a1,b1,a2,b2,c] with model.parametrization=custom, and absent otherwise"
+        )
+        ok = len(self.exponents) == want and all(
+            math.isfinite(e) and abs(e) <= 4 for e in self.exponents
+        )
         _check("model.exponents", self.exponents, ok, rule + " (each within +-4)")
 
 
@@ -273,27 +312,62 @@ class MupLimit(ModelConfig):
     name: str = "mup_limit"
     engine: Engine = Engine.dense
     """dense: exact, two V x V tables; lowrank: exact on `rank` directions, first order outside them (docs/lowrank.md)."""
-    storage: Storage = Storage.float32
+    dtype: Dtype = Dtype.float32
     """How the dense engine holds its coefficients: bfloat16 takes half the memory, rounds stochastically, computes in float32."""
     rank: int = 0
     """r: directions of the lowrank engine, at most with model.tolerance; 0 takes 256 (1,024), or all V words if they are fewer."""
     tolerance: float = 0.0
     """Share of what the first epochs learn that may lie outside the lowrank engine's directions: takes as few as will do. 0: model.rank."""
-    memory_gib: float = 0.0
+    pair_table_gib: float = 0.0
     """GiB that the lowrank engine's memory of word pairs may take; 0 takes what it needs, up to most of what is free."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check("model.rank", self.rank, self.rank >= 0, "at least 1, or 0 for the default")
-        _check("model.tolerance", self.tolerance, 0 <= self.tolerance < 1, "above 0 and below 1, or 0 to take model.rank")
-        _check("model.memory_gib", self.memory_gib, self.memory_gib >= 0, "above 0, or 0 for the default")
+        _check(
+            "model.tolerance",
+            self.tolerance,
+            0 <= self.tolerance < 1,
+            "above 0 and below 1, or 0 to take model.rank",
+        )
+        _check(
+            "model.pair_table_gib",
+            self.pair_table_gib,
+            self.pair_table_gib >= 0,
+            "above 0, or 0 for the default",
+        )
         if self.engine is Engine.dense:
-            _check("model.rank", self.rank, self.rank == 0, "absent with model.engine=dense (it is for lowrank)")
-            _check("model.tolerance", self.tolerance, self.tolerance == 0, "absent with model.engine=dense (it is for lowrank)")
-            _check("model.memory_gib", self.memory_gib, self.memory_gib == 0, "absent with model.engine=dense (it is for lowrank)")
+            _check(
+                "model.rank",
+                self.rank,
+                self.rank == 0,
+                "absent with model.engine=dense (it is for lowrank)",
+            )
+            _check(
+                "model.tolerance",
+                self.tolerance,
+                self.tolerance == 0,
+                "absent with model.engine=dense (it is for lowrank)",
+            )
+            _check(
+                "model.pair_table_gib",
+                self.pair_table_gib,
+                self.pair_table_gib == 0,
+                "absent with model.engine=dense (it is for lowrank)",
+            )
         else:
-            _check("model.storage", self.storage.value, self.storage is Storage.float32, "float32 with model.engine=lowrank")
-            _check("model.output_init_scale", self.output_init_scale, self.output_init_scale == 0, "0 with model.engine=lowrank")
+            _check(
+                "model.dtype",
+                self.dtype.value,
+                self.dtype is Dtype.float32,
+                "float32 with model.engine=lowrank",
+            )
+            _check(
+                "model.output_init_scale",
+                self.output_init_scale,
+                self.output_init_scale == 0,
+                "0 with model.engine=lowrank",
+            )
 
 
 @dataclass
@@ -365,7 +439,12 @@ class ExportConfig:
     """File to write; empty is vectors-METHOD-DIMENSION in run_dir."""
 
     def __post_init__(self) -> None:
-        _check("export.dimension", self.dimension, 0 <= self.dimension <= 1_000_000, "from 1 to 1,000,000, or 0 for the default")
+        _check(
+            "export.dimension",
+            self.dimension,
+            0 <= self.dimension <= 1_000_000,
+            "from 1 to 1,000,000, or 0 for the default",
+        )
 
 
 class Figure(Enum):
@@ -413,7 +492,12 @@ class ReproduceConfig:
     """Wall time by estimate up to which profile=auto takes a profile."""
 
     def __post_init__(self) -> None:
-        _check("reproduce.widths", self.widths, bool(self.widths) and min(self.widths) >= 1, "a list of widths of at least 1")
+        _check(
+            "reproduce.widths",
+            self.widths,
+            bool(self.widths) and min(self.widths) >= 1,
+            "a list of widths of at least 1",
+        )
         _check("reproduce.minutes", self.minutes, self.minutes > 0, "above 0")
         _check("reproduce.seeds", self.seeds, 1 <= self.seeds <= 100, "from 1 to 100")
         _check_finite_floats("reproduce", self)
@@ -448,8 +532,18 @@ class Config:
         group, batch = self.stream.group_size, self.stream.batch_size
         _check("stream.group_size", group, group <= batch, f"at most stream.batch_size = {batch}")
         decay = self.train.lr * self.train.weight_decay
-        _check("train.weight_decay", self.train.weight_decay, decay < 1, f"below 1 / train.lr = {1 / self.train.lr:g}")
-        _check("num_threads", self.num_threads, 0 <= self.num_threads <= 1024, "from 0 (every core) to 1,024")
+        _check(
+            "train.weight_decay",
+            self.train.weight_decay,
+            decay < 1,
+            f"below 1 / train.lr = {1 / self.train.lr:g}",
+        )
+        _check(
+            "num_threads",
+            self.num_threads,
+            0 <= self.num_threads <= 1024,
+            "from 0 (every core) to 1,024",
+        )
 
     def _fill_in_what_depends_on_the_architecture(self) -> None:
         # Not in StreamConfig: Hydra makes one with the default architecture before it applies the overrides.
@@ -457,7 +551,9 @@ class Config:
         whole = self.train.context_gradient is ContextGradient.whole
         stream.batch_size = stream.batch_size or (16 if skipgram else 2 if whole else 32)
         stream.group_size = stream.group_size or stream.batch_size
-        stream.shared_negatives = stream.shared_negatives or (64 if skipgram else 32 if whole else 16)
+        stream.shared_negatives = stream.shared_negatives or (
+            64 if skipgram else 32 if whole else 16
+        )
         self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)
 
 
@@ -477,7 +573,10 @@ def register() -> None:
 def save(config: Config, path: Path) -> None:
     """Write the resolved options of a run as YAML; those of later stages are left out."""
     resolved = OmegaConf.structured(config)
-    OmegaConf.save({name: resolved[name] for name in resolved if name not in ("export", "plot", "reproduce")}, path)
+    OmegaConf.save(
+        {name: resolved[name] for name in resolved if name not in ("export", "plot", "reproduce")},
+        path,
+    )
 
 
 def read(path: Path) -> Config:
@@ -491,8 +590,18 @@ def read(path: Path) -> Config:
         merged = OmegaConf.merge(schema, saved)
         assert isinstance(merged, DictConfig)
         return load(merged)
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, YAMLError, OmegaConfBaseException, UserError) as error:
-        raise UserError(f"{path} does not hold the options of a run ({str(error).splitlines()[0]}): train again") from error
+    except (
+        OSError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        YAMLError,
+        OmegaConfBaseException,
+        UserError,
+    ) as error:
+        raise UserError(
+            f"{path} does not hold the options of a run ({str(error).splitlines()[0]}): train again"
+        ) from error
 
 
 def load(cfg: DictConfig) -> Config:
@@ -505,7 +614,9 @@ def load(cfg: DictConfig) -> Config:
         OmegaConf.structured(config)  # an interpolation can put in what its field does not take
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error.__context__
-        raise UserError(str(cause if isinstance(cause, UserError) else error).splitlines()[0]) from error
+        raise UserError(
+            str(cause if isinstance(cause, UserError) else error).splitlines()[0]
+        ) from error
     assert isinstance(config, Config)
     _reject_undeclared(config, "")
     return config

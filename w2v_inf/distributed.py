@@ -42,7 +42,9 @@ def joined() -> Iterator[None]:
         yield
         return
     with _together("joining"):
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT
+        )
     try:
         yield
     finally:
@@ -63,7 +65,7 @@ def _together(doing: str) -> Iterator[None]:
         ) from error
 
 
-def count() -> int:
+def world_size() -> int:
     """Ranks of this job; 1 without torchrun."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -73,50 +75,50 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the rank that writes."""
     return rank() == 0
 
 
 def local_rank() -> int:
     """Which of this machine's ranks this is: the card that it takes."""
-    return int(os.environ["LOCAL_RANK"]) if count() > 1 else 0
+    return int(os.environ["LOCAL_RANK"]) if world_size() > 1 else 0
 
 
-def local_count() -> int:
+def local_world_size() -> int:
     """Ranks on this machine, which share its memory and its cores."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if count() > 1 else 1
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if world_size() > 1 else 1
 
 
-def share(total: int, of_rank: int | None = None) -> range:
+def shard_range(total: int, of_rank: int | None = None) -> range:
     """Which of `total` things are this rank's, or another's: a stretch of about total / ranks."""
     which = rank() if of_rank is None else of_rank
-    return range(which * total // count(), (which + 1) * total // count())
+    return range(which * total // world_size(), (which + 1) * total // world_size())
 
 
-def add_up(x: Tensor) -> Tensor:
+def all_reduce_sum(x: Tensor) -> Tensor:
     """Sum `x` over the ranks, in place: every rank gets the same bits."""
-    if count() > 1:
+    if world_size() > 1:
         with _together("adding up"):
             dist.all_reduce(x)
     return x
 
 
-def largest(*numbers: int) -> list[int]:
+def all_reduce_max(*numbers: int) -> list[int]:
     """The largest of each number over the ranks."""
-    if count() == 1:
+    if world_size() == 1:
         return list(numbers)
     with _together("agreeing"):
         dist.all_reduce(agreed := torch.tensor(numbers, dtype=torch.int64), dist.ReduceOp.MAX)
     return agreed.tolist()
 
 
-def from_first(make: Callable[[], T]) -> T:
+def broadcast(make: Callable[[], T]) -> T:
     """What `make` returns on the first rank, on all; the others wait. Raises: on all what it raises there, if that is a UserError."""
-    if count() == 1:
+    if world_size() == 1:
         return make()
     said: list[T | UserError | None] = [None]
-    if is_first():
+    if is_main_process():
         try:
             said = [make()]
         except UserError as error:
@@ -128,21 +130,25 @@ def from_first(make: Callable[[], T]) -> T:
     return said[0]  # pyright: ignore[reportReturnType]
 
 
-def columns_at_first(part: Tensor, total: int) -> Tensor:
-    """Put the ranks' columns `part` [R, share(total)] beside each other; [R, total] on the CPU of the first rank, [R, 0] elsewhere."""
-    most = max(len(share(total, r)) for r in range(count()))
+def gather_columns(part: Tensor, total: int) -> Tensor:
+    """Put the ranks' columns `part` [R, shard_range(total)] beside each other; [R, total] on the CPU of the first rank, [R, 0] elsewhere."""
+    most = max(len(shard_range(total, r)) for r in range(world_size()))
     # Gathered are parts of one size, and bytes: gloo knows no bfloat16.
     padded = torch.nn.functional.pad(part.cpu(), (0, most - part.shape[1])).contiguous()
-    parts = [torch.empty_like(padded) for _ in range(count())] if is_first() else []
+    parts = [torch.empty_like(padded) for _ in range(world_size())] if is_main_process() else []
     with _together("gathering"):
         dist.gather(padded.view(torch.uint8), [p.view(torch.uint8) for p in parts] or None)
-    return torch.cat([p[:, : len(share(total, r))] for r, p in enumerate(parts)], dim=1) if parts else padded[:, :0]
+    return (
+        torch.cat([p[:, : len(shard_range(total, r))] for r, p in enumerate(parts)], dim=1)
+        if parts
+        else padded[:, :0]
+    )
 
 
 @contextmanager
 def folder_to_write(folder: Path) -> Iterator[Path]:
     """`folder` on the first rank, elsewhere one that goes with this block."""
-    if is_first():
+    if is_main_process():
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="w2v_inf-") as other:

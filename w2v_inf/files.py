@@ -27,7 +27,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         sync(path.parent)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{path} cannot be written ({reason}): free some space or choose another folder") from error
+        raise UserError(
+            f"{path} cannot be written ({reason}): free some space or choose another folder"
+        ) from error
     finally:
         if path.parent.is_dir():
             draft.unlink(missing_ok=True)
@@ -50,7 +52,9 @@ def sha256(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file; numbers must be finite."""
-    write_atomically(path, lambda draft: draft.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n"))
+    write_atomically(
+        path, lambda draft: draft.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    )
 
 
 def read_text(path: Path) -> str:
@@ -60,7 +64,9 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise UserError(f"{path} not found: run python scripts/train.py first") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): train the run again") from error
+        raise UserError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): train the run again"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def separate_caches() -> None:
     It is in NUMBA_CACHE_DIR if that is given, else beside the sources or in the home. Where none of them is ours to write in, it is a
     new one that goes with this process.
     """
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(SOURCES.glob("models/**/*.py")))).hexdigest()[:12]
+    digest = hashlib.sha256(
+        b"".join(path.read_bytes() for path in sorted(SOURCES.glob("models/**/*.py")))
+    ).hexdigest()[:12]
     for parent, tidy in _parents():
         if _is_ours(folder := parent / f"kernels-{digest}"):
             _use(folder)

@@ -40,16 +40,16 @@ class Batch:
 
     context: word ids, [B, C] int32, -1 for an empty slot, at least one id a row (skip-gram: C = 1).
     target: word ids, [B] int32.
-    noise: negatives, [N, S] int32; noise_row [B] int32, ascending from 0, says which row an example uses; each sample
-      counts `noise_weight` = K/S times. A negative equal to the target is skipped by the model.
+    noise: negatives, [N, S] int32; negatives_row [B] int32, ascending from 0, says which row an example uses; each sample
+      counts `negative_weight` = K/S times. A negative equal to the target is skipped by the model.
     lr: step size, dimensionless.    words_seen: in-vocabulary words up to this batch's first example.
     """
 
     context: np.ndarray
     target: np.ndarray
     noise: np.ndarray
-    noise_row: np.ndarray
-    noise_weight: float
+    negatives_row: np.ndarray
+    negative_weight: float
     lr: float
     words_seen: int
 
@@ -73,14 +73,18 @@ class Stream:
     def __post_init__(self) -> None:
         self.words_per_epoch = int(self.counts.sum())
         self._p_keep = keep_probability(self.counts, self.config.subsample_threshold)
-        self._noise_cdf = noise_cdf(self.counts)
+        self._noise_cdf = negatives_cdf(self.counts)
         self._noise_guide = guide_table(self._noise_cdf)
         self._skipgram = self.config.architecture is Architecture.skipgram
         self._own_noise = self.config.group_size == 1
-        self._num_samples = self.config.num_negatives if self._own_noise else self.config.shared_negatives
+        self._num_samples = (
+            self.config.num_negatives if self._own_noise else self.config.shared_negatives
+        )
         group = np.arange(self.config.batch_size, dtype=np.int32) // self.config.group_size
         slots = len(group) * 2 * self.config.window
-        negatives = (slots if self._own_noise and self._skipgram else int(group[-1]) + 1) * self._num_samples
+        negatives = (
+            slots if self._own_noise and self._skipgram else int(group[-1]) + 1
+        ) * self._num_samples
         self._batches_at_once = max(1, STRETCH // max(slots, negatives))
         self._group_of_position = np.tile(group, self._batches_at_once)
 
@@ -94,7 +98,9 @@ class Stream:
             ids, windows, first_words, num_words = self._windows_of(epoch, block, seen)
             seen += num_words
             if skip < len(first_words):
-                batches = self._batches(ids, windows, first_words.tolist(), self._generator("noise", epoch, block))
+                batches = self._batches(
+                    ids, windows, first_words.tolist(), self._generator("noise", epoch, block)
+                )
                 yield from islice(batches, skip, None)
             skip = max(0, skip - len(first_words))
 
@@ -111,17 +117,25 @@ class Stream:
         """The batches of one block, as `epoch` gives them."""
         seen = epoch * self.words_per_epoch + self._words_before_block[block]
         ids, windows, first_words, _ = self._windows_of(epoch, block, seen)
-        return self._batches(ids, windows, first_words.tolist(), self._generator("noise", epoch, block))
+        return self._batches(
+            ids, windows, first_words.tolist(), self._generator("noise", epoch, block)
+        )
 
-    def _windows_of(self, epoch: int, block: int, seen: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    def _windows_of(
+        self, epoch: int, block: int, seen: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Of a block that starts with `seen` words: kept ids, windows [P, 3], words seen at each batch's start, and its words."""
         start = block * BLOCK
         tokens = np.array(self.tokens[start : start + BLOCK], dtype=np.int32)
         num_words = int(np.count_nonzero(tokens < len(self.counts)))
         keep_draws = self._generator("subsample", epoch, block).random(num_words)
-        ids, words_before, chunk_edges = keep_words(tokens, self._documents_in(start, len(tokens)), self._p_keep, keep_draws, CHUNK)
+        ids, words_before, chunk_edges = keep_words(
+            tokens, self._documents_in(start, len(tokens)), self._p_keep, keep_draws, CHUNK
+        )
         # Windows are at most 100: bytes are cheap to draw.
-        radius = self._generator("window", epoch, block).integers(1, self.config.window + 1, len(ids), np.uint8)
+        radius = self._generator("window", epoch, block).integers(
+            1, self.config.window + 1, len(ids), np.uint8
+        )
         windows = place_windows(chunk_edges, radius)
         return ids, windows, seen + words_before[windows[:: self.config.batch_size, 0]], num_words
 
@@ -129,7 +143,13 @@ class Stream:
     def _words_before_block(self) -> list[int]:
         """In-vocabulary words before each block of an epoch."""
         starts = range(0, len(self.tokens), BLOCK)
-        return [0, *accumulate(int(np.count_nonzero(self.tokens[start : start + BLOCK] < len(self.counts))) for start in starts)]
+        return [
+            0,
+            *accumulate(
+                int(np.count_nonzero(self.tokens[start : start + BLOCK] < len(self.counts)))
+                for start in starts
+            ),
+        ]
 
     def _generator(self, use: str, epoch: int, block: int) -> np.random.Generator:
         uses = {"subsample": 0, "window": 1, "noise": 2}
@@ -141,38 +161,67 @@ class Stream:
         first, last = np.searchsorted(self.documents, [start + 1, start + num_tokens])
         return np.concatenate([[0], self.documents[first:last] - start, [num_tokens]])
 
-    def _batches(self, ids: np.ndarray, windows: np.ndarray, words_seen: list[int], noise: np.random.Generator) -> Iterator[Batch]:
+    def _batches(
+        self,
+        ids: np.ndarray,
+        windows: np.ndarray,
+        words_seen: list[int],
+        noise: np.random.Generator,
+    ) -> Iterator[Batch]:
         """Batches of a block, given the windows of its positions [P, 3] and the words seen at each batch."""
         size, at_once = self.config.batch_size, self._batches_at_once
         for i in range(0, len(words_seen), at_once):
-            yield from self._stretch(ids, windows[i * size : (i + at_once) * size], words_seen[i : i + at_once], noise)
+            yield from self._stretch(
+                ids, windows[i * size : (i + at_once) * size], words_seen[i : i + at_once], noise
+            )
 
-    def _stretch(self, ids: np.ndarray, windows: np.ndarray, words_seen: list[int], generator: np.random.Generator) -> Iterator[Batch]:
+    def _stretch(
+        self,
+        ids: np.ndarray,
+        windows: np.ndarray,
+        words_seen: list[int],
+        generator: np.random.Generator,
+    ) -> Iterator[Batch]:
         """A few batches: all their examples and negatives in one array each, then views of them."""
-        context, target, noise_row, edges = self._examples(ids, windows)
+        context, target, negatives_row, edges = self._examples(ids, windows)
         # Rows ascend within a batch: its last example's says how many it has.
-        noise_edges = np.append(0, np.cumsum(noise_row[edges[1:] - 1] + 1))
+        noise_edges = np.append(0, np.cumsum(negatives_row[edges[1:] - 1] + 1))
         uniform = generator.random((noise_edges[-1], self._num_samples))
         noise = invert_cdf(self._noise_cdf, self._noise_guide, uniform)
 
-        weight, total = self.config.num_negatives / self._num_samples, self.epochs * self.words_per_epoch
+        weight, total = (
+            self.config.num_negatives / self._num_samples,
+            self.epochs * self.words_per_epoch,
+        )
         e, n = edges.tolist(), noise_edges.tolist()
         for b, seen in enumerate(words_seen):
             here, lr = slice(e[b], e[b + 1]), scheduled_lr(self.lr, seen, total)
-            yield Batch(context[here], target[here], noise[n[b] : n[b + 1]], noise_row[here], weight, lr, seen)
+            yield Batch(
+                context[here],
+                target[here],
+                noise[n[b] : n[b + 1]],
+                negatives_row[here],
+                weight,
+                lr,
+                seen,
+            )
 
-    def _examples(self, ids: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """context [E, C], target [E] and noise_row [E] of all examples, and each batch's first example, then E."""
+    def _examples(
+        self, ids: np.ndarray, windows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """context [E, C], target [E] and negatives_row [E] of all examples, and each batch's first example, then E."""
         edges = np.append(np.arange(0, len(windows), self.config.batch_size), len(windows))
-        noise_row = self._group_of_position[: len(windows)]
+        negatives_row = self._group_of_position[: len(windows)]
         if self._skipgram:
-            context, target, noise_row, first_pair = expand_pairs(ids, windows, noise_row)
+            context, target, negatives_row, first_pair = expand_pairs(ids, windows, negatives_row)
             edges = first_pair[edges]
         else:
             context, target = gather_contexts(ids, windows, self.config.window)
         if self._own_noise:
-            noise_row = (np.arange(len(target)) - np.repeat(edges[:-1], np.diff(edges))).astype(np.int32)
-        return context, target, noise_row, edges
+            negatives_row = (np.arange(len(target)) - np.repeat(edges[:-1], np.diff(edges))).astype(
+                np.int32
+            )
+        return context, target, negatives_row, edges
 
 
 def scheduled_lr(lr: float, words_seen: int, words_total: int) -> float:
@@ -243,12 +292,17 @@ def place_windows(chunk_edges: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def gather_contexts(ids: np.ndarray, windows: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+def gather_contexts(
+    ids: np.ndarray, windows: np.ndarray, window: int
+) -> tuple[np.ndarray, np.ndarray]:
     """CBOW's examples: contexts [P, 2 window] and targets [P], int32.
 
     A slot is a distance, from -window to -1, then 1 to window; -1 where the position's own window is shorter.
     """
-    context, target = np.full((len(windows), 2 * window), -1, np.int32), np.empty(len(windows), np.int32)
+    context, target = (
+        np.full((len(windows), 2 * window), -1, np.int32),
+        np.empty(len(windows), np.int32),
+    )
     for p in range(len(windows)):
         i, left, right = windows[p]
         target[p] = ids[i]
@@ -260,28 +314,34 @@ def gather_contexts(ids: np.ndarray, windows: np.ndarray, window: int) -> tuple[
 
 
 @njit(cache=True, nogil=True)
-def expand_pairs(ids: np.ndarray, windows: np.ndarray, noise_row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def expand_pairs(
+    ids: np.ndarray, windows: np.ndarray, negatives_row: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Skip-gram's examples: each position's (context word, centre) pairs.
 
-    Returns: context words [E, 1], centres [E] and their position's `noise_row` [E], int32; each position's first pair, then E,
+    Returns: context words [E, 1], centres [E] and their position's `negatives_row` [E], int32; each position's first pair, then E,
       [P + 1] int64.
     """
     first_pair = np.zeros(len(windows) + 1, np.int64)
     for p in range(len(windows)):
         first_pair[p + 1] = first_pair[p] + windows[p, 2] - windows[p, 1] - 1
     num_pairs = first_pair[-1]
-    context, target, row_of_pair = np.empty((num_pairs, 1), np.int32), np.empty(num_pairs, np.int32), np.empty(num_pairs, np.int32)
+    context, target, row_of_pair = (
+        np.empty((num_pairs, 1), np.int32),
+        np.empty(num_pairs, np.int32),
+        np.empty(num_pairs, np.int32),
+    )
     for p in range(len(windows)):
         i, left, right = windows[p]
         pair = first_pair[p]
         for j in range(left, right):
             if j != i:
-                context[pair, 0], target[pair], row_of_pair[pair] = ids[j], ids[i], noise_row[p]
+                context[pair, 0], target[pair], row_of_pair[pair] = ids[j], ids[i], negatives_row[p]
                 pair += 1
     return context, target, row_of_pair, first_pair
 
 
-def noise_cdf(counts: np.ndarray) -> np.ndarray:
+def negatives_cdf(counts: np.ndarray) -> np.ndarray:
     """P(negative <= id) for negatives ~ count^0.75 (Mikolov et al. 2013); ascends to exactly 1; [V] float64."""
     cdf = np.cumsum(counts.astype(np.float64) ** NS_EXPONENT)
     return cdf / cdf[-1]
@@ -310,6 +370,14 @@ def invert_cdf(cdf: np.ndarray, guide: np.ndarray, uniform: np.ndarray) -> np.nd
     return drawn
 
 
-def stream_of(config: Config, corpus: EncodedCorpus, vocab: Vocabulary) -> Stream:
+def build_stream(config: Config, corpus: EncodedCorpus, vocab: Vocabulary) -> Stream:
     """The examples of all epochs."""
-    return Stream(corpus.tokens, corpus.documents, vocab.counts, config.stream, config.train.epochs, config.train.lr, config.seed)
+    return Stream(
+        corpus.tokens,
+        corpus.documents,
+        vocab.counts,
+        config.stream,
+        config.train.epochs,
+        config.train.lr,
+        config.seed,
+    )

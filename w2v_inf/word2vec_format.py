@@ -67,24 +67,40 @@ def read_vectors(path: Path) -> tuple[Vocabulary, np.ndarray]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"evaluate.vectors: {path} cannot be read ({error.strerror}): give a word2vec file, text or binary") from error
+        raise UserError(
+            f"evaluate.vectors: {path} cannot be read ({error.strerror}): give a word2vec file, text or binary"
+        ) from error
     if content[:2] == b"\x80\x04" or path.suffix == ".kv":
         how = "KeyedVectors.load(FILE).save_word2vec_format(OTHER)"
-        raise UserError(f"{path} is a pickle, which is not read because it could run programs: convert it, in gensim, with {how}")
+        raise UserError(
+            f"{path} is a pickle, which is not read because it could run programs: convert it, in gensim, with {how}"
+        )
     header, newline, rest = content.partition(b"\n")
     sizes = header.split()
-    if not newline or len(sizes) != 2 or not all(size.isdigit() and len(size) < 12 for size in sizes):
-        raise UserError(f"{path} must begin with a line 'WORDS COLUMNS', begins with {header[:40]!r}: give a word2vec file, text or binary")
+    if (
+        not newline
+        or len(sizes) != 2
+        or not all(size.isdigit() and len(size) < 12 for size in sizes)
+    ):
+        raise UserError(
+            f"{path} must begin with a line 'WORDS COLUMNS', begins with {header[:40]!r}: give a word2vec file, text or binary"
+        )
     num_words, num_columns = map(int, sizes)
-    if num_words < 2 or num_columns < 1 or len(rest) < num_words * num_columns:  # a number has a byte at least
+    if (
+        num_words < 2 or num_columns < 1 or len(rest) < num_words * num_columns
+    ):  # a number has a byte at least
         raise UserError(
             f"{path} must hold {num_words:,} x {num_columns:,} numbers (2 x 1 at least), has {len(rest):,} bytes: make it again"
         )
     first_row = rest.partition(b"\n")[0].split()
-    is_text = len(first_row) == num_columns + 1 and all(_is_number(field) for field in first_row[1:])
+    is_text = len(first_row) == num_columns + 1 and all(
+        _is_number(field) for field in first_row[1:]
+    )
     words, vectors = (_read_text if is_text else _read_binary)(path, rest, num_words, num_columns)
     if not np.isfinite(vectors).all():
-        raise UserError(f"{path}, row {int(np.flatnonzero(~np.isfinite(vectors).all(1))[0]) + 1}: a number is not finite: make it again")
+        raise UserError(
+            f"{path}, row {int(np.flatnonzero(~np.isfinite(vectors).all(1))[0]) + 1}: a number is not finite: make it again"
+        )
     first = {word: row for row, word in reversed(list(enumerate(words)))}
     kept = sorted(first.values())
     return Vocabulary([words[row] for row in kept], np.arange(len(kept), 0, -1)), vectors[kept]
@@ -98,7 +114,9 @@ def _is_number(field: bytes) -> bool:
     return True
 
 
-def _read_text(path: Path, rest: bytes, num_words: int, num_columns: int) -> tuple[list[str], np.ndarray]:
+def _read_text(
+    path: Path, rest: bytes, num_words: int, num_columns: int
+) -> tuple[list[str], np.ndarray]:
     lines = rest.split(b"\n")
     if len(lines) < num_words:
         raise UserError(f"{path} must have {num_words:,} rows, has {len(lines):,}: make it again")
@@ -106,25 +124,37 @@ def _read_text(path: Path, rest: bytes, num_words: int, num_columns: int) -> tup
     for number, line in enumerate(lines[:num_words]):
         try:
             word, *numbers = line.split()
-            vectors[number] = np.array(numbers, np.float32).reshape(num_columns)  # a single number would fill the row
+            vectors[number] = np.array(numbers, np.float32).reshape(
+                num_columns
+            )  # a single number would fill the row
             words.append(word.decode())
         except ValueError as error:
-            raise UserError(f"{path}, row {number + 1} must be a word and {num_columns:,} numbers, got {line[:40]!r}") from error
+            raise UserError(
+                f"{path}, row {number + 1} must be a word and {num_columns:,} numbers, got {line[:40]!r}"
+            ) from error
     return words, vectors
 
 
-def _read_binary(path: Path, rest: bytes, num_words: int, num_columns: int) -> tuple[list[str], np.ndarray]:
+def _read_binary(
+    path: Path, rest: bytes, num_words: int, num_columns: int
+) -> tuple[list[str], np.ndarray]:
     if len(rest) < num_words * (4 * num_columns + 2):
-        raise UserError(f"{path} must hold {num_words:,} x {num_columns:,} float32 numbers, has {len(rest):,} bytes: make it again")
+        raise UserError(
+            f"{path} must hold {num_words:,} x {num_columns:,} float32 numbers, has {len(rest):,} bytes: make it again"
+        )
     words, vectors, place = [], np.empty((num_words, num_columns), "<f4"), 0
     for number in range(num_words):
         end = rest.find(b" ", place)
         if end < 0 or end + 1 + 4 * num_columns > len(rest):
-            raise UserError(f"{path} is cut short at row {number + 1} of {num_words:,}: make it again")
+            raise UserError(
+                f"{path} is cut short at row {number + 1} of {num_words:,}: make it again"
+            )
         try:
             words.append(rest[place:end].lstrip(b"\n").decode())
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, row {number + 1} has no word in UTF-8: give a word2vec file, text or binary") from error
+            raise UserError(
+                f"{path}, row {number + 1} has no word in UTF-8: give a word2vec file, text or binary"
+            ) from error
         vectors[number] = np.frombuffer(rest, "<f4", num_columns, end + 1)
         place = end + 1 + 4 * num_columns
     return words, vectors

@@ -36,7 +36,9 @@ class Handler(BaseHTTPRequestHandler):
         server.requests.append(asked)
         if server.statuses:
             return self.send_error(server.statuses.pop(0))
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
+        start = (
+            int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
+        )
         if start >= len(server.content):
             return self.send_error(416)
         body = server.content[start:]

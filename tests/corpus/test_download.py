@@ -51,13 +51,20 @@ def test_a_download_cut_at_any_byte_is_resumed(tmp_path):
             assert path.read_bytes() == b"all of it" and os.listdir(folder) == ["text.zip"]
             server.cuts = []
             killed = folder / "killed.zip"
-            killed.with_name("killed.zip.part").write_bytes(b"all of it"[:cut])  # what a killed process leaves
-            assert download(server.url, killed, lambda path: None, pause_s=0.001).read_bytes() == b"all of it"
+            killed.with_name("killed.zip.part").write_bytes(
+                b"all of it"[:cut]
+            )  # what a killed process leaves
+            assert (
+                download(server.url, killed, lambda path: None, pause_s=0.001).read_bytes()
+                == b"all of it"
+            )
 
 
 def test_a_later_call_resumes_a_partial_file(server, tmp_path):
     server.cuts = [100_000, 100_000]
-    with pytest.raises(CorpusUnavailable, match=f"{server.url} cannot be had.*200,000 bytes are kept: run again") as caught:
+    with pytest.raises(
+        CorpusUnavailable, match=f"{server.url} cannot be had.*200,000 bytes are kept: run again"
+    ) as caught:
         fetch(server, tmp_path, attempts=2)
     assert "\n" not in str(caught.value) and os.listdir(tmp_path) == ["text.zip.part"]
     assert fetch(server, tmp_path).read_bytes() == CONTENT
@@ -80,14 +87,19 @@ def test_a_partial_file_of_something_else_is_fetched_again(server, tmp_path, sta
 
 def test_wrong_content_is_refused_and_deleted(server, tmp_path):
     server.content = b"a login page"
-    with pytest.raises(CorpusUnavailable, match=f"{server.url}: what came is not the expected file .*another checksum"):
+    with pytest.raises(
+        CorpusUnavailable,
+        match=f"{server.url}: what came is not the expected file .*another checksum",
+    ):
         fetch(server, tmp_path)
     assert server.requests == [""] and os.listdir(tmp_path) == []
 
 
 def test_404_is_final(server, tmp_path):
     server.statuses = [404]
-    with pytest.raises(CorpusUnavailable, match=f"{server.url} cannot be had .HTTP 404.*corpus.url.*corpus.path"):
+    with pytest.raises(
+        CorpusUnavailable, match=f"{server.url} cannot be had .HTTP 404.*corpus.url.*corpus.path"
+    ):
         fetch(server, tmp_path)
     assert server.requests == [""] and os.listdir(tmp_path) == []
 
@@ -114,7 +126,9 @@ def test_an_unreachable_server_is_asked_twice(tmp_path, monkeypatch):
 
 
 def test_other_protocols_are_refused(tmp_path):
-    with pytest.raises(UserError, match="corpus.url must start with http:// or https://, got file:///etc/hostname"):
+    with pytest.raises(
+        UserError, match="corpus.url must start with http:// or https://, got file:///etc/hostname"
+    ):
         download("file:///etc/hostname", tmp_path / "x.zip", check)
 
 
@@ -133,6 +147,8 @@ def test_a_full_disk_is_a_user_error_and_leaves_nothing(server, tmp_path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("w2v_inf.corpus.download.os.fsync", full)
-    with pytest.raises(UserError, match="no space left on device downloading http.*choose another data_dir"):
+    with pytest.raises(
+        UserError, match="no space left on device downloading http.*choose another data_dir"
+    ):
         fetch(server, tmp_path)
     assert os.listdir(tmp_path) == []

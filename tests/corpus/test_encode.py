@@ -27,7 +27,12 @@ def encoded(chunks: list[bytes], folder: Path) -> EncodedCorpus:
 
 
 def content(corpus: EncodedCorpus) -> tuple[list[int], list[int], list[str], list[int]]:
-    return corpus.tokens.tolist(), corpus.documents.tolist(), corpus.vocab.words, corpus.vocab.counts.tolist()
+    return (
+        corpus.tokens.tolist(),
+        corpus.documents.tolist(),
+        corpus.vocab.words,
+        corpus.vocab.counts.tolist(),
+    )
 
 
 def split_at(text: bytes, cuts: list[int]) -> list[bytes]:
@@ -36,12 +41,19 @@ def split_at(text: bytes, cuts: list[int]) -> list[bytes]:
 
 
 # Blanks of ASCII, separators that are none here (\x1c, \x85, \u2028), letters of 1 to 4 bytes, NUL.
-awkward = st.lists(st.sampled_from(list("abc \n\t\v\f\r\0\x1c\x85\u2028é中😀") + ["a b ", "the ", "\n\n", "  "]), max_size=60)
+awkward = st.lists(
+    st.sampled_from(list("abc \n\t\v\f\r\0\x1c\x85\u2028é中😀") + ["a b ", "the ", "\n\n", "  "]),
+    max_size=60,
+)
 
 
 @settings(max_examples=150, deadline=None)
-@given(pieces=awkward, cuts=st.lists(st.integers(0, 400), max_size=6), block_bytes=st.integers(1, 64))
-def test_equals_the_slow_twin_whatever_the_chunks_and_blocks(tmp_path_factory, pieces, cuts, block_bytes):
+@given(
+    pieces=awkward, cuts=st.lists(st.integers(0, 400), max_size=6), block_bytes=st.integers(1, 64)
+)
+def test_equals_the_slow_twin_whatever_the_chunks_and_blocks(
+    tmp_path_factory, pieces, cuts, block_bytes
+):
     text = ("seed word\n" + "".join(pieces)).encode()
     folder = tmp_path_factory.mktemp("encode") / "corpus"
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +64,9 @@ def test_equals_the_slow_twin_whatever_the_chunks_and_blocks(tmp_path_factory, p
 
 def test_small_blocks_equal_one_block(tmp_path, monkeypatch):
     words = np.random.default_rng(0).zipf(1.3, 3000) % 500
-    text = b"".join(b"w%d%s" % (word, b"\n" if i % 37 == 36 else b" ") for i, word in enumerate(words))
+    text = b"".join(
+        b"w%d%s" % (word, b"\n" if i % 37 == 36 else b" ") for i, word in enumerate(words)
+    )
     whole = content(encoded([text], tmp_path / "whole"))
     monkeypatch.setattr(encode_module, "_BLOCK_BYTES", 40)
     chunks = [text[i : i + 7] for i in range(0, len(text), 7)]
@@ -80,8 +94,15 @@ def test_one_long_line_is_one_document_with_the_same_tokens(tmp_path, monkeypatc
 
 def test_the_vocabulary_file_is_readable_and_info_is_complete(tmp_path):
     corpus = encoded([TEXT], tmp_path / "c")
-    assert (tmp_path / "c" / "vocab.tsv").read_text().splitlines()[:3] == ["the\t3", "on\t2", "a\t1"]
-    assert {key: corpus.info[key] for key in ("name", "source", "num_tokens", "num_types", "num_documents", "synthetic")} == {
+    assert (tmp_path / "c" / "vocab.tsv").read_text().splitlines()[:3] == [
+        "the\t3",
+        "on\t2",
+        "a\t1",
+    ]
+    assert {
+        key: corpus.info[key]
+        for key in ("name", "source", "num_tokens", "num_types", "num_documents", "synthetic")
+    } == {
         "name": "file",
         "source": "some.txt",
         "num_tokens": 11,
@@ -89,7 +110,12 @@ def test_the_vocabulary_file_is_readable_and_info_is_complete(tmp_path):
         "num_documents": 3,
         "synthetic": False,
     }
-    assert sorted(os.listdir(tmp_path / "c")) == ["corpus.json", "documents.npy", "tokens.bin", "vocab.tsv"]
+    assert sorted(os.listdir(tmp_path / "c")) == [
+        "corpus.json",
+        "documents.npy",
+        "tokens.bin",
+        "vocab.tsv",
+    ]
     tokens = (tmp_path / "c" / "tokens.bin").read_bytes()
     assert np.frombuffer(tokens, "<i4").tolist() == corpus.tokens.tolist()
     assert corpus.info["tokens_sha256"] == hashlib.sha256(tokens).hexdigest()
@@ -101,7 +127,10 @@ def test_the_vocabulary_file_is_readable_and_info_is_complete(tmp_path):
         ([], "some.txt.*at least 2 distinct words, found no words"),
         ([b" \n\n\t"], "found no words"),
         ([b"word word\nword"], "found only 'word'"),
-        ([b"caf\xc3\xa9 ", b"ol\xe9 bad"], r"some.txt must be UTF-8 text, is not at byte 8 \(0xe9\)"),
+        (
+            [b"caf\xc3\xa9 ", b"ol\xe9 bad"],
+            r"some.txt must be UTF-8 text, is not at byte 8 \(0xe9\)",
+        ),
         ([b"cut caf\xc3"], r"byte 7 \(0xc3\)"),
     ],
 )
@@ -132,7 +161,10 @@ def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path, monkeypatch, f
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(encode_module, failing, full)
-    with pytest.raises(UserError, match="no space left on device writing .*/c .*free more than 1 MiB or choose another data_dir"):
+    with pytest.raises(
+        UserError,
+        match="no space left on device writing .*/c .*free more than 1 MiB or choose another data_dir",
+    ):
         encode([TEXT], tmp_path / "c", ORIGIN)
     assert os.listdir(tmp_path) == []
 
@@ -165,7 +197,9 @@ def test_losing_the_race_keeps_the_winner(tmp_path):
 
 def test_processes_at_once_do_not_clash(tmp_path):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=encode, args=([TEXT] * 50, tmp_path / "c", ORIGIN)) for _ in range(3)]
+    workers = [
+        context.Process(target=encode, args=([TEXT] * 50, tmp_path / "c", ORIGIN)) for _ in range(3)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -224,5 +258,7 @@ def test_select_vocabulary_needs_two_words(tmp_path):
     corpus = encoded([TEXT], tmp_path / "c")
     assert select_vocabulary(corpus, CorpusConfig(name="file", min_count=2)).words == ["the", "on"]
     assert len(select_vocabulary(corpus, CorpusConfig(name="file", min_count=1, max_vocab=4))) == 4
-    with pytest.raises(UserError, match="corpus.min_count=3 leaves 1 word of 8, at least 2 are needed: lower it"):
+    with pytest.raises(
+        UserError, match="corpus.min_count=3 leaves 1 word of 8, at least 2 are needed: lower it"
+    ):
         select_vocabulary(corpus, CorpusConfig(name="file", min_count=3))

@@ -10,7 +10,14 @@ import pytest
 from gensim.test.utils import datapath
 
 from w2v_inf.corpus import planted
-from w2v_inf.corpus.planted import PLANTED_VERSION, SENTENCE_WORDS, build_subjects, find_stems, load_relations, planted_documents
+from w2v_inf.corpus.planted import (
+    PLANTED_VERSION,
+    SENTENCE_WORDS,
+    build_subjects,
+    find_stems,
+    load_relations,
+    planted_documents,
+)
 from w2v_inf.errors import UserError
 
 
@@ -26,7 +33,9 @@ def word_counts() -> Counter[str]:
 
 @cache
 def subject_words() -> list[str]:
-    return sorted({word for relation in load_relations() for pair in relation.pairs for word in pair})
+    return sorted(
+        {word for relation in load_relations() for pair in relation.pairs for word in pair}
+    )
 
 
 def questions() -> list[list[str]]:
@@ -55,7 +64,9 @@ def test_size_and_alphabet() -> None:
 
 @pytest.mark.parametrize("num_tokens", [1, 250_000])
 def test_every_question_word_clears_min_count(num_tokens: int) -> None:
-    counts = Counter(word for document in planted_documents(num_tokens) for word in document.split())
+    counts = Counter(
+        word for document in planted_documents(num_tokens) for word in document.split()
+    )
     rare = [word for question in questions() for word in question if counts[word] < 5]
     assert not rare
 
@@ -63,10 +74,14 @@ def test_every_question_word_clears_min_count(num_tokens: int) -> None:
 def test_invented_words_are_no_subjects() -> None:
     subjects = set(subject_words())
     invented = {
-        word for subject in build_subjects(load_relations(), np.random.default_rng(0)) for word in subject.topic_words + subject.role_words
+        word
+        for subject in build_subjects(load_relations(), np.random.default_rng(0))
+        for word in subject.topic_words + subject.role_words
     }
     assert not subjects & invented
-    assert all(len(word) == 6 and word[:2] in ("to", "ro", "fi") for word in set(word_counts()) - subjects)
+    assert all(
+        len(word) == 6 and word[:2] in ("to", "ro", "fi") for word in set(word_counts()) - subjects
+    )
     kinds = {kind: {word for word in invented if word.startswith(kind)} for kind in ("to", "ro")}
     assert len(kinds["to"]) + len(kinds["ro"]) == len(invented)  # topic and role words are disjoint
 
@@ -103,7 +118,9 @@ def test_stems() -> None:
     assert all(find_stems(word, heads) == {"slow"} for word in slow)
     assert find_stems("glendale", heads) == {"arizona", "california"}
     assert find_stems("dollars", heads) == {"usa", "canada"}
-    assert find_stems("read", heads) == find_stems("reading", heads) == {"read"}  # read is also the past tense of reading
+    assert (
+        find_stems("read", heads) == find_stems("reading", heads) == {"read"}
+    )  # read is also the past tense of reading
 
 
 def sentence_words_by_subject() -> dict[str, Counter[str]]:
@@ -127,13 +144,19 @@ def test_topic_words_occur_with_both_members_of_a_pair() -> None:
         """Share of a's words of this kind that b's sentences name much more often than chance."""
         threshold = {word: 3 * frequency[word] * context[b].total() + 1 for word in context[a]}
         words = {word: count for word, count in context[a].items() if word.startswith(kind)}
-        return sum(count for word, count in words.items() if context[b][word] > threshold[word]) / sum(words.values())
+        return sum(
+            count for word, count in words.items() if context[b][word] > threshold[word]
+        ) / sum(words.values())
 
     for relation in load_relations():
         heads, dependents = zip(*relation.pairs, strict=True)
         assert np.mean([shared(a, b, "to") for a, b in relation.pairs]) > 0.7
         assert np.mean([shared(b, a, "to") for a, b in relation.pairs]) > 0.7
-        strangers = [(a, b) for a, b in zip(heads, dependents[1:], strict=False) if (a, b) not in relation.pairs]
+        strangers = [
+            (a, b)
+            for a, b in zip(heads, dependents[1:], strict=False)
+            if (a, b) not in relation.pairs
+        ]
         assert np.mean([shared(a, b, "to") for a, b in strangers]) < 0.3
         assert np.mean([shared(a, b, "ro") for a, b in combinations(dependents[:20], 2)]) > 0.7
 

@@ -23,7 +23,9 @@ from w2v_inf.errors import UserError
 
 TEXT = b"the cat sat\non the mat\n" * 2000
 LINES = ["the cat sat", "on the mat"] * 2000
-DUMP = b'<text xml:space="preserve">One [[two|three]]</text><text xml:space="preserve">four 5</text>'
+DUMP = (
+    b'<text xml:space="preserve">One [[two|three]]</text><text xml:space="preserve">four 5</text>'
+)
 
 COMPRESSORS = {
     "x.txt": bytes,
@@ -65,26 +67,37 @@ def test_a_truncated_archive_is_a_user_error(tmp_path, name, kept):
     expect_error(
         TextFile(path=str(tmp_path / name)),
         tmp_path / "data",
-        f"{name} is cut short|{name}: a corpus needs at least 2" if not kept else f"{name} is cut short",
+        f"{name} is cut short|{name}: a corpus needs at least 2"
+        if not kept
+        else f"{name} is cut short",
     )
 
 
 @pytest.mark.parametrize("name", [name for name in COMPRESSORS if name != "x.txt"])
 def test_a_file_that_is_no_such_archive_is_a_user_error(tmp_path, name):
     (tmp_path / name).write_bytes(TEXT)
-    expect_error(TextFile(path=str(tmp_path / name)), tmp_path / "data", f"{name} (is damaged|cannot be read)")
+    expect_error(
+        TextFile(path=str(tmp_path / name)),
+        tmp_path / "data",
+        f"{name} (is damaged|cannot be read)",
+    )
 
 
 def test_zstd_frames_follow_each_other(tmp_path):
     compress = zstandard.ZstdCompressor().compress
     (tmp_path / "x.zst").write_bytes(compress(TEXT) + compress(b"") + compress(b"last words"))
-    assert lines(TextFile(path=str(tmp_path / "x.zst")), tmp_path / "data") == [*LINES, "last words"]
+    assert lines(TextFile(path=str(tmp_path / "x.zst")), tmp_path / "data") == [
+        *LINES,
+        "last words",
+    ]
 
 
 def test_zst_without_zstandard_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "x.zst").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    expect_error(TextFile(path=str(tmp_path / "x.zst")), tmp_path / "data", r"pip install w2v_inf\[zstd\]")
+    expect_error(
+        TextFile(path=str(tmp_path / "x.zst")), tmp_path / "data", r"pip install w2v_inf\[zstd\]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +116,11 @@ def test_bad_files(tmp_path, content, message):
 
 
 def test_a_folder_is_no_text_file(tmp_path):
-    expect_error(TextFile(path=str(tmp_path)), tmp_path / "data", "corpus.path must be a text file, got the folder")
+    expect_error(
+        TextFile(path=str(tmp_path)),
+        tmp_path / "data",
+        "corpus.path must be a text file, got the folder",
+    )
 
 
 def test_the_cache_goes_by_content(tmp_path, monkeypatch):
@@ -124,7 +141,11 @@ def test_a_damaged_cache_is_found_by_prepare(tmp_path):
     corpus = TextFile(path=str(tmp_path / "x.txt"))
     tokens = prepare(corpus, tmp_path / "data") / "tokens.bin"
     tokens.write_bytes(tokens.read_bytes()[:-1])
-    expect_error(corpus, tmp_path / "data", "tokens.bin must have 48,000 bytes, has 47,999: delete the folder")
+    expect_error(
+        corpus,
+        tmp_path / "data",
+        "tokens.bin must have 48,000 bytes, has 47,999: delete the folder",
+    )
 
 
 def zipped(path: Path, **members: bytes) -> Path:
@@ -136,7 +157,11 @@ def zipped(path: Path, **members: bytes) -> Path:
 
 @pytest.fixture
 def small_text8(monkeypatch):
-    monkeypatch.setattr(sources, "TEXT8", Archive("http://127.0.0.1:9/text8.zip", "text8", hashlib.md5(TEXT).hexdigest()))
+    monkeypatch.setattr(
+        sources,
+        "TEXT8",
+        Archive("http://127.0.0.1:9/text8.zip", "text8", hashlib.md5(TEXT).hexdigest()),
+    )
 
 
 def test_a_local_zip_of_text8(tmp_path, small_text8):
@@ -150,13 +175,21 @@ def test_a_local_zip_of_text8(tmp_path, small_text8):
 def test_bad_local_zips_are_refused(tmp_path, small_text8):
     data_dir = tmp_path / "data"
     other = zipped(tmp_path / "other.zip", text8=TEXT + b"x")
-    expect_error(Text8(path=str(other)), data_dir, f"other.zip: text8 must have md5 {hashlib.md5(TEXT).hexdigest()}, has ")
+    expect_error(
+        Text8(path=str(other)),
+        data_dir,
+        f"other.zip: text8 must have md5 {hashlib.md5(TEXT).hexdigest()}, has ",
+    )
     wrong = zipped(tmp_path / "wrong.zip", fil9=TEXT)
-    expect_error(Text8(path=str(wrong)), data_dir, "wrong.zip must contain a file 'text8', has fil9")
+    expect_error(
+        Text8(path=str(wrong)), data_dir, "wrong.zip must contain a file 'text8', has fil9"
+    )
     cut = tmp_path / "cut.zip"
     cut.write_bytes(other.read_bytes()[:-30])
     expect_error(Text8(path=str(cut)), data_dir, "cut.zip is damaged or no such archive")
-    expect_error(Text8(path=str(tmp_path / "none.zip")), data_dir, "corpus.path: .*none.zip not found")
+    expect_error(
+        Text8(path=str(tmp_path / "none.zip")), data_dir, "corpus.path: .*none.zip not found"
+    )
 
 
 def test_members_cannot_choose_where_they_are_written(tmp_path, small_text8):
@@ -179,7 +212,11 @@ def test_text8_from_a_mirror_is_downloaded_once_and_the_cache_needs_no_zip(tmp_p
 
 def test_a_mirror_with_another_text_is_refused(tmp_path, small_text8):
     with serving(zipped(tmp_path / "served.zip", text8=b"other words").read_bytes()) as server:
-        error = expect_error(Text8(url=server.url), tmp_path / "data", f"{server.url}: what came is not the expected file .*md5")
+        error = expect_error(
+            Text8(url=server.url),
+            tmp_path / "data",
+            f"{server.url}: what came is not the expected file .*md5",
+        )
     assert isinstance(error, CorpusUnavailable)
 
 
@@ -190,7 +227,11 @@ def test_text8_that_cannot_be_had_says_so(tmp_path, small_text8, monkeypatch):
 
 
 def test_fil9_goes_through_wikifil(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "ENWIK9", Archive("http://127.0.0.1:9/x.zip", "enwik9", hashlib.md5(DUMP).hexdigest()))
+    monkeypatch.setattr(
+        sources,
+        "ENWIK9",
+        Archive("http://127.0.0.1:9/x.zip", "enwik9", hashlib.md5(DUMP).hexdigest()),
+    )
     path = zipped(tmp_path / "z.zip", enwik9=DUMP)
     assert lines(Fil9(path=str(path)), tmp_path / "data") == ["one three", "four five"]
 
@@ -203,15 +244,24 @@ def test_the_published_checksums():
 def test_sample_is_there_offline(tmp_path, capsys):
     prepare_stage(Config(corpus=Sample(), data_dir=str(tmp_path)))
     corpus = open_corpus(prepare(Sample(), tmp_path))
-    assert (len(corpus.tokens), len(corpus.documents) - 1, len(corpus.vocab)) == (512_934, 106, 33_166)
+    assert (len(corpus.tokens), len(corpus.documents) - 1, len(corpus.vocab)) == (
+        512_934,
+        106,
+        33_166,
+    )
     assert corpus.vocab.words[:3] == ["the", "of", "and"]
     assert all(set(word) <= set("abcdefghijklmnopqrstuvwxyz") for word in corpus.vocab.words)
     table = capsys.readouterr().out
-    assert "tokens                512,934\n" in table and "vocabulary            8,925 (min_count 5)\n" in table
+    assert (
+        "tokens                512,934\n" in table
+        and "vocabulary            8,925 (min_count 5)\n" in table
+    )
 
 
 def test_planted_is_marked_as_synthetic(tmp_path, monkeypatch):
-    fake = SimpleNamespace(PLANTED_VERSION="7", planted_documents=lambda: iter(["paris france", "rome italy"]))
+    fake = SimpleNamespace(
+        PLANTED_VERSION="7", planted_documents=lambda: iter(["paris france", "rome italy"])
+    )
     monkeypatch.setitem(sys.modules, "w2v_inf.corpus.planted", fake)
     assert lines(Planted(), tmp_path) == ["paris france", "rome italy"]
     assert open_corpus(prepare(Planted(), tmp_path)).info["synthetic"] is True
@@ -220,5 +270,10 @@ def test_planted_is_marked_as_synthetic(tmp_path, monkeypatch):
 def test_the_stage_refuses_a_vocabulary_of_one_word(tmp_path, capsys):
     (tmp_path / "x.txt").write_bytes(b"a a a b c")
     with pytest.raises(UserError, match="corpus.min_count=2 leaves 1 word of 3"):
-        prepare_stage(Config(corpus=TextFile(path=str(tmp_path / "x.txt"), min_count=2), data_dir=str(tmp_path / "data")))
+        prepare_stage(
+            Config(
+                corpus=TextFile(path=str(tmp_path / "x.txt"), min_count=2),
+                data_dir=str(tmp_path / "data"),
+            )
+        )
     assert capsys.readouterr().out == ""

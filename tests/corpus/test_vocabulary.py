@@ -8,7 +8,12 @@ VOCAB = Vocabulary(["the", "of", "a", "ü", "zebra"], np.array([9, 5, 5, 2, 1]))
 
 
 def test_truncate_keeps_the_words_of_at_least_min_count():
-    assert [VOCAB.truncate(m, 0).words for m in (1, 2, 5, 6)] == [VOCAB.words, VOCAB.words[:4], VOCAB.words[:3], ["the"]]
+    assert [VOCAB.truncate(m, 0).words for m in (1, 2, 5, 6)] == [
+        VOCAB.words,
+        VOCAB.words[:4],
+        VOCAB.words[:3],
+        ["the"],
+    ]
     assert len(VOCAB.truncate(10, 0)) == 0
 
 
@@ -24,7 +29,9 @@ def test_id_is_the_position():
 
 
 def test_save_and_load_give_the_same(tmp_path):
-    odd = Vocabulary(["a\u2028b", "c\x1cd", "\x85", "x"], np.array([4, 3, 2, 1]))  # line separators of Unicode, not of the file
+    odd = Vocabulary(
+        ["a\u2028b", "c\x1cd", "\x85", "x"], np.array([4, 3, 2, 1])
+    )  # line separators of Unicode, not of the file
     odd.save(tmp_path / "vocab.tsv")
     loaded = Vocabulary.load(tmp_path / "vocab.tsv")
     assert loaded.words == odd.words

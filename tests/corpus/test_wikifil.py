@@ -40,12 +40,16 @@ def test_rules(markup, expected):
 
 
 def dump(*texts: str) -> bytes:
-    return ("<mediawiki>\n<siteinfo>skip</siteinfo>\n" + "".join(map(page, texts)) + "</mediawiki>").encode()
+    return (
+        "<mediawiki>\n<siteinfo>skip</siteinfo>\n" + "".join(map(page, texts)) + "</mediawiki>"
+    ).encode()
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
 def test_one_line_an_article_whatever_the_chunks(size):
-    xml = dump("one\ntwo", "#REDIRECT [[Other]]", "#redirect [[x]]", "", "three\n\n== four ==\nfive")
+    xml = dump(
+        "one\ntwo", "#REDIRECT [[Other]]", "#redirect [[x]]", "", "three\n\n== four ==\nfive"
+    )
     lines = list(wikifil(xml[i : i + size] for i in range(0, len(xml), size)))
     assert [line.split() for line in lines] == [[b"one", b"two"], [b"three", b"four", b"five"]]
     assert all(line.count(b"\n") == 1 and line.endswith(b"\n") for line in lines)
@@ -67,6 +71,6 @@ def test_no_dump_gives_no_words():
 
 
 def test_an_endless_article_is_refused(monkeypatch):
-    monkeypatch.setattr(module, "_LARGEST_ARTICLE_BYTES", 50_000)
+    monkeypatch.setattr(module, "_MAX_ARTICLE_BYTES", 50_000)
     with pytest.raises(UserError, match="must be a Wikipedia XML dump"):
         list(wikifil(b"x" * 1000 for _ in iter(int, 1)))

@@ -48,7 +48,9 @@ def lines(corpus: Wikipedia, data_dir: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("cleaning, expected", [(Cleaning.text8, TEXT8_LINES), (Cleaning.unicode, UNICODE_LINES)])
+@pytest.mark.parametrize(
+    "cleaning, expected", [(Cleaning.text8, TEXT8_LINES), (Cleaning.unicode, UNICODE_LINES)]
+)
 def test_local_files_give_one_document_an_article(tmp_path, name, cleaning, expected):
     path = WRITERS[name](tmp_path / name)
     assert lines(Wikipedia(path=str(path), cleaning=cleaning), tmp_path / "data") == expected
@@ -67,7 +69,10 @@ def test_a_folder_is_read_by_name_and_max_documents_cuts_it(tmp_path):
     (tmp_path / "in" / "README.md").write_text("not this")
     path = str(tmp_path / "in")
     assert lines(Wikipedia(path=path), tmp_path / "data") == ["first words", *TEXT8_LINES]
-    assert lines(Wikipedia(path=path, max_documents=2), tmp_path / "data") == ["first words", TEXT8_LINES[0]]
+    assert lines(Wikipedia(path=path, max_documents=2), tmp_path / "data") == [
+        "first words",
+        TEXT8_LINES[0],
+    ]
     assert len(os.listdir(tmp_path / "data")) == 2
 
 
@@ -106,7 +111,9 @@ def test_a_file_without_text_is_a_user_error(tmp_path, table, message):
 def test_a_path_without_files_is_a_user_error(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.csv").write_text("text\na b\n")
-    with pytest.raises(UserError, match="corpus.path must be a .parquet or .arrow file, or a folder of them"):
+    with pytest.raises(
+        UserError, match="corpus.path must be a .parquet or .arrow file, or a folder of them"
+    ):
         prepare(Wikipedia(path=str(tmp_path / name)), tmp_path / "data")
 
 
@@ -130,22 +137,30 @@ def fake_hub(monkeypatch, answer) -> list[tuple]:
 
 
 def test_the_hub_is_streamed_once_and_only_as_far_as_needed(tmp_path, monkeypatch):
-    calls = fake_hub(monkeypatch, FakeStream({"text": text} for text in ("One two.", "Three", "Never read")))
+    calls = fake_hub(
+        monkeypatch, FakeStream({"text": text} for text in ("One two.", "Three", "Never read"))
+    )
     corpus = Wikipedia(snapshot="20220301.simple", max_documents=2)
     for _ in range(2):
         assert lines(corpus, tmp_path) == ["one two", "three"]
-    assert calls == [(("wikimedia/wikipedia", "20220301.simple"), {"split": "train", "streaming": True})]
+    assert calls == [
+        (("wikimedia/wikipedia", "20220301.simple"), {"split": "train", "streaming": True})
+    ]
 
 
 def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
     fake_hub(monkeypatch, ConnectionError("Couldn't reach\nthe hub"))
-    with pytest.raises(CorpusUnavailable, match="https://huggingface.co/datasets/wikimedia/wikipedia.*corpus.path") as caught:
+    with pytest.raises(
+        CorpusUnavailable, match="https://huggingface.co/datasets/wikimedia/wikipedia.*corpus.path"
+    ) as caught:
         prepare(Wikipedia(), tmp_path)
     assert "\n" not in str(caught.value) and os.listdir(tmp_path) == []
 
 
 def test_an_unknown_snapshot_is_not_taken_for_an_unreachable_hub(tmp_path, monkeypatch):
     fake_hub(monkeypatch, ValueError("BuilderConfig 'x' not found. Available: ['20231101.en']"))
-    with pytest.raises(UserError, match="corpus.snapshot=x must name a snapshot.*20231101.en") as caught:
+    with pytest.raises(
+        UserError, match="corpus.snapshot=x must name a snapshot.*20231101.en"
+    ) as caught:
         prepare(Wikipedia(snapshot="x"), tmp_path)
     assert not isinstance(caught.value, CorpusUnavailable)

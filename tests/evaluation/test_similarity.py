@@ -17,9 +17,22 @@ from torch import Tensor
 from w2v_inf.config import Embedding
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation import analogy
-from w2v_inf.evaluation.analogy import RULES, Questions, analogy_accuracy, analogy_hits, load_questions, read_questions
+from w2v_inf.evaluation.analogy import (
+    RULES,
+    Questions,
+    analogy_accuracy,
+    analogy_hits,
+    load_questions,
+    read_questions,
+)
 from w2v_inf.evaluation.places import Places, pca, place_gram, separation
-from w2v_inf.evaluation.similarity import SIMILARITY_SETS, evaluate_model, nearest_neighbours, read_similarities, word_similarity
+from w2v_inf.evaluation.similarity import (
+    SIMILARITY_SETS,
+    evaluate_model,
+    nearest_neighbours,
+    read_similarities,
+    word_similarity,
+)
 from w2v_inf.reference import evaluation as reference_evaluate
 
 
@@ -71,7 +84,9 @@ class Identity:
 
 def full_vocab(num_others: int = 0) -> Vocab:
     """All 905 question words and some words that no question has."""
-    words = {word for _, questions in read_questions() for question in questions for word in question}
+    words = {
+        word for _, questions in read_questions() for question in questions for word in question
+    }
     return Vocab(sorted(words) + [f"other{i}" for i in range(num_others)])
 
 
@@ -80,7 +95,10 @@ def random_questions(size: int, num_questions: int, seed: int) -> Tensor:
 
 
 def twin_hits(embeddings: Tensor, ids: Tensor, rule: str) -> list[bool]:
-    return [reference_evaluate.analogy_margin(embeddings.double().numpy(), question, rule) > 0 for question in ids.tolist()]
+    return [
+        reference_evaluate.analogy_margin(embeddings.double().numpy(), question, rule) > 0
+        for question in ids.tolist()
+    ]
 
 
 # Analogies -----------------------------------------------------------------------------------------------------------
@@ -88,11 +106,17 @@ def twin_hits(embeddings: Tensor, ids: Tensor, rule: str) -> list[bool]:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("size,width", [(4, 3), (5, 2), (12, 3), (60, 5)])
-def test_hits_equal_twin_on_random_embeddings(rule: str, size: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(analogy.TILES, "cpu", (7, 5))  # several tiles, the last ones ragged; V = 4 is below a tile
+def test_hits_equal_twin_on_random_embeddings(
+    rule: str, size: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        analogy.TILES, "cpu", (7, 5)
+    )  # several tiles, the last ones ragged; V = 4 is below a tile
     generator = torch.Generator().manual_seed(size)
     u = torch.randn(size, width, generator=generator, dtype=torch.float64)
-    asked = torch.randperm(size, generator=generator)[: max(4, size // 3)]  # most words are only rivals
+    asked = torch.randperm(size, generator=generator)[
+        : max(4, size // 3)
+    ]  # most words are only rivals
     ids = asked[random_questions(len(asked), 60, seed=size)]
     assert analogy_hits(Vectors(u), ids, [rule])[rule].tolist() == twin_hits(u, ids, rule)
 
@@ -103,7 +127,9 @@ def test_every_rival_counts(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(analogy.TILES, "cpu", (1, 3))
     ids = torch.tensor([[0, 1, 2, 3]])
     for rival in range(4, 15):
-        u = torch.cat([torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1]]), -torch.ones(11, 3)])
+        u = torch.cat(
+            [torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1]]), -torch.ones(11, 3)]
+        )
         assert analogy_hits(Vectors(u), ids, [rule])[rule].item()
         u[rival] = u[3]
         assert not analogy_hits(Vectors(u), ids, [rule])[rule].item()
@@ -116,11 +142,19 @@ def test_similarities_are_never_negative() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.integers(4, 12), st.integers(1, 3))
-def test_hits_equal_twin_with_ties_and_zero_rows(data: st.DataObject, size: int, width: int) -> None:
+def test_hits_equal_twin_with_ties_and_zero_rows(
+    data: st.DataObject, size: int, width: int
+) -> None:
     """Small integers: inner products are exact, so equal rows tie exactly; zero rows and repeated words come by themselves."""
     entries = data.draw(st.lists(st.integers(-2, 2), min_size=size * width, max_size=size * width))
     u = torch.tensor(entries, dtype=torch.float64).reshape(size, width)
-    ids = torch.tensor(data.draw(st.lists(st.lists(st.integers(0, size - 1), min_size=4, max_size=4), min_size=1, max_size=8)))
+    ids = torch.tensor(
+        data.draw(
+            st.lists(
+                st.lists(st.integers(0, size - 1), min_size=4, max_size=4), min_size=1, max_size=8
+            )
+        )
+    )
     hits = analogy_hits(Vectors(u), ids)
     for rule in RULES:
         assert hits[rule].tolist() == twin_hits(u, ids, rule)
@@ -133,7 +167,13 @@ def test_special_questions(rule: str) -> None:
     u[5] = u[1] + u[4]  # 0 : 1 :: 4 : 5 holds, until word 6 becomes its copy
     held = torch.tensor([[0, 1, 2, 3], [0, 1, 4, 5], [0, 1, 2, 1], [0, 1, 1, 3], [0, 0, 0, 0]])
     answered = analogy_hits(Vectors(u), held)[rule]
-    assert answered.tolist() == [True, True, False, False, False]  # in [0, 1, 1, 3] words 3 and 5 tie
+    assert answered.tolist() == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]  # in [0, 1, 1, 3] words 3 and 5 tie
     u[6] = u[5]
     assert analogy_hits(Vectors(u), held)[rule].tolist() == [True, False, False, False, False]
     u[3] = 0
@@ -143,7 +183,9 @@ def test_special_questions(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_excluded_words_never_answer(rule: str) -> None:
     """b is by far the best-scored word and the answer is the best of the rest."""
-    u = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0.9, 0.1], [0, 0.5, 0.2], [1, 0, 0.3]], dtype=torch.float64)
+    u = torch.tensor(
+        [[1.0, 0, 0], [0, 1, 0], [0, 0.9, 0.1], [0, 0.5, 0.2], [1, 0, 0.3]], dtype=torch.float64
+    )
     assert analogy_hits(Vectors(u), torch.tensor([[0, 1, 2, 3]]))[rule].tolist() == [True]
 
 
@@ -160,8 +202,15 @@ def test_float32_errs_only_near_ties() -> None:
     u = torch.randn(60, 8, generator=generator)
     ids = random_questions(60, 200, seed=5)
     for rule, hits in analogy_hits(Vectors(u), ids).items():
-        margins = [reference_evaluate.analogy_margin(u.double().numpy(), question, rule) for question in ids.tolist()]
-        assert all(hit == (margin > 0) for hit, margin in zip(hits.tolist(), margins, strict=True) if abs(margin) > 1e-5)
+        margins = [
+            reference_evaluate.analogy_margin(u.double().numpy(), question, rule)
+            for question in ids.tolist()
+        ]
+        assert all(
+            hit == (margin > 0)
+            for hit, margin in zip(hits.tolist(), margins, strict=True)
+            if abs(margin) > 1e-5
+        )
 
 
 def test_tiling_and_row_scale_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,14 +229,22 @@ def test_identity_scores_exactly_zero() -> None:
     vocab = full_vocab(num_others=100)
     questions = load_questions(vocab)
     result = analogy_accuracy(Identity(len(vocab)), questions)
-    assert [result[rule]["total"] for rule in RULES] == [{"correct": 0, "questions": 19544, "total": 19544, "accuracy": 0.0}] * 2
+    assert [result[rule]["total"] for rule in RULES] == [
+        {"correct": 0, "questions": 19544, "total": 19544, "accuracy": 0.0}
+    ] * 2
 
 
 def test_question_file() -> None:
     questions = load_questions(full_vocab())
     assert (len(questions), len(questions.sections), sum(questions.total)) == (19544, 14, 19544)
     assert questions.seen == questions.total
-    assert questions.sections[:5] == ["capital-common-countries", "capital-world", "currency", "city-in-state", "family"]
+    assert questions.sections[:5] == [
+        "capital-common-countries",
+        "capital-world",
+        "currency",
+        "city-in-state",
+        "family",
+    ]
 
 
 def test_unknown_words_are_skipped_and_counted(tmp_path: Path) -> None:
@@ -200,8 +257,18 @@ def test_unknown_words_are_skipped_and_counted(tmp_path: Path) -> None:
 
     u = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [-1, -1, -1]])
     result = analogy_accuracy(Vectors(u), questions, ["3cosadd"])["3cosadd"]
-    assert result["sections"]["pairs"] == {"correct": 1, "questions": 1, "total": 2, "accuracy": 100.0}
-    assert result["sections"]["gram2"] == {"correct": 0, "questions": 0, "total": 1, "accuracy": None}
+    assert result["sections"]["pairs"] == {
+        "correct": 1,
+        "questions": 1,
+        "total": 2,
+        "accuracy": 100.0,
+    }
+    assert result["sections"]["gram2"] == {
+        "correct": 0,
+        "questions": 0,
+        "total": 1,
+        "accuracy": None,
+    }
     assert result["semantic"] == result["sections"]["pairs"]
     assert result["syntactic"]["questions"] == 1 and result["total"]["total"] == 4
 
@@ -209,7 +276,12 @@ def test_unknown_words_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_no_question_seen() -> None:
     questions = load_questions(Vocab(["xyzzy", "plugh"]))
     result = analogy_accuracy(Vectors(torch.ones(2, 1)), questions)
-    assert result["3cosmul"]["total"] == {"correct": 0, "questions": 0, "total": 19544, "accuracy": None}
+    assert result["3cosmul"]["total"] == {
+        "correct": 0,
+        "questions": 0,
+        "total": 19544,
+        "accuracy": None,
+    }
 
 
 def test_bad_question_file_names_the_line(tmp_path: Path) -> None:
@@ -251,7 +323,9 @@ def test_planted_embeddings_score_100(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def gensim_case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Questions, Tensor, gensim.models.KeyedVectors]:
+def gensim_case(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Questions, Tensor, gensim.models.KeyedVectors]:
     path = tmp_path_factory.mktemp("gensim") / "q.txt"
     vocab, u, pairs = planted(14, noise=0.2)
     write_questions(path, pairs)
@@ -260,24 +334,36 @@ def gensim_case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Questio
     return path, load_questions(vocab, path), u, vectors
 
 
-def test_3cosadd_agrees_with_gensim(gensim_case: tuple[Path, Questions, Tensor, gensim.models.KeyedVectors]) -> None:
+def test_3cosadd_agrees_with_gensim(
+    gensim_case: tuple[Path, Questions, Tensor, gensim.models.KeyedVectors],
+) -> None:
     path, questions, u, vectors = gensim_case
     _, sections = vectors.evaluate_word_analogies(str(path), restrict_vocab=len(u))
     correct = {tuple(word.lower() for word in question) for question in sections[0]["correct"]}
-    expected = [tuple(vectors.index_to_key[i] for i in question) in correct for question in questions.ids.tolist()]
+    expected = [
+        tuple(vectors.index_to_key[i] for i in question) in correct
+        for question in questions.ids.tolist()
+    ]
     assert 0.1 < np.mean(expected) < 0.9
     assert analogy_hits(Vectors(u), questions.ids, ["3cosadd"])["3cosadd"].tolist() == expected
 
 
-@pytest.mark.filterwarnings("ignore:Call to deprecated `init_sims`:DeprecationWarning")  # gensim calls it itself
+@pytest.mark.filterwarnings(
+    "ignore:Call to deprecated `init_sims`:DeprecationWarning"
+)  # gensim calls it itself
 def test_3cosmul_agrees_with_gensim(
-    gensim_case: tuple[Path, Questions, Tensor, gensim.models.KeyedVectors], monkeypatch: pytest.MonkeyPatch
+    gensim_case: tuple[Path, Questions, Tensor, gensim.models.KeyedVectors],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(analogy, "MUL_EPSILON", 1e-6)  # gensim's
     _, questions, u, vectors = gensim_case
     expected = []
-    for a, b, c, answer in ([vectors.index_to_key[i] for i in question] for question in questions.ids.tolist()):
-        expected.append(vectors.most_similar_cosmul(positive=[b, c], negative=[a], topn=1)[0][0] == answer)
+    for a, b, c, answer in (
+        [vectors.index_to_key[i] for i in question] for question in questions.ids.tolist()
+    ):
+        expected.append(
+            vectors.most_similar_cosmul(positive=[b, c], negative=[a], topn=1)[0][0] == answer
+        )
     assert 0.1 < np.mean(expected) < 0.9
     assert analogy_hits(Vectors(u), questions.ids, ["3cosmul"])["3cosmul"].tolist() == expected
 
@@ -285,7 +371,10 @@ def test_3cosmul_agrees_with_gensim(
 @pytest.mark.parametrize("embedding", list(Embedding))
 def test_other_embeddings(embedding: Embedding) -> None:
     generator = torch.Generator().manual_seed(2)
-    model = Vectors(torch.randn(20, 4, generator=generator).double(), torch.randn(20, 4, generator=generator).double())
+    model = Vectors(
+        torch.randn(20, 4, generator=generator).double(),
+        torch.randn(20, 4, generator=generator).double(),
+    )
     ids = random_questions(20, 50, seed=2)
     hits = analogy_hits(model, ids, ["3cosadd"], embedding)["3cosadd"].tolist()
     assert hits == twin_hits(model._matrix(embedding), ids, "3cosadd")
@@ -295,8 +384,14 @@ def test_other_embeddings(embedding: Embedding) -> None:
 
 
 def similarity_vocab() -> Vocab:
-    pairs = [pair for file in SIMILARITY_SETS.values() for pair in read_similarities(analogy.gensim_data(file))]
-    return Vocab(sorted({word for pair in pairs for word in pair[:2]})[::2] + ["tiger", "cat", "paper"])
+    pairs = [
+        pair
+        for file in SIMILARITY_SETS.values()
+        for pair in read_similarities(analogy.gensim_data(file))
+    ]
+    return Vocab(
+        sorted({word for pair in pairs for word in pair[:2]})[::2] + ["tiger", "cat", "paper"]
+    )
 
 
 def test_word_similarity_equals_twin_and_scipy() -> None:
@@ -304,15 +399,26 @@ def test_word_similarity_equals_twin_and_scipy() -> None:
     u = torch.randn(len(vocab), 6, generator=torch.Generator().manual_seed(3)).double()
     u[1] = 0
     result = word_similarity(Vectors(u), vocab)
-    assert {name: entry["total"] for name, entry in result.items()} == {"wordsim353": 353, "simlex999": 999}
+    assert {name: entry["total"] for name, entry in result.items()} == {
+        "wordsim353": 353,
+        "simlex999": 999,
+    }
     for name, file in SIMILARITY_SETS.items():
         pairs = read_similarities(analogy.gensim_data(file))
-        known = [(vocab.id_of[x], vocab.id_of[y], score) for x, y, score in pairs if x in vocab.id_of and y in vocab.id_of]
+        known = [
+            (vocab.id_of[x], vocab.id_of[y], score)
+            for x, y, score in pairs
+            if x in vocab.id_of and y in vocab.id_of
+        ]
         cosines = [reference_evaluate.cosine(u.numpy()[x], u.numpy()[y]) for x, y, _ in known]
         scores = [score for _, _, score in known]
         assert result[name]["pairs"] == len(known) > 20
-        assert result[name]["spearman"] == pytest.approx(reference_evaluate.spearman(cosines, scores), abs=1e-10)
-        assert result[name]["spearman"] == pytest.approx(scipy.stats.spearmanr(cosines, scores)[0], abs=1e-10)
+        assert result[name]["spearman"] == pytest.approx(
+            reference_evaluate.spearman(cosines, scores), abs=1e-10
+        )
+        assert result[name]["spearman"] == pytest.approx(
+            scipy.stats.spearmanr(cosines, scores)[0], abs=1e-10
+        )
 
 
 def test_word_similarity_is_none_without_information() -> None:
@@ -325,7 +431,9 @@ def test_word_similarity_is_none_without_information() -> None:
 
 @pytest.mark.parametrize("k", [1, 3, 50])
 def test_neighbours_equal_twin(k: int) -> None:
-    u = torch.from_numpy(np.random.default_rng(4).integers(-1, 2, size=(15, 3))).double()  # many exact ties, zero rows
+    u = torch.from_numpy(
+        np.random.default_rng(4).integers(-1, 2, size=(15, 3))
+    ).double()  # many exact ties, zero rows
     vocab = Vocab([f"w{i}" for i in range(15)])
     result = nearest_neighbours(Vectors(u), vocab, ["w3", "unknown", "w0", "w3"], k)
     assert list(result) == ["w3", "w0"]
@@ -345,16 +453,27 @@ def test_places_and_their_file(tmp_path: Path) -> None:
     vocab = full_vocab(num_others=3)
     u = torch.randn(len(vocab), 7, generator=torch.Generator().manual_seed(6))
     places = place_gram(Vectors(u), vocab)
-    assert (len(places.words), int(places.is_state.sum()), places.gram.dtype) == (94, 27, np.float64)
-    assert places.is_state[places.words.index("texas")] and not places.is_state[places.words.index("houston")]
+    assert (len(places.words), int(places.is_state.sum()), places.gram.dtype) == (
+        94,
+        27,
+        np.float64,
+    )
+    assert (
+        places.is_state[places.words.index("texas")]
+        and not places.is_state[places.words.index("houston")]
+    )
     i, j = places.words.index("texas"), places.words.index("chicago")
-    assert places.gram[i, j] == pytest.approx(float(u[vocab.id_of["texas"]] @ u[vocab.id_of["chicago"]]), rel=1e-5)
+    assert places.gram[i, j] == pytest.approx(
+        float(u[vocab.id_of["texas"]] @ u[vocab.id_of["chicago"]]), rel=1e-5
+    )
 
     places.save(tmp_path / "places.npz")
     loaded = Places.load(tmp_path / "places.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["places.npz"]
     assert loaded.words == places.words
-    assert np.array_equal(loaded.is_state, places.is_state) and np.array_equal(loaded.gram, places.gram)
+    assert np.array_equal(loaded.is_state, places.is_state) and np.array_equal(
+        loaded.gram, places.gram
+    )
 
 
 def test_no_places(tmp_path: Path) -> None:
@@ -390,7 +509,9 @@ def test_separation_of_clusters_and_of_noise() -> None:
     noise = rng.normal(size=(94, 64))
     apart = noise + 8.0 * is_state[:, None] * rng.normal(size=64)
     near, far = (separation(points @ points.T, is_state) for points in (noise, apart))
-    assert far["silhouette"] == pytest.approx(silhouette_score(reference_evaluate.pca(apart)[0], is_state))
+    assert far["silhouette"] == pytest.approx(
+        silhouette_score(reference_evaluate.pca(apart)[0], is_state)
+    )
     assert far["silhouette_full"] == pytest.approx(silhouette_score(apart, is_state))
     assert far["linear_accuracy"] == 100.0 and far["baseline"] == pytest.approx(100 * 67 / 94)
     assert far["silhouette"] is not None and far["silhouette"] > 0.9
@@ -402,7 +523,12 @@ def test_separation_of_clusters_and_of_noise() -> None:
 
 def test_separation_without_two_kinds() -> None:
     only_cities = separation(np.eye(6), np.zeros(6, dtype=bool))
-    assert only_cities == {"silhouette": None, "silhouette_full": None, "linear_accuracy": None, "baseline": 100.0}
+    assert only_cities == {
+        "silhouette": None,
+        "silhouette_full": None,
+        "linear_accuracy": None,
+        "baseline": 100.0,
+    }
     few_states = separation(np.diag(np.arange(1.0, 11.0)), np.arange(10) >= 8)
     assert few_states["silhouette"] is not None and few_states["linear_accuracy"] is None
 

@@ -29,33 +29,58 @@ WIDE = 391
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and what they set."""
-    usual = {"shape": SHAPES[1], "width": 7, "scale": 0.0, "tp4": False, "whole": False, "engine": "fused", "dtype": torch.float64}
-    engines = ["fused", "torch"] + ["kernels"] * gpu_step.kernels_run_on(torch.device("cpu"))  # interpreted, where there is no card
+    usual = {
+        "shape": SHAPES[1],
+        "width": 7,
+        "scale": 0.0,
+        "tp4": False,
+        "whole": False,
+        "engine": "fused",
+        "dtype": torch.float64,
+    }
+    engines = ["fused", "torch"] + ["kernels"] * gpu_step.kernels_run_on(
+        torch.device("cpu")
+    )  # interpreted, where there is no card
     for k, shape in enumerate(SHAPES):
         for engine in engines:
-            yield f"{engine}-{k}", usual | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1, "engine": engine}
+            yield (
+                f"{engine}-{k}",
+                usual
+                | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1, "engine": engine},
+            )
     for k in (1, 2, 4):
         yield f"limit-{k}", usual | {"shape": SHAPES[k], "width": 0}
         yield f"limit-random-{k}", usual | {"shape": SHAPES[k], "width": 0, "scale": 0.5}
     yield "threads", usual | {"shape": SHAPES[2], "width": WIDE, "scale": 0.6}
     for engine in engines:
-        yield f"bfloat16-{engine}", usual | {"shape": SHAPES[2], "width": 0, "dtype": torch.bfloat16, "engine": engine}
+        yield (
+            f"bfloat16-{engine}",
+            usual | {"shape": SHAPES[2], "width": 0, "dtype": torch.bfloat16, "engine": engine},
+        )
 
 
 def build(case: dict[str, Any]) -> ColumnShard | LinearModel:
     """The case's model: this rank's columns, or all of them in a job of one."""
     vocab_size, scale = case["shape"][0], case["scale"]
     width = case["width"] or limit_width(vocab_size, scale)
-    columns = distributed.share(width)
+    columns = distributed.shard_range(width)
     if case["width"]:
         generator = torch.Generator().manual_seed(0)
-        part = init_finite(vocab_size, width, ABC[Parametrization.mup], scale, generator, case["dtype"], columns=columns)
+        part = init_finite(
+            vocab_size,
+            width,
+            ABC[Parametrization.mup],
+            scale,
+            generator,
+            case["dtype"],
+            columns=columns,
+        )
         part.lr_factors = 0.7, 1.3
     else:
         part = init_mup_limit(vocab_size, scale, case["dtype"], columns=columns)
     part.weight_decay, part.whole_gradient = 0.2, case["whole"]
     part.logit = tp4_logit if case["tp4"] else exact_logit
-    return ColumnShard(part, width) if distributed.count() > 1 else part
+    return ColumnShard(part, width) if distributed.world_size() > 1 else part
 
 
 def batches(case: dict[str, Any]) -> list[Batch]:
@@ -66,7 +91,11 @@ def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
     """Train the case's model and ask it everything; its tensors go to `file`."""
     model, vocab_size = build(case), case["shape"][0]
     part = model.part if isinstance(model, ColumnShard) else model
-    losses = model.update_all(batches(case)) if case["engine"] == "fused" else steps_of_a_card(part, case)
+    losses = (
+        model.train_batches(batches(case))
+        if case["engine"] == "fused"
+        else steps_of_a_card(part, case)
+    )
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(vocab_size, (5, 4), generator=generator)
     dtype = torch.float32 if part.scales else part.u.dtype
@@ -75,7 +104,9 @@ def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
         "gram": model.gram(ids[0], embedding=Embedding.sum),
         "block": model.gram(ids[0], ids[1], Embedding.output),
         "norms": model.squared_norms(),
-        "product": model.gram_product(torch.randn(vocab_size, 3, generator=generator, dtype=torch.float64).to(dtype)),
+        "product": model.gram_matmul(
+            torch.randn(vocab_size, 3, generator=generator, dtype=torch.float64).to(dtype)
+        ),
         "vectors": model.vectors(ids[0]),
         "hits": torch.stack([analogy_hits(model, ids)[rule] for rule in RULES]),
     }
@@ -92,12 +123,14 @@ def steps_of_a_card(part: LinearModel, case: dict[str, Any]) -> list[float]:
         if case["engine"] == "torch":
             patch.setattr(gpu_step, "kernels_run_on", lambda device: False)
         assert gpu_step.kernels_run_on(part.u.device) == (case["engine"] == "kernels")
-        return part.update_on_device(batches(case), distributed.add_up if distributed.count() > 1 else None)
+        return part.update_on_device(
+            batches(case), distributed.all_reduce_sum if distributed.world_size() > 1 else None
+        )
 
 
 def load_written(file: Path) -> dict[str, torch.Tensor]:
     """The file, once the first rank has written it."""
-    distributed.largest(0)
+    distributed.all_reduce_max(0)
     return load_file(file)
 
 
@@ -106,7 +139,7 @@ def main(folder: Path) -> None:
         for name, case in cases():
             threads.use_threads(2 if name == "threads" else 1)
             found = outcome(case, folder / f"{name}.safetensors")
-            if distributed.is_first():
+            if distributed.is_main_process():
                 np.savez(folder / f"{name}.npz", **found)
 
 

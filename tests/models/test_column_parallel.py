@@ -30,10 +30,19 @@ TESTS = Path(__file__).parents[1]
 LIMIT_S = 240.0
 
 
-def torchrun(num_ranks: int, *command: object) -> subprocess.Popen[str]:
+def torchrun(num_processes: int, *command: object) -> subprocess.Popen[str]:
     """Start a job of so many ranks on this machine, on a port of its own."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
-    environment = os.environ | {"PYTHONPATH": f"{PROJECT_ROOT}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={num_processes}",
+    ]
+    environment = os.environ | {
+        "PYTHONPATH": f"{PROJECT_ROOT}{os.pathsep}{TESTS}",
+        "OMP_NUM_THREADS": "1",
+    }
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen([*launcher, *map(str, command)], env=environment, text=True, **pipes)
 
@@ -58,22 +67,30 @@ def test_two_phases_equal_one(shape: tuple[int, ...], tile: int) -> None:
     batches = [toy_batch(seed, *shape) for seed in range(3)]
     sums = []
     losses = shard_steps(part, batches, lambda f: sums.append(f) or f, tile)
-    assert losses == fused_steps(u, w, batches, 0.2, (0.7, 1.3), tile=tile).tolist() and len(sums) == 3
+    assert (
+        losses == fused_steps(u, w, batches, 0.2, (0.7, 1.3), tile=tile).tolist() and len(sums) == 3
+    )
     assert torch.equal(part.u, u) and torch.equal(part.w, w)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_ranks", [2, 3])
-def test_ranks_equal_one_process(num_ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_processes", [2, 3])
+def test_ranks_equal_one_process(num_processes: int, tmp_path: Path) -> None:
     """Losses, every tensor, inner products, hits: as one process has them, to rounding; odd widths, V = 2 and V = 3 too."""
-    said = finish(job := torchrun(num_ranks, TESTS / "models" / "shard_worker.py", tmp_path))
+    said = finish(job := torchrun(num_processes, TESTS / "models" / "shard_worker.py", tmp_path))
     assert job.returncode == 0, said
     for name, case in shard_worker.cases():
         alone = shard_worker.outcome(case, tmp_path / "alone.safetensors")
-        tensors, expected = (load_file(tmp_path / f"{file}.safetensors") for file in (name, "alone"))
+        tensors, expected = (
+            load_file(tmp_path / f"{file}.safetensors") for file in (name, "alone")
+        )
         assert tensors.keys() == expected.keys()
         # The random bits of bfloat16 depend on the column's place in its shard: entries land on one neighbour or the other.
-        close = {"rtol": 1e-10, "atol": 1e-12} if case["dtype"] is torch.float64 else {"rtol": 0.05, "atol": 0.05}
+        close = (
+            {"rtol": 1e-10, "atol": 1e-12}
+            if case["dtype"] is torch.float64
+            else {"rtol": 0.05, "atol": 0.05}
+        )
         for key, tensor in tensors.items():
             assert tensor.shape == expected[key].shape and tensor.dtype == expected[key].dtype
             torch.testing.assert_close(tensor, expected[key], **close)
@@ -87,15 +104,31 @@ def test_ranks_equal_one_process(num_ranks: int, tmp_path: Path) -> None:
 def text(tmp_path: Path) -> Path:
     """A little random text over analogy words and fillers."""
     rng = np.random.default_rng(0)
-    words = np.array([*"paris france berlin germany madrid spain rome italy".split(), *(f"w{i}" for i in range(40))])
+    words = np.array(
+        [
+            *"paris france berlin germany madrid spain rome italy".split(),
+            *(f"w{i}" for i in range(40)),
+        ]
+    )
     path = tmp_path / "toy.txt"
     path.write_text("\n".join(" ".join(rng.choice(words, 60)) for _ in range(1500)) + "\n")
     return path
 
 
 def train_command(text: Path, run: str, *options: str) -> list[str]:
-    where = ["corpus=file", f"corpus.path={text}", f"data_dir={text.parent}/data", f"run_dir={text.parent}/{run}"]
-    usual = ["model=mup_limit", "device=cpu", "num_threads=1", "stream.subsample_threshold=0", *options]
+    where = [
+        "corpus=file",
+        f"corpus.path={text}",
+        f"data_dir={text.parent}/data",
+        f"run_dir={text.parent}/{run}",
+    ]
+    usual = [
+        "model=mup_limit",
+        "device=cpu",
+        "num_threads=1",
+        "stream.subsample_threshold=0",
+        *options,
+    ]
     return [str(PROJECT_ROOT / "scripts" / "train.py"), *where, *usual]
 
 
@@ -130,26 +163,35 @@ def test_a_job_stops_loses_a_rank_and_ends_over_other_ranks(text: Path) -> None:
     start = time.monotonic()
     said = finish(job)
     assert time.monotonic() - start < 60 and job.returncode != 0
-    assert "going on at step" in said and "num_ranks was 2 until there and is 3 now" in said
+    assert "going on at step" in said and "num_processes was 2 until there and is 3 now" in said
     assert (
-        "a rank of this job has ended or cannot be reached" in said and "Traceback (most recent call last)" not in said.split("torch/")[0]
+        "a rank of this job has ended or cannot be reached" in said
+        and "Traceback (most recent call last)" not in said.split("torch/")[0]
     )
 
-    alone = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=LIMIT_S, check=True)
+    alone = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
     assert "going on at step" in alone.stderr
     other = train_command(text, "uninterrupted", *options)
     subprocess.run([sys.executable, *other], capture_output=True, timeout=LIMIT_S, check=True)
-    tensors, expected = (load_file(text.parent / name / "model.safetensors") for name in ("run", "uninterrupted"))
+    tensors, expected = (
+        load_file(text.parent / name / "model.safetensors") for name in ("run", "uninterrupted")
+    )
     for key, tensor in tensors.items():
         torch.testing.assert_close(tensor, expected[key], rtol=1e-3, atol=1e-4)
     assert not list(folder.glob("checkpoint-*"))
 
 
-def test_a_full_disk_leaves_no_rank_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_rank_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When the first rank cannot write, it still takes part in putting together every block."""
     model = ColumnShard(LinearModel(torch.zeros(2500, 3), torch.zeros(2500, 3)), 3)
     put_together = []
-    monkeypatch.setattr(distributed, "columns_at_first", lambda part, total: put_together.append(len(part)) or part)
+    monkeypatch.setattr(
+        distributed, "gather_columns", lambda part, total: put_together.append(len(part)) or part
+    )
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         save_model(tmp_path / "file" / "model.safetensors", model)
@@ -159,52 +201,86 @@ def test_a_full_disk_leaves_no_rank_waiting(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.slow
 def test_stages_over_two_ranks(text: Path) -> None:
     """A whole run and its evaluation: the first rank's files, and the numbers of one process."""
-    for run, num_ranks in (("one", 1), ("two", 2)):
-        said = finish(job := torchrun(num_ranks, *train_command(text, run, "train.epochs=1")))
+    for run, num_processes in (("one", 1), ("two", 2)):
+        said = finish(job := torchrun(num_processes, *train_command(text, run, "train.epochs=1")))
         assert job.returncode == 0, said
-        evaluate = [PROJECT_ROOT / "scripts" / "evaluate.py", f"run_dir={text.parent}/{run}", "device=cpu", "evaluate.embedding=sum"]
-        said = finish(job := torchrun(num_ranks, *evaluate))
+        evaluate = [
+            PROJECT_ROOT / "scripts" / "evaluate.py",
+            f"run_dir={text.parent}/{run}",
+            "device=cpu",
+            "evaluate.embedding=sum",
+        ]
+        said = finish(job := torchrun(num_processes, *evaluate))
         assert job.returncode == 0 and said.count("3CosAdd") == 1, said
-    one, two = (json.loads((text.parent / run / "summary.json").read_text()) for run in ("one", "two"))
-    assert (one["num_ranks"], two["num_ranks"]) == (1, 2) and two["peak_rss_bytes"] > 1.5 * one["peak_rss_bytes"]
-    assert two["loss_nats"] == pytest.approx(one["loss_nats"], rel=1e-5) and two["evaluation"]["analogy"] == one["evaluation"]["analogy"]
-    assert sorted(p.name for p in (text.parent / "one").iterdir()) == sorted(p.name for p in (text.parent / "two").iterdir())
-    sums = [json.loads((text.parent / run / "evaluation-sum.json").read_text()) for run in ("one", "two")]
+    one, two = (
+        json.loads((text.parent / run / "summary.json").read_text()) for run in ("one", "two")
+    )
+    assert (one["num_processes"], two["num_processes"]) == (1, 2) and two[
+        "peak_rss_bytes"
+    ] > 1.5 * one["peak_rss_bytes"]
+    assert (
+        two["loss_nats"] == pytest.approx(one["loss_nats"], rel=1e-5)
+        and two["evaluation"]["analogy"] == one["evaluation"]["analogy"]
+    )
+    assert sorted(p.name for p in (text.parent / "one").iterdir()) == sorted(
+        p.name for p in (text.parent / "two").iterdir()
+    )
+    sums = [
+        json.loads((text.parent / run / "evaluation-sum.json").read_text())
+        for run in ("one", "two")
+    ]
     assert sums[0]["analogy"] == sums[1]["analogy"]
 
 
 @pytest.mark.slow
 def test_a_stage_of_one_process_is_not_started_over_ranks() -> None:
     said = finish(job := torchrun(2, PROJECT_ROOT / "scripts" / "prepare.py", "corpus=sample"))
-    assert job.returncode != 0 and "this stage runs in one process: start it without torchrun" in said
+    assert (
+        job.returncode != 0 and "this stage runs in one process: start it without torchrun" in said
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (MupLimit(engine=Engine.lowrank), "model.engine=lowrank runs in one process, here are 4 ranks"),
+        (
+            MupLimit(engine=Engine.lowrank),
+            "model.engine=lowrank runs in one process, here are 4 ranks",
+        ),
         (NtkLimit(), "model=ntk_limit runs in one process, here are 4 ranks"),
         (Finite(width=3), "3 columns cannot be shared out over 4 ranks"),
     ],
 )
-def test_what_cannot_be_shared_out_is_refused(options: ModelConfig, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "count", lambda: 4)
+def test_what_cannot_be_shared_out_is_refused(
+    options: ModelConfig, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
     with pytest.raises(UserError, match=said):
         _check_ranks(options, 3)
 
 
 def test_memory_is_counted_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two 80 GB cards hold fil9's tables in bfloat16, not in float32; one says how many would."""
-    monkeypatch.setattr(memory_check, "free_bytes", lambda device: 79 * memory_check.GIB if device.type == "cuda" else 8 * memory_check.GIB)
+    monkeypatch.setattr(
+        memory_check,
+        "free_bytes",
+        lambda device: 79 * memory_check.GIB if device.type == "cuda" else 8 * memory_check.GIB,
+    )
     card, fil9, paper = torch.device("cuda"), 142_276, MupLimit()
-    with pytest.raises(UserError, match=r"151.3 GiB for V=142,276, cuda has 79.0 GiB free: model.storage=bfloat16 fits|--nproc-per-node=2"):
+    with pytest.raises(
+        UserError,
+        match=r"151.3 GiB for V=142,276, cuda has 79.0 GiB free: model.dtype=bfloat16 fits|--nproc-per-node=2",
+    ):
         memory_check.check_memory(paper, fil9, card)
     memory_check.check_memory(paper, 71_290, card)
-    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     memory_check.check_memory(paper, fil9, card)
     with pytest.raises(
-        UserError, match=r"GiB a rank for V=280,000, cuda has 79.0 GiB free: torchrun --nproc-per-node=8 fits on 8 such cards"
+        UserError,
+        match=r"GiB a rank for V=280,000, cuda has 79.0 GiB free: torchrun --nproc-per-node=8 fits on 8 such cards",
     ):
         memory_check.check_memory(paper, 280_000, card)
-    with pytest.raises(UserError, match="torchrun --nproc-per-node=3 fits on 3 such cards, model.width="):
+    with pytest.raises(
+        UserError, match="torchrun --nproc-per-node=3 fits on 3 such cards, model.width="
+    ):
         memory_check.check_memory(Finite(width=100_000), 271_951, card)

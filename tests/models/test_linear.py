@@ -18,7 +18,9 @@ from w2v_inf.stream import Batch
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def random_model(seed: int, vocab_size: int, width: int, dtype: torch.dtype = torch.float64) -> LinearModel:
+def random_model(
+    seed: int, vocab_size: int, width: int, dtype: torch.dtype = torch.float64
+) -> LinearModel:
     generator = torch.Generator().manual_seed(seed)
     u = torch.randn(vocab_size, width, generator=generator, dtype=torch.float64).mul_(0.6)
     w = torch.randn(vocab_size, width, generator=generator, dtype=torch.float64).mul_(0.6)
@@ -33,7 +35,9 @@ def test_step_equals_twin(shape: tuple[int, ...], tp4: bool) -> None:
     u, w = model.u.numpy().copy(), model.w.numpy().copy()
     for seed in range(3):
         batch = toy_batch(seed, *shape)
-        u, w, loss = reference.linear_update(u, w, **arrays(batch), weight_decay=0.2, lr_factors=(0.7, 1.3), tp4=tp4)
+        u, w, loss = reference.linear_update(
+            u, w, **arrays(batch), weight_decay=0.2, lr_factors=(0.7, 1.3), tp4=tp4
+        )
         assert model.update(batch) == pytest.approx(loss, rel=1e-12)
         np.testing.assert_allclose(model.u, u, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(model.w, w, rtol=1e-10, atol=1e-12)
@@ -44,22 +48,39 @@ def test_float32_error_is_rounding() -> None:
     batch = toy_batch(1, 13, 9, 6, 4, 3)
     single = random_model(0, 13, 33, torch.float32)
     u, w = single.u.double().numpy(), single.w.double().numpy()
-    u, w, _ = reference.linear_update(u, w, **arrays(batch), weight_decay=0.2, lr_factors=(0.7, 1.3))
+    u, w, _ = reference.linear_update(
+        u, w, **arrays(batch), weight_decay=0.2, lr_factors=(0.7, 1.3)
+    )
     single.update(batch)
     for fast, slow in ((single.u, u), (single.w, w)):
-        assert np.abs(fast.numpy() - slow).max() <= 16 * np.finfo(np.float32).eps * np.abs(slow).max()
+        assert (
+            np.abs(fast.numpy() - slow).max() <= 16 * np.finfo(np.float32).eps * np.abs(slow).max()
+        )
 
 
 def golden_positions(file: str) -> Iterator[tuple[dict, float]]:
     """The recorded positions and their losses."""
     z = np.load(GOLDEN / file)
-    for context, target, noise, lr, loss in zip(*(z[k] for k in ("context", "target", "noise", "lr", "loss")), strict=True):
-        yield {"context": context, "target": int(target), "noise": noise, "lr": float(lr)}, float(loss)
+    for context, target, noise, lr, loss in zip(
+        *(z[k] for k in ("context", "target", "noise", "lr", "loss")), strict=True
+    ):
+        yield (
+            {"context": context, "target": int(target), "noise": noise, "lr": float(lr)},
+            float(loss),
+        )
 
 
 def golden_batch(position: dict) -> Batch:
     context, noise = (position[k].astype(np.int32)[None] for k in ("context", "noise"))
-    return Batch(context, np.array([position["target"]], np.int32), noise, np.zeros(1, np.int32), 1.0, position["lr"], 0)
+    return Batch(
+        context,
+        np.array([position["target"]], np.int32),
+        noise,
+        np.zeros(1, np.int32),
+        1.0,
+        position["lr"],
+        0,
+    )
 
 
 @pytest.mark.parametrize("file", ["finite.npz", "limit.npz"])
@@ -69,7 +90,9 @@ def test_twin_repeats_the_authors_program(file: str) -> None:
     u, w = z["u_initial"].astype(np.float64), z["w_initial"].astype(np.float64)
     losses = []
     for position, expected in golden_positions(file):
-        u, w, loss = reference.token_by_token(u, w, **position, weight_decay=float(z["weight_decay"]), tp4=True)
+        u, w, loss = reference.token_by_token(
+            u, w, **position, weight_decay=float(z["weight_decay"]), tp4=True
+        )
         losses.append(abs(loss - expected))
     np.testing.assert_allclose(u, z["u_final"], atol=2e-4)
     np.testing.assert_allclose(w, z["w_final"], atol=2e-4)
@@ -81,12 +104,26 @@ def test_fast_step_repeats_the_authors_program(file: str) -> None:
     """Position by position our rule is theirs, but for ids repeated within a position (first order in lr)."""
     z = np.load(GOLDEN / file)
     u, w = z["u_initial"].astype(np.float64), z["w_initial"].astype(np.float64)
-    model = LinearModel(torch.from_numpy(u), torch.from_numpy(w), weight_decay=float(z["weight_decay"]), logit=tp4_logit)
+    model = LinearModel(
+        torch.from_numpy(u),
+        torch.from_numpy(w),
+        weight_decay=float(z["weight_decay"]),
+        logit=tp4_logit,
+    )
     checked = 0
     for position, _ in golden_positions(file):
-        ids = [i for i in position["context"] if i >= 0], [i for i in position["noise"] if i != position["target"]]
+        ids = (
+            [i for i in position["context"] if i >= 0],
+            [i for i in position["noise"] if i != position["target"]],
+        )
         if all(len(set(some)) == len(some) for some in ids):
-            one = reference.token_by_token(model.u.numpy(), model.w.numpy(), **position, weight_decay=model.weight_decay, tp4=True)
+            one = reference.token_by_token(
+                model.u.numpy(),
+                model.w.numpy(),
+                **position,
+                weight_decay=model.weight_decay,
+                tp4=True,
+            )
             assert model.update(golden_batch(position)) == pytest.approx(one[2], rel=1e-9)
             np.testing.assert_allclose(model.u, one[0], rtol=1e-10, atol=1e-13)
             np.testing.assert_allclose(model.w, one[1], rtol=1e-10, atol=1e-13)
@@ -100,20 +137,30 @@ def test_fast_step_repeats_the_authors_program(file: str) -> None:
 
 def test_true_sigma_does_not_repeat_the_authors_program() -> None:
     z = np.load(GOLDEN / "finite.npz")
-    model = LinearModel(*(torch.from_numpy(z[k].astype(np.float64)) for k in ("u_initial", "w_initial")), weight_decay=0.02)
+    model = LinearModel(
+        *(torch.from_numpy(z[k].astype(np.float64)) for k in ("u_initial", "w_initial")),
+        weight_decay=0.02,
+    )
     for position, _ in golden_positions("finite.npz"):
         model.update(golden_batch(position))
     assert 0.02 < np.abs(model.u.numpy() - z["u_final"]).max() < 0.5
 
 
-def trained_logits(model: LinearModel, shape: tuple[int, ...] = (7, 5, 4, 3, 2), steps: int = 6, whole: bool = False) -> torch.Tensor:
+def trained_logits(
+    model: LinearModel,
+    shape: tuple[int, ...] = (7, 5, 4, 3, 2),
+    steps: int = 6,
+    whole: bool = False,
+) -> torch.Tensor:
     model.weight_decay, model.whole_gradient = 0.05, whole
     for seed in range(steps):
         model.update(toy_batch(seed, *shape))
     return model.u @ model.w.T
 
 
-def finite(width: int, parametrization: Parametrization, seed: int, scale: float = 0.0, vocab_size: int = 7) -> LinearModel:
+def finite(
+    width: int, parametrization: Parametrization, seed: int, scale: float = 0.0, vocab_size: int = 7
+) -> LinearModel:
     generator = torch.Generator().manual_seed(seed)
     return init_finite(vocab_size, width, ABC[parametrization], scale, generator, torch.float64)
 
@@ -121,7 +168,10 @@ def finite(width: int, parametrization: Parametrization, seed: int, scale: float
 def test_mfp_and_mup_coincide() -> None:
     """For one hidden layer they are one orbit of the abc symmetry (a + t, b - t, c - 2t)."""
     for scale in (0.0, 1.0):
-        mup, mfp = (trained_logits(finite(33, p, 0, scale)) for p in (Parametrization.mup, Parametrization.mfp))
+        mup, mfp = (
+            trained_logits(finite(33, p, 0, scale))
+            for p in (Parametrization.mup, Parametrization.mfp)
+        )
         torch.testing.assert_close(mup, mfp, rtol=1e-12, atol=1e-12)
 
 
@@ -131,7 +181,9 @@ def test_scales_equal_training_the_raw_parameters(parametrization: Parametrizati
     n, (a1, b1, a2, b2, c) = 9, ABC[parametrization]
     ours = finite(n, parametrization, 0, scale=1.0)
     u_raw, w_raw = ours.u * n**0.5 * n**a1, ours.w * n**-0.5 * n**a2
-    assert float(u_raw.std() * n**b1) == pytest.approx(1, abs=0.4) and float(w_raw.std() * n**b2) == pytest.approx(1, abs=0.4)
+    assert float(u_raw.std() * n**b1) == pytest.approx(1, abs=0.4) and float(
+        w_raw.std() * n**b2
+    ) == pytest.approx(1, abs=0.4)
     u_raw.requires_grad_()
     w_raw.requires_grad_()
     batch = toy_batch(0, 7, 5, 4, 3, 1)
@@ -140,7 +192,11 @@ def test_scales_equal_training_the_raw_parameters(parametrization: Parametrizati
         words = batch.context[e][batch.context[e] >= 0]
         f = (n**-a2 * w_raw) @ (n**-a1 * u_raw)[words].mean(0)
         noise = batch.noise[e][batch.noise[e] != batch.target[e]]
-        loss = loss - torch.nn.functional.logsigmoid(f[batch.target[e]]) - torch.nn.functional.logsigmoid(-f[noise]).sum()
+        loss = (
+            loss
+            - torch.nn.functional.logsigmoid(f[batch.target[e]])
+            - torch.nn.functional.logsigmoid(-f[noise]).sum()
+        )
     loss.backward()
     with torch.no_grad():
         u_raw -= batch.lr * n**-c * u_raw.grad
@@ -157,7 +213,12 @@ def test_mup_nets_approach_the_limit(scale: float, whole: bool, shape: tuple[int
     limit = trained_logits(init_mup_limit(shape[0], scale, torch.float64), shape, whole=whole)
     widths, distances = [64, 512, 4096], []
     for width in widths:
-        nets = [trained_logits(finite(width, Parametrization.mup, seed, scale, shape[0]), shape, whole=whole) for seed in range(8)]
+        nets = [
+            trained_logits(
+                finite(width, Parametrization.mup, seed, scale, shape[0]), shape, whole=whole
+            )
+            for seed in range(8)
+        ]
         distances.append(np.mean([float((net - limit).norm()) for net in nets]))
     slope = np.polyfit(np.log(widths), np.log(distances), 1)[0]
     assert -0.6 < slope < -0.4
@@ -190,5 +251,7 @@ def test_state_round_trip() -> None:
 @pytest.mark.parametrize("width", [5, 16])
 def test_rows_on_a_card_start_at_multiples_of_16(width: int) -> None:
     """Torch's meta device stands for a card: it is not the CPU either."""
-    model = init_finite(7, width, ABC[Parametrization.mup], 0.5, torch.Generator().manual_seed(0), device="meta")
+    model = init_finite(
+        7, width, ABC[Parametrization.mup], 0.5, torch.Generator().manual_seed(0), device="meta"
+    )
     assert model.u.shape == (7, width) and model.u.stride() == model.w.stride() == (16, 1)

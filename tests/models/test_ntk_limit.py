@@ -25,9 +25,11 @@ def z_table(model: NtkLimit) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("scale", "whole"), [(0.0, False), (0.7, False), (0.7, True)])
-def test_step_equals_twin(shape: tuple[int, ...], scale: float, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_equals_twin(
+    shape: tuple[int, ...], scale: float, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A high floor makes the scales be multiplied through within the test.
-    monkeypatch.setattr(ntk_limit, "SMALLEST_SCALE", 0.9)
+    monkeypatch.setattr(ntk_limit, "MIN_SCALE", 0.9)
     model = make(shape[0], scale)
     model.whole_gradient = whole
     z, s = np.zeros((shape[0], shape[0])), np.ones(shape[0])
@@ -36,13 +38,17 @@ def test_step_equals_twin(shape: tuple[int, ...], scale: float, whole: bool, mon
         start = (model.start.e.numpy().copy(), np.ones(shape[0]), np.zeros_like(z), scale)
     for seed in range(4):
         batch = toy_batch(seed, *shape)
-        z, s, start, loss = reference.ntk_update(z, s, **arrays(batch), weight_decay=0.2, start=start, whole=whole)
+        z, s, start, loss = reference.ntk_update(
+            z, s, **arrays(batch), weight_decay=0.2, start=start, whole=whole
+        )
         assert model.update(batch) == pytest.approx(loss, rel=1e-12)
         np.testing.assert_allclose(z_table(model), z, rtol=1e-10, atol=1e-13)
         np.testing.assert_allclose(model.s, s, rtol=1e-12)
         if model.start is not None and start is not None:
             np.testing.assert_allclose(model.start.t, start[1], rtol=1e-12)
-            np.testing.assert_allclose(model.start.p.full(torch.arange(shape[0])), start[2], rtol=1e-10, atol=1e-13)
+            np.testing.assert_allclose(
+                model.start.p.full(torch.arange(shape[0])), start[2], rtol=1e-10, atol=1e-13
+            )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -113,4 +119,6 @@ def test_state_round_trip() -> None:
     one, other = make(7, 1.0), make(7, 1.0)
     one.update(toy_batch(0, 7, 5, 4, 3, 2))
     other.load({name: tensor.clone() for name, tensor in one.state().items()})
-    assert torch.equal(logits(one), logits(other)) and not torch.equal(logits(one), logits(make(7, 1.0)))
+    assert torch.equal(logits(one), logits(other)) and not torch.equal(
+        logits(one), logits(make(7, 1.0))
+    )

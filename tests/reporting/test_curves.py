@@ -19,7 +19,7 @@ from w2v_inf.reporting.curves import plot_accuracy, plot_loss, plot_sections, pl
 from w2v_inf.reporting.pca import choose_panels, plot_pca
 from w2v_inf.reporting.plot import FIGURES, draw, plot
 from w2v_inf.reporting.style import save
-from w2v_inf.runs.results import Model, by_model, find_runs, group_runs, group_titles, spread
+from w2v_inf.runs.results import ModelKey, by_model, find_runs, group_runs, group_titles, mean_std
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,11 @@ def runs(folder):
 
 
 def _lines(axes):
-    return {line.get_label().split(":")[0]: line for line in axes.lines if not line.get_label().startswith("_")}
+    return {
+        line.get_label().split(":")[0]: line
+        for line in axes.lines
+        if not line.get_label().startswith("_")
+    }
 
 
 # --- runs ---
@@ -47,17 +51,23 @@ def test_models_come_in_table_order(runs):
         ("width 1,024", 3),
         ("muP limit", 1),
     ]
-    assert Model(1, "sp", 64).label == "width 64 (sp)"
+    assert ModelKey(1, "sp", 64).label == "width 64 (sp)"
 
 
 def test_spread():
-    assert spread([1.0, 3.0, float("nan")]) == (2.0, pytest.approx(2**0.5), 2)
-    assert np.isnan(spread([5.0]).sd) and spread([]).n == 0
+    assert mean_std([1.0, 3.0, float("nan")]) == (2.0, pytest.approx(2**0.5), 2)
+    assert np.isnan(mean_std([5.0]).sd) and mean_std([]).n == 0
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"corpus": "fil9"}, {"vocab_size": 6000}, {"architecture": "skipgram"}, {"epochs": 4}, {"lr": 0.1}],
+    [
+        {"corpus": "fil9"},
+        {"vocab_size": 6000},
+        {"architecture": "skipgram"},
+        {"epochs": 4},
+        {"lr": 0.1},
+    ],
     ids=lambda c: next(iter(c)),
 )
 def test_runs_that_differ_never_share_a_figure(tmp_path, changed):
@@ -95,7 +105,9 @@ def test_missing_folder(tmp_path):
         find_runs([tmp_path / "nowhere"])
 
 
-@pytest.mark.parametrize("line", ['{"event": "progress", "st', "[1]", "3", '{"event": "evaluation", "words_seen": 5}'])
+@pytest.mark.parametrize(
+    "line", ['{"event": "progress", "st', "[1]", "3", '{"event": "evaluation", "words_seen": 5}']
+)
 def test_damaged_metrics_line_is_named(tmp_path, line):
     path = make_run(tmp_path / "a", width=64) / "metrics.jsonl"
     path.write_text(path.read_text() + line + "\n")
@@ -105,7 +117,13 @@ def test_damaged_metrics_line_is_named(tmp_path, line):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("summary.json", "{"), ("summary.json", '{"model": "finite"}'), ("config.yaml", "a: ["), ("environment.json", "[]")]
+    ("name", "text"),
+    [
+        ("summary.json", "{"),
+        ("summary.json", '{"model": "finite"}'),
+        ("config.yaml", "a: ["),
+        ("environment.json", "[]"),
+    ],
 )
 def test_damaged_files_are_named(tmp_path, name, text):
     (make_run(tmp_path / "a", width=64) / name).write_text(text)
@@ -125,7 +143,11 @@ def test_accuracy_has_a_line_a_model_with_the_mean_of_its_seeds(runs):
     final = [run.accuracy() for run in runs if run.model.width == 64]
     assert list(x) == [0, 1, 2, 3] and y[-1] == pytest.approx(np.mean(final))
     assert len(figure.axes[0].collections) == 3  # a band for each width with several seeds
-    assert "text8, CBOW, V = 5,000" in caption and "1,918 of 19,544 questions" in caption and "width 64: 3" in caption
+    assert (
+        "text8, CBOW, V = 5,000" in caption
+        and "1,918 of 19,544 questions" in caption
+        and "width 64: 3" in caption
+    )
 
 
 def test_accuracy_counts_words_on_the_upper_axis(runs):
@@ -137,7 +159,10 @@ def test_accuracy_counts_words_on_the_upper_axis(runs):
 
 def test_wider_is_darker(runs):
     lines = _lines(plot_accuracy(runs)[0].axes[0])
-    brightness = [np.dot(to_rgb(lines[f"width {n}"].get_color()), (0.3, 0.59, 0.11)) for n in ("64", "256", "1,024")]
+    brightness = [
+        np.dot(to_rgb(lines[f"width {n}"].get_color()), (0.3, 0.59, 0.11))
+        for n in ("64", "256", "1,024")
+    ]
     assert brightness[0] > brightness[1] + 0.15 and brightness[1] > brightness[2] + 0.15
 
 
@@ -162,7 +187,9 @@ def test_width_shows_limits_points_and_the_papers_values(runs):
 
 @pytest.mark.parametrize("options", [{"corpus": "planted"}, {"architecture": "skipgram"}])
 def test_width_leaves_the_papers_values_out_elsewhere(tmp_path, options):
-    figure, caption = plot_width(find_runs([make_family(tmp_path, widths=(64,), seeds=(0,), **options)]))
+    figure, caption = plot_width(
+        find_runs([make_family(tmp_path, widths=(64,), seeds=(0,), **options)])
+    )
     assert not any("paper" in line for line in _lines(figure.axes[0])) and "paper" not in caption
 
 
@@ -198,8 +225,14 @@ def test_sections_without_questions_are_left_out(runs):
 
 def test_pca_takes_a_sample_for_the_ntk_limit_and_says_so(runs):
     panels = choose_panels(runs)
-    assert [panel.name for panel in panels] == ["NTK limit (sample of width 64)", "width 64", "muP limit"]
-    assert np.linalg.matrix_rank(panels[0].places.gram) > 2 and not np.allclose(panels[0].places.gram, np.eye(19))
+    assert [panel.name for panel in panels] == [
+        "NTK limit (sample of width 64)",
+        "width 64",
+        "muP limit",
+    ]
+    assert np.linalg.matrix_rank(panels[0].places.gram) > 2 and not np.allclose(
+        panels[0].places.gram, np.eye(19)
+    )
     figure, caption = plot_pca(runs)
     titles = [axes.get_title() for axes in figure.axes]
     assert all("silhouette" in title and "linear" in title for title in titles)
@@ -264,7 +297,10 @@ def test_no_damage_to_places_is_a_traceback(tmp_path):
     whole = (make_run(tmp_path / "a", width=64) / "places.npz").read_bytes()
     rng = np.random.default_rng(0)
     cut = [whole[:length] for length in range(0, len(whole), 53)]
-    flipped = [whole[:i] + bytes([rng.integers(256)]) + whole[i + 1 :] for i in rng.integers(len(whole), size=300)]
+    flipped = [
+        whole[:i] + bytes([rng.integers(256)]) + whole[i + 1 :]
+        for i in rng.integers(len(whole), size=300)
+    ]
     refused = 0
     for damaged in [*cut, *flipped]:
         path.write_bytes(damaged)
@@ -294,17 +330,28 @@ def test_other_parametrizations_get_their_own_line(tmp_path):
 def test_no_questions_is_an_error_that_names_the_figure(tmp_path):
     folder = make_run(tmp_path / "a", width=64)
     summary = json.loads((folder / "summary.json").read_text())
-    summary["evaluation"]["analogy"]["3cosadd"]["total"] = {"accuracy": None, "correct": 0, "questions": 0, "total": 19544}
+    summary["evaluation"]["analogy"]["3cosadd"]["total"] = {
+        "accuracy": None,
+        "correct": 0,
+        "questions": 0,
+        "total": 19544,
+    }
     (folder / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(UserError, match="plot.figure=width"):
         draw(find_runs([tmp_path]), ["width"])
 
 
 def test_files_are_valid_and_repeat_byte_for_byte(folder, tmp_path):
-    runs = find_runs([folder / name for name in ("ntk_limit-seed0", "finite-64-seed0", "finite-64-seed1")])
+    runs = find_runs(
+        [folder / name for name in ("ntk_limit-seed0", "finite-64-seed0", "finite-64-seed1")]
+    )
     for name in FIGURES:
-        first = [path.read_bytes() for path in save(draw(runs, [name])[0].figure, tmp_path / "a", name)]
-        again = [path.read_bytes() for path in save(draw(runs, [name])[0].figure, tmp_path / "b", name)]
+        first = [
+            path.read_bytes() for path in save(draw(runs, [name])[0].figure, tmp_path / "a", name)
+        ]
+        again = [
+            path.read_bytes() for path in save(draw(runs, [name])[0].figure, tmp_path / "b", name)
+        ]
         assert first == again
         assert first[0].startswith(b"\x89PNG\r\n")
         assert ElementTree.fromstring(first[1]).tag.endswith("svg") and b"<dc:date>" not in first[1]
@@ -316,26 +363,39 @@ def _config(**options):
 
 def test_stage_writes_and_prints_the_files(folder, tmp_path, capsys):
     paths = plot(_config(figure=FigureName.loss, runs=[str(folder)], out=str(tmp_path / "out")))
-    assert [path.name for path in paths] == ["loss.png", "loss.svg"] and all(path.exists() for path in paths)
+    assert [path.name for path in paths] == ["loss.png", "loss.svg"] and all(
+        path.exists() for path in paths
+    )
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
 
 
 def test_stage_puts_figures_beside_the_runs(tmp_path):
     make_run(tmp_path / "a", width=64)
     make_run(tmp_path / "b", width=64, seed=1)
-    paths = plot(_config(figure=FigureName.accuracy, runs=[str(tmp_path / "a"), str(tmp_path / "b")]))
+    paths = plot(
+        _config(figure=FigureName.accuracy, runs=[str(tmp_path / "a"), str(tmp_path / "b")])
+    )
     assert paths[0] == tmp_path / "figures" / "accuracy.png"
 
 
 def test_a_folder_of_mixed_runs_gets_a_file_each(tmp_path):
     for corpus, architecture in (("text8", "cbow"), ("text8", "skipgram"), ("planted", "cbow")):
-        make_run(tmp_path / corpus / architecture / "a", width=64, corpus=corpus, architecture=architecture)
+        make_run(
+            tmp_path / corpus / architecture / "a",
+            width=64,
+            corpus=corpus,
+            architecture=architecture,
+        )
     (tmp_path / "planted" / "cbow" / "a" / "places.npz").unlink()
     groups = ["planted-cbow", "text8-cbow", "text8-skipgram"]
-    assert [path.name for path in plot(_config(figure=FigureName.width, runs=[str(tmp_path)])) if path.suffix == ".png"] == [
-        f"width-{group}-5000.png" for group in groups
+    assert [
+        path.name
+        for path in plot(_config(figure=FigureName.width, runs=[str(tmp_path)]))
+        if path.suffix == ".png"
+    ] == [f"width-{group}-5000.png" for group in groups]
+    assert [drawing.name for drawing in draw(find_runs([tmp_path]), ["pca"])] == [
+        f"pca-{group}-5000" for group in groups[1:]
     ]
-    assert [drawing.name for drawing in draw(find_runs([tmp_path]), ["pca"])] == [f"pca-{group}-5000" for group in groups[1:]]
 
 
 def test_unwritable_out_is_a_user_error(folder, tmp_path):
@@ -345,6 +405,14 @@ def test_unwritable_out_is_a_user_error(folder, tmp_path):
 
 
 def test_script_ends_without_a_traceback(tmp_path):
-    command = [sys.executable, str(PROJECT_ROOT / "scripts" / "plot.py"), f"plot.runs=[{tmp_path / 'nowhere'}]"]
+    command = [
+        sys.executable,
+        str(PROJECT_ROOT / "scripts" / "plot.py"),
+        f"plot.runs=[{tmp_path / 'nowhere'}]",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and "Traceback" not in done.stderr and "plot.runs" in done.stderr.splitlines()[-1]
+    assert (
+        done.returncode == 2
+        and "Traceback" not in done.stderr
+        and "plot.runs" in done.stderr.splitlines()[-1]
+    )

@@ -43,7 +43,12 @@ def _sweep(folder: Path) -> Path:
     for parametrization in ("mup", "sp"):
         for width in (64, 256):
             for lr in LRS[:3]:
-                run = make_run(folder / f"{parametrization}-{width}-{lr}", width=width, lr=lr, parametrization=parametrization)
+                run = make_run(
+                    folder / f"{parametrization}-{width}-{lr}",
+                    width=width,
+                    lr=lr,
+                    parametrization=parametrization,
+                )
                 if (parametrization, width, lr) == ("sp", 256, 0.04):
                     (run / "summary.json").unlink()
     return folder
@@ -57,8 +62,13 @@ def test_a_sweep_is_one_map_a_parametrization(tmp_path: Path) -> None:
     runs = find_runs([_sweep(tmp_path)])
     assert len(group_runs(runs)) == 3 and len(group_runs(runs, "train.lr")) == 1
     (drawing,) = draw(runs, ["transfer"])
-    assert drawing.name == "transfer" and [axes.get_title() for axes in drawing.figure.axes[:2]] == ["mup", "sp"]
-    by_key = {(run.model.variant or "mup", run.model.width, run.config.train.lr): run.number("loss_nats") for run in runs}
+    assert drawing.name == "transfer" and [
+        axes.get_title() for axes in drawing.figure.axes[:2]
+    ] == ["mup", "sp"]
+    by_key = {
+        (run.model.variant or "mup", run.model.width, run.config.train.lr): run.number("loss_nats")
+        for run in runs
+    }
     for name, cells in zip(("mup", "sp"), _cells(drawing.figure), strict=True):
         wanted = [by_key.get((name, width, lr)) for width in (64, 256) for lr in LRS[:3]]
         assert cells == ["" if loss is None else f"{loss:.2f}" for loss in wanted]
@@ -66,16 +76,32 @@ def test_a_sweep_is_one_map_a_parametrization(tmp_path: Path) -> None:
 
 
 def test_seeds_are_averaged(tmp_path: Path) -> None:
-    for width, lr, seed in ((64, 0.01, 0), (64, 0.01, 1), (64, 0.02, 0), (256, 0.01, 0), (256, 0.01, 1)):
+    for width, lr, seed in (
+        (64, 0.01, 0),
+        (64, 0.01, 1),
+        (64, 0.02, 0),
+        (256, 0.01, 0),
+        (256, 0.01, 1),
+    ):
         make_run(tmp_path / f"{width}-{lr}-{seed}", width=width, lr=lr, seed=seed)
     runs = find_runs([tmp_path])
     figure, caption = plot_transfer(runs)
-    mean = np.mean([run.number("loss_nats") for run in runs if (run.model.width, run.config.train.lr) == (64, 0.01)])
+    mean = np.mean(
+        [
+            run.number("loss_nats")
+            for run in runs
+            if (run.model.width, run.config.train.lr) == (64, 0.01)
+        ]
+    )
     cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells[0] == f"{mean:.2f}" and cells[1] == "" and "2 seeds a point" in caption  # one seed of two: no mean
+    assert (
+        cells[0] == f"{mean:.2f}" and cells[1] == "" and "2 seeds a point" in caption
+    )  # one seed of two: no mean
 
 
-@pytest.mark.parametrize("swept", [{"lr": 0.02}, {"width": 256}], ids=["one width", "one step size"])
+@pytest.mark.parametrize(
+    "swept", [{"lr": 0.02}, {"width": 256}], ids=["one width", "one step size"]
+)
 def test_a_map_needs_both_axes(swept: dict, tmp_path: Path) -> None:
     make_run(tmp_path / "a", **{"width": 64, "lr": 0.01})
     make_run(tmp_path / "b", **({"width": 64, "lr": 0.01} | swept))

@@ -12,7 +12,13 @@ from hydra import compose, initialize_config_dir
 
 from w2v_inf.config import PROJECT_ROOT, Config, Finite, PlotConfig, Text8, load, register
 from w2v_inf.errors import UserError
-from w2v_inf.reporting.findings import distance_table, format_table, headline, ntk_loss_sentence, result_table
+from w2v_inf.reporting.findings import (
+    distance_table,
+    format_table,
+    headline,
+    ntk_loss_sentence,
+    result_table,
+)
 from w2v_inf.reporting.report import neighbour_table, repeat_commands, report, write_report
 from w2v_inf.runs.results import find_runs
 
@@ -31,7 +37,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+        self.addresses += [
+            value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")
+        ]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -58,7 +66,9 @@ def runs(folder):
 
 @pytest.fixture(scope="module")
 def html(runs, tmp_path_factory):
-    return write_report(runs, tmp_path_factory.mktemp("out") / "report.html").read_text(encoding="utf-8")
+    return write_report(runs, tmp_path_factory.mktemp("out") / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_page_is_well_formed_and_loads_nothing(html):
@@ -81,12 +91,16 @@ def test_page_contains_the_numbers(html, runs):
 
 def test_synthetic_corpus_is_called_so(html):
     text = " ".join(Page(html).text)
-    assert text.count("SYNTHETIC corpus: generated text") == 2  # beside the headline and in its section
+    assert (
+        text.count("SYNTHETIC corpus: generated text") == 2
+    )  # beside the headline and in its section
     assert text.index("SYNTHETIC corpus: generated") < text.index("text8, CBOW")
 
 
 def test_text_of_a_run_is_never_markup(html):
-    assert "<b>spain" not in html and "&lt;b&gt;spain&lt;/b&gt;" in html and "toy &lt;cpu&gt;" in html
+    assert (
+        "<b>spain" not in html and "&lt;b&gt;spain&lt;/b&gt;" in html and "toy &lt;cpu&gt;" in html
+    )
     assert "b" not in Page(html).tags
 
 
@@ -100,10 +114,19 @@ def test_report_repeats_byte_for_byte(tmp_path):
 def test_table_in_order_with_the_papers_values(runs):
     table = result_table([run for run in runs if run.group.corpus == "text8"])
     assert [row[0] for row in table] == ["model", "NTK limit", "width 64", "width 256", "muP limit"]
-    assert [row[-1] for row in table] == ["paper, V = 71,291 (%)", "0.00", "33.35", "41.58", "43.31"]
+    assert [row[-1] for row in table] == [
+        "paper, V = 71,291 (%)",
+        "0.00",
+        "33.35",
+        "41.58",
+        "43.31",
+    ]
     assert [row[1] for row in table[1:]] == ["1", "3", "3", "1"]
     assert "±" in table[2][2] and "±" not in table[1][2]
-    assert "paper, V = 71,291 (%)" not in result_table([run for run in runs if run.group.corpus == "planted"])[0]
+    assert (
+        "paper, V = 71,291 (%)"
+        not in result_table([run for run in runs if run.group.corpus == "planted"])[0]
+    )
 
 
 def test_table_for_the_terminal_is_aligned(runs):
@@ -124,19 +147,29 @@ def _family(tmp_path, accuracies, **options):
 
 def test_headline_when_the_theory_holds(tmp_path):
     text = _family(tmp_path, {64: 20.0, 256: 30.0, 1024: 34.0, 0: 40.0})
-    assert "rises with width at every step: 20.0, 30.0, 34.0 % at widths 64, 256, 1,024 (+14.0 points" in text
-    assert "The muP limit is best: 40.0 %, 6.0 points above the best finite net, width 1,024" in text and "not resolved" not in text
+    assert (
+        "rises with width at every step: 20.0, 30.0, 34.0 % at widths 64, 256, 1,024 (+14.0 points"
+        in text
+    )
+    assert (
+        "The muP limit is best: 40.0 %, 6.0 points above the best finite net, width 1,024" in text
+        and "not resolved" not in text
+    )
     assert "come closer to the limit's" in text and "slope -0.50" in text
 
 
 def test_headline_when_it_does_not(tmp_path):
     text = _family(tmp_path, {64: 30.0, 256: 20.0, 0: 25.0})
     assert "does not rise with width at every step: 30.0, 20.0 %" in text
-    assert "The muP limit is not best: 25.0 %, 5.0 points below the best finite net, width 64" in text
+    assert (
+        "The muP limit is not best: 25.0 %, 5.0 points below the best finite net, width 64" in text
+    )
 
 
 def test_headline_calls_small_differences_unresolved(tmp_path):
-    assert "0.5 points above the best finite net, width 256 (noise 3.0: not resolved)" in _family(tmp_path, {64: 20.0, 256: 30.0, 0: 30.5})
+    assert "0.5 points above the best finite net, width 256 (noise 3.0: not resolved)" in _family(
+        tmp_path, {64: 20.0, 256: 30.0, 0: 30.5}
+    )
 
 
 def test_headline_when_nothing_is_solved(tmp_path):
@@ -157,17 +190,31 @@ def test_headline_of_an_ntk_limit_above_chance(tmp_path):
             {"tolerance": 0.03, "tolerance_reached": True},
             " model.tolerance=0.03 was kept: the directions miss 0.025 of what the rehearsal learnt.",
         ),
-        ({"tolerance": 0.02, "tolerance_reached": False}, " model.tolerance=0.02 was NOT reached: the directions miss 0.025 of what"),
+        (
+            {"tolerance": 0.02, "tolerance_reached": False},
+            " model.tolerance=0.02 was NOT reached: the directions miss 0.025 of what",
+        ),
     ],
     ids=["no tolerance", "kept", "not reached"],
 )
 def test_what_a_lowrank_limit_knows_of_its_error(more, clause, tmp_path):
     folder = make_run(tmp_path / "limit", model="mup_limit")
-    report = {"rank": 256, "pairs": 9, "memory_bytes": 72, "energy_outside": 0.125, "basis_missed": 0.025} | more
-    _edit(folder, '"model": "mup_limit"', f'"model": "mup_limit", "approximation": {json.dumps(report)}')
+    report = {
+        "rank": 256,
+        "pairs": 9,
+        "memory_bytes": 72,
+        "energy_outside": 0.125,
+        "basis_missed": 0.025,
+    } | more
+    _edit(
+        folder,
+        '"model": "mup_limit"',
+        f'"model": "mup_limit", "approximation": {json.dumps(report)}',
+    )
     sentence = headline(find_runs([tmp_path]))[-1]
     assert (
-        sentence.startswith("The low-rank limit is exact on 256 directions") and "where 12.5 % of the output embedding's energy" in sentence
+        sentence.startswith("The low-rank limit is exact on 256 directions")
+        and "where 12.5 % of the output embedding's energy" in sentence
     )
     assert clause in sentence and ("model.tolerance" in sentence) == bool(more)
 
@@ -200,16 +247,22 @@ def test_the_ntk_limits_loss_stands_beside_its_rows(html, runs):
     for corpus in ("text8", "planted"):
         (sentence,) = ntk_loss_sentence([run for run in runs if run.group.corpus == corpus])
         assert sentence in text
-    assert text.count("it barely trains") == 4  # in the headline and under the losses of each corpus
+    assert (
+        text.count("it barely trains") == 4
+    )  # in the headline and under the losses of each corpus
 
 
 def test_distances_to_the_limit(runs, tmp_path):
     table = distance_table([run for run in runs if run.group.corpus == "text8"])
-    assert [row[0] for row in table] == ["model", "width 64", "width 256"] and table[1][2].startswith("0.250")
+    assert [row[0] for row in table] == ["model", "width 64", "width 256"] and table[1][
+        2
+    ].startswith("0.250")
     make_run(tmp_path / "a", model="mup_limit")
     lone = find_runs([tmp_path])
     assert distance_table(lone) == []
-    assert "Distance to the limit" not in write_report(lone, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Distance to the limit" not in write_report(lone, tmp_path / "r.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_neighbours_that_all_tie_are_not_listed(tmp_path):
@@ -217,19 +270,39 @@ def test_neighbours_that_all_tie_are_not_listed(tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     summary["evaluation"]["neighbours"] = {"king": [["the", 0.0], ["of", 0.0]]}
     (folder / "summary.json").write_text(json.dumps(summary))
-    assert neighbour_table(find_runs([tmp_path])) == [["word", "NTK limit"], ["king", "all tie at 0.00"]]
+    assert neighbour_table(find_runs([tmp_path])) == [
+        ["word", "NTK limit"],
+        ["king", "all tie at 0.00"],
+    ]
 
 
 def test_commands_give_back_the_options_of_the_run(tmp_path):
-    make_run(tmp_path / "a", width=64, seed=3, epochs=4, lr=0.025, parametrization="ntp", architecture="skipgram")
+    make_run(
+        tmp_path / "a",
+        width=64,
+        seed=3,
+        epochs=4,
+        lr=0.025,
+        parametrization="ntp",
+        architecture="skipgram",
+    )
     (run,) = find_runs([tmp_path])
     prepare, train = repeat_commands([run])
     assert prepare == "python scripts/prepare.py corpus=text8 corpus.max_vocab=5000"
     register()
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         config = load(compose("config", train.split()[2:]))
-    assert isinstance(config.model, Finite) and config.model.width == 64 and config.model.parametrization.value == "ntp"
-    assert (config.seed, config.train.epochs, config.train.lr, config.stream.architecture.value) == (3, 4, 0.025, "skipgram")
+    assert (
+        isinstance(config.model, Finite)
+        and config.model.width == 64
+        and config.model.parametrization.value == "ntp"
+    )
+    assert (
+        config.seed,
+        config.train.epochs,
+        config.train.lr,
+        config.stream.architecture.value,
+    ) == (3, 4, 0.025, "skipgram")
 
 
 def test_commands_quote_awkward_paths(tmp_path):
@@ -241,16 +314,31 @@ def test_commands_quote_awkward_paths(tmp_path):
 
 def test_a_folder_of_mixed_runs_gets_a_section_each(tmp_path):
     for corpus, architecture in (("text8", "cbow"), ("text8", "skipgram"), ("planted", "cbow")):
-        make_family(tmp_path / corpus / architecture, (64,), (0,), corpus=corpus, architecture=architecture)
-    html = report(Config(corpus=Text8(), model=Finite(), plot=PlotConfig(runs=[str(tmp_path)]))).read_text(encoding="utf-8")
+        make_family(
+            tmp_path / corpus / architecture, (64,), (0,), corpus=corpus, architecture=architecture
+        )
+    html = report(
+        Config(corpus=Text8(), model=Finite(), plot=PlotConfig(runs=[str(tmp_path)]))
+    ).read_text(encoding="utf-8")
     sections = {section.split("</h2>")[0]: section for section in html.split("<h2>")}
-    planted, cbow, skipgram = (sections[f"{name}, V = 5,000"] for name in ("planted, CBOW", "text8, CBOW", "text8, skip-gram"))
+    planted, cbow, skipgram = (
+        sections[f"{name}, V = 5,000"]
+        for name in ("planted, CBOW", "text8, CBOW", "text8, skip-gram")
+    )
     for section in (planted, cbow, skipgram):
         assert section.count("<figure>") == 5 and section.count("scripts/train.py") == 3
     assert "corpus=planted" in planted and "corpus=text8" not in planted
-    assert skipgram.count("stream.architecture=skipgram") == 3 and "architecture=skipgram" not in cbow + planted
-    assert "43.31" in cbow and "43.31" not in skipgram + planted  # the paper's value for CBOW on text8
-    assert all(f"<h3>{name}, V = 5,000</h3>" in sections["Result"] for name in ("planted, CBOW", "text8, CBOW", "text8, skip-gram"))
+    assert (
+        skipgram.count("stream.architecture=skipgram") == 3
+        and "architecture=skipgram" not in cbow + planted
+    )
+    assert (
+        "43.31" in cbow and "43.31" not in skipgram + planted
+    )  # the paper's value for CBOW on text8
+    assert all(
+        f"<h3>{name}, V = 5,000</h3>" in sections["Result"]
+        for name in ("planted, CBOW", "text8, CBOW", "text8, skip-gram")
+    )
 
 
 def test_stage_writes_beside_the_runs_and_prints_the_path(tmp_path, capsys):

@@ -3,7 +3,18 @@
 import numpy as np
 import torch
 
-from w2v_inf.theory.closed_form import D_IN, descend, distances, drift_constant, drifts, embeddings, limit_start, solution, target, theta
+from w2v_inf.theory.closed_form import (
+    D_IN,
+    descend,
+    distances,
+    drift_constant,
+    drifts,
+    embeddings,
+    limit_start,
+    solution,
+    target,
+    theta,
+)
 from w2v_inf.theory.exhibit import fit_slope
 
 S = torch.tensor([0.0, 1e-6, 0.3, 1.0, 4.0], dtype=torch.float64)
@@ -24,11 +35,15 @@ def test_the_formula_solves_gradient_flow() -> None:
     m = target()
     for t in (0.0, 0.4, 2.0):
         u, w = solution(m, t)
-        u_rate, w_rate = torch.autograd.functional.jacobian(lambda time: solution(m, time), torch.tensor(t, dtype=torch.float64))
+        u_rate, w_rate = torch.autograd.functional.jacobian(
+            lambda time: solution(m, time), torch.tensor(t, dtype=torch.float64)
+        )
         error = m - u @ w.T
         torch.testing.assert_close(u_rate, error @ w, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(w_rate, error.T @ u, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(u.T @ u - w.T @ w, torch.eye(D_IN).double(), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            u.T @ u - w.T @ w, torch.eye(D_IN).double(), rtol=1e-10, atol=1e-12
+        )
 
 
 def test_small_steps_of_the_dense_limit_find_it() -> None:
@@ -57,7 +72,12 @@ def test_each_step_multiplies_the_invariant() -> None:
     descend(net, m, lr, 1.0)
     u, w = embeddings(net)
     invariant = (u.T @ u - w.T @ w)[:D_IN, :D_IN]
-    torch.testing.assert_close(invariant, torch.eye(D_IN).double() + p @ torch.diag(factors - 1) @ p.T, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        invariant,
+        torch.eye(D_IN).double() + p @ torch.diag(factors - 1) @ p.T,
+        rtol=1e-10,
+        atol=1e-12,
+    )
 
 
 def test_the_drift_is_of_first_order_with_the_predicted_constant() -> None:

@@ -12,7 +12,9 @@ from w2v_inf.theory.exhibit import fit_slope
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
-def test_the_distance_falls_with_the_root_of_the_width(architecture: Architecture, tmp_path: Path) -> None:
+def test_the_distance_falls_with_the_root_of_the_width(
+    architecture: Architecture, tmp_path: Path
+) -> None:
     config, widths = config_of(f"data_dir={tmp_path}", "num_threads=1"), [64, 512, 4096]
     text = read_text(config, 100, 150, StreamConfig(architecture=architecture), TrainConfig())
     assert len(text.batches) == 150 and "sample, V = 100" in text.label

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import softplus
 from toy import toy_batch
 
-from w2v_inf.models.batch_counts import dense_interactions
+from w2v_inf.models.batch_counts import dense_batch_counts
 from w2v_inf.models.linear import init_mup_limit
 from w2v_inf.theory.exhibit import fit_slope
 from w2v_inf.theory.linear_limit import (
@@ -30,7 +30,12 @@ def test_the_recursion_is_the_net_of_width_two() -> None:
     points = [(x.item(), y.item()) for x, y in line]
     outputs = two_scalar_limit(points, lambda f, y: f - y, falling_lr, 0.02)
     losses = train(limit_net(1, 1, (1, 1)), line, squared, falling_lr, 0.02)
-    np.testing.assert_allclose([(f - y) ** 2 / 2 for f, (_, y) in zip(outputs, points, strict=True)], losses, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(
+        [(f - y) ** 2 / 2 for f, (_, y) in zip(outputs, points, strict=True)],
+        losses,
+        rtol=1e-12,
+        atol=1e-15,
+    )
 
 
 @pytest.mark.parametrize(("d_in", "d_out", "weight_decay"), [(5, 3, 0.01), (40, 10, 0.0)])
@@ -45,9 +50,19 @@ def test_widening_a_users_net() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 4096, bias=False), nn.Linear(4096, 3, bias=False))
     before = [p.clone() for p in net.parameters()]
-    limit, losses = train_limit(net, [(x.float(), y) for x, y in example(5, 3, 60)], nn.functional.cross_entropy, lambda _: 0.01)
+    limit, losses = train_limit(
+        net,
+        [(x.float(), y) for x, y in example(5, 3, 60)],
+        nn.functional.cross_entropy,
+        lambda _: 0.01,
+    )
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
-    own = train(net, [(x.float(), y) for x, y in example(5, 3, 60)], nn.functional.cross_entropy, lambda _: 0.01)
+    own = train(
+        net,
+        [(x.float(), y) for x, y in example(5, 3, 60)],
+        nn.functional.cross_entropy,
+        lambda _: 0.01,
+    )
     # torch's own start is large, and with it the random logits, of size n^-1/2, that the limit starts without.
     assert limit[0].weight.shape == (8, 5) and own[0] - own[-1] > 0.2
     assert np.abs(np.subtract(losses, own))[10:].max() < 0.01
@@ -55,7 +70,9 @@ def test_widening_a_users_net() -> None:
 
 def test_scales_of_the_start() -> None:
     start = limit_of(random_net(30, 20, 4000, (1.5, 0.0), torch.Generator().manual_seed(0)))
-    torch.testing.assert_close(start[0].weight.detach()[:30], 1.5 * torch.eye(30, dtype=torch.float64), rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        start[0].weight.detach()[:30], 1.5 * torch.eye(30, dtype=torch.float64), rtol=0.02, atol=0
+    )
     assert start[1].weight.abs().max() == 0
 
 
@@ -69,8 +86,11 @@ def test_word2vecs_dense_engine_is_a_case_of_it() -> None:
     model, net = init_mup_limit(7, 0.7, torch.float64), limit_net(7, 7, (1, 0.7))
     for seed in range(4):
         batch = toy_batch(seed, 7, 5, 4, 3, 1)
-        counts = dense_interactions(batch, torch.float64, torch.device("cpu"))
-        x, y = torch.zeros(len(counts.positives), 7).double(), torch.zeros(2, len(counts.positives), 7).double()
+        counts = dense_batch_counts(batch, torch.float64, torch.device("cpu"))
+        x, y = (
+            torch.zeros(len(counts.positives), 7).double(),
+            torch.zeros(2, len(counts.positives), 7).double(),
+        )
         x[:, counts.inputs] = torch.eye(len(x)).double() if counts.bag is None else counts.bag
         y[:, :, counts.outputs] = torch.stack([counts.positives, counts.negatives])
         model.update(batch)
@@ -80,7 +100,10 @@ def test_word2vecs_dense_engine_is_a_case_of_it() -> None:
     torch.testing.assert_close(model.w, w2, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("net", [nn.Sequential(nn.Linear(3, 4)), nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2))])
+@pytest.mark.parametrize(
+    "net",
+    [nn.Sequential(nn.Linear(3, 4)), nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2))],
+)
 def test_other_nets_are_refused(net: nn.Sequential) -> None:
     with pytest.raises(ValueError, match="bias=False"):
         limit_of(net)

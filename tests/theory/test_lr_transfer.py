@@ -14,12 +14,22 @@ WIDTHS, LRS = [16, 128, 1024], [2.0**k for k in range(-11, -1)]
 
 
 def test_the_best_step_size_stays_under_mup_and_falls_under_sp(tmp_path: Path) -> None:
-    text = read_text(config_of(f"data_dir={tmp_path}", "num_threads=1"), 200, 400, StreamConfig(), TrainConfig(lr=1.0))
+    text = read_text(
+        config_of(f"data_dir={tmp_path}", "num_threads=1"),
+        200,
+        400,
+        StreamConfig(),
+        TrainConfig(lr=1.0),
+    )
     schedule = [batch.lr for batch in text.batches]
     slopes = {}
     for parametrization in (Parametrization.mup, Parametrization.sp):
         losses = final_losses(text, parametrization, WIDTHS, LRS, seeds=2)
-        assert losses.shape == (2, 3, 10) and np.isinf(losses[:, :, -1]).all() and np.isfinite(losses[:, :, :6]).all()
+        assert (
+            losses.shape == (2, 3, 10)
+            and np.isinf(losses[:, :, -1]).all()
+            and np.isfinite(losses[:, :, :6]).all()
+        )
         best = best_lrs(losses, LRS)
         assert (best > LRS[0]).all() and (best < LRS[-1]).all()
         slopes[parametrization] = fit_slope(WIDTHS, best).mean
@@ -29,7 +39,9 @@ def test_the_best_step_size_stays_under_mup_and_falls_under_sp(tmp_path: Path) -
 
 def test_losses_are_those_of_a_training_at_that_step_size(tmp_path: Path) -> None:
     config = config_of(f"data_dir={tmp_path}", "num_threads=1")
-    unit, own = (read_text(config, 100, 50, StreamConfig(), TrainConfig(lr=lr)) for lr in (1.0, 0.05))
-    steps = own.build(Finite(width=8), 3).update_all(own.batches)
+    unit, own = (
+        read_text(config, 100, 50, StreamConfig(), TrainConfig(lr=lr)) for lr in (1.0, 0.05)
+    )
+    steps = own.build(Finite(width=8), 3).train_batches(own.batches)
     losses = final_losses(unit, Parametrization.mup, [8], [0.05], seeds=4)
     np.testing.assert_allclose(losses[3, 0, 0], np.mean(steps[-round(LAST * 50) :]), rtol=1e-5)

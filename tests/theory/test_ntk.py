@@ -30,12 +30,21 @@ def test_logits_of_the_limit_are_the_references(scale: float) -> None:
         z, s, start, _ = reference.ntk_update(z, s, **arrays(batch), weight_decay=0.1, start=start)
         assert start is not None
     e, t, p, _ = start
-    np.testing.assert_allclose(limit_logits(net).numpy(), s[:, None] * z + t * p + s[:, None] * t * e, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        limit_logits(net).numpy(),
+        s[:, None] * z + t * p + s[:, None] * t * e,
+        rtol=1e-10,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize(("scale", "weight_decay"), CASES)
-def test_finite_nets_have_the_predicted_slopes(scale: float, weight_decay: float, tmp_path: Path) -> None:
+def test_finite_nets_have_the_predicted_slopes(
+    scale: float, weight_decay: float, tmp_path: Path
+) -> None:
     config, widths = config_of(f"data_dir={tmp_path}", "num_threads=1"), [256, 1024, 4096]
     text = read_text(config, 150, 15, StreamConfig(), TrainConfig(weight_decay=weight_decay))
-    for values, exponent in zip(measures(text, scale, widths, seeds=3), predicted(scale, weight_decay), strict=True):
+    for values, exponent in zip(
+        measures(text, scale, widths, seeds=3), predicted(scale, weight_decay), strict=True
+    ):
         assert abs(fit_slope(widths, values).mean - exponent) < 0.1

@@ -18,14 +18,22 @@ TEXT = SmallText(Sample(max_vocab=500), 0.2, (20, 120))
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return replace(config_of(f"data_dir={tmp_path_factory.mktemp('data')}", "num_threads=1"), corpus=TEXT.corpus)
+    return replace(
+        config_of(f"data_dir={tmp_path_factory.mktemp('data')}", "num_threads=1"),
+        corpus=TEXT.corpus,
+    )
 
 
 def test_training_and_held_out_text_do_not_meet(config: Config) -> None:
     train, held, _ = split(config, TEXT)
     tokens = np.asarray(load_corpus(config)[0].tokens)
-    assert np.array_equal(train.tokens, tokens[: len(train.tokens)]) and np.array_equal(held.tokens, tokens[-len(held.tokens) :])
-    assert 0.1 < len(train.tokens) / len(tokens) < 0.25 and 0.05 < len(held.tokens) / len(tokens) < 0.15
+    assert np.array_equal(train.tokens, tokens[: len(train.tokens)]) and np.array_equal(
+        held.tokens, tokens[-len(held.tokens) :]
+    )
+    assert (
+        0.1 < len(train.tokens) / len(tokens) < 0.25
+        and 0.05 < len(held.tokens) / len(tokens) < 0.15
+    )
     for stream in (train, held):
         assert stream.documents[0] == 0 and stream.documents[-1] == len(stream.tokens)
     known = train.tokens[train.tokens < len(train.counts)]
@@ -34,7 +42,9 @@ def test_training_and_held_out_text_do_not_meet(config: Config) -> None:
 
 
 @pytest.mark.parametrize("model", [Finite(width=8), MupLimit()], ids=["finite", "limit"])
-def test_asking_for_the_held_out_loss_changes_nothing(model: Finite | MupLimit, config: Config) -> None:
+def test_asking_for_the_held_out_loss_changes_nothing(
+    model: Finite | MupLimit, config: Config
+) -> None:
     train, held, _ = split(config, TEXT)
     net = build_model(replace(config, model=model, train=TrainConfig(weight_decay=0.1)), 500)
     assert isinstance(net, LinearModel)
@@ -46,9 +56,18 @@ def test_asking_for_the_held_out_loss_changes_nothing(model: Finite | MupLimit, 
 
 
 def test_the_held_out_loss_turns_and_decay_flattens_the_turn(config: Config) -> None:
-    free, decayed = (learn(replace(config, model=MupLimit(), train=TrainConfig(weight_decay=wd, lr=0.1)), TEXT) for wd in (0.0, 3e-3))
-    assert free.held_loss[1] - free.held_loss[0] > 0.1 and free.train_loss[1] < free.train_loss[0] - 0.1
-    assert decayed.held_loss[1] < decayed.held_loss[0] and decayed.held_loss[1] < free.held_loss[1] - 0.2
+    free, decayed = (
+        learn(replace(config, model=MupLimit(), train=TrainConfig(weight_decay=wd, lr=0.1)), TEXT)
+        for wd in (0.0, 3e-3)
+    )
+    assert (
+        free.held_loss[1] - free.held_loss[0] > 0.1
+        and free.train_loss[1] < free.train_loss[0] - 0.1
+    )
+    assert (
+        decayed.held_loss[1] < decayed.held_loss[0]
+        and decayed.held_loss[1] < free.held_loss[1] - 0.2
+    )
     assert free.train_loss[1] < decayed.train_loss[1]
 
 

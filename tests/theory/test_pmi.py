@@ -9,26 +9,43 @@ from composed import config_of
 from toy import toy_batch
 
 from w2v_inf.corpus.prepare import load_corpus
-from w2v_inf.models.batch_counts import dense_interactions
+from w2v_inf.models.batch_counts import dense_batch_counts
 from w2v_inf.models.ntk_limit import init_ntk_limit
-from w2v_inf.stream import Batch, Stream, noise_cdf
+from w2v_inf.stream import Batch, Stream, negatives_cdf
 from w2v_inf.theory.ntk import limit_logits
-from w2v_inf.theory.pmi import LR, OPTIONS, Learning, correlation, deviations, learn, own_options, shifted_pmi
+from w2v_inf.theory.pmi import (
+    LR,
+    OPTIONS,
+    Learning,
+    correlation,
+    deviations,
+    learn,
+    own_options,
+    shifted_pmi,
+)
 
 
 def test_each_logit_goes_to_its_own_optimum() -> None:
     """One batch for ever, in float64: log of positives over negatives, pair by pair."""
-    batch, net = toy_batch(3, 5, 120, 1, 4, 1), init_ntk_limit(5, 0.0, torch.Generator(), torch.float64)
-    counts = dense_interactions(batch, torch.float64, torch.device("cpu"))
+    batch, net = (
+        toy_batch(3, 5, 120, 1, 4, 1),
+        init_ntk_limit(5, 0.0, torch.Generator(), torch.float64),
+    )
+    counts = dense_batch_counts(batch, torch.float64, torch.device("cpu"))
     for _ in range(1500):
         net.update(batch)
     inputs, outputs = counts.inputs, counts.outputs
     assert counts.bag is None
-    positives, negatives = counts.positives, counts.negatives  # [I, O]: examples of one input are added up
+    positives, negatives = (
+        counts.positives,
+        counts.negatives,
+    )  # [I, O]: examples of one input are added up
     both = (positives > 0) & (negatives > 0)
     assert both.sum() >= 15
     logits = limit_logits(net)[inputs[:, None], outputs]
-    torch.testing.assert_close(logits[both], (positives / negatives).log()[both], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        logits[both], (positives / negatives).log()[both], rtol=1e-10, atol=1e-10
+    )
 
 
 def test_the_formula() -> None:
@@ -51,7 +68,9 @@ def test_constant_steps_on_independent_examples_leave_the_predicted_noise() -> N
     for step in range(6000):
         pairs, noise = rng.choice(9, 8, p=joint.ravel()), rng.choice(3, (8, 3), p=p)
         context, target = (a.astype(np.int32) for a in (pairs[:, None] // 3, pairs % 3))
-        net.update(Batch(context, target, noise.astype(np.int32), np.arange(8, dtype=np.int32), 1.0, lr, 0))
+        net.update(
+            Batch(context, target, noise.astype(np.int32), np.arange(8, dtype=np.int32), 1.0, lr, 0)
+        )
         if step >= 1000 and step % 10 == 0:
             squares.append(np.square(limit_logits(net).numpy() - optimum))
     predicted = lr / 2 * (1 + 2 * p / (1 + np.exp(-optimum)))  # K - 1 = 2
@@ -74,12 +93,14 @@ def test_negatives_are_as_many_as_the_formula_says(learning: Learning, tmp_path:
     options = own_options(config_of(f"data_dir={tmp_path}", "num_threads=1"), 20, 0)
     encoded, vocab = load_corpus(options)
     drawn, counts = np.zeros((20, 20)), np.zeros((20, 20))
-    for batch in Stream(encoded.tokens, encoded.documents, vocab.counts, OPTIONS, 1, LR, 0).epoch(0):
-        words, noise = batch.context[:, 0], batch.noise[batch.noise_row]
+    for batch in Stream(encoded.tokens, encoded.documents, vocab.counts, OPTIONS, 1, LR, 0).epoch(
+        0
+    ):
+        words, noise = batch.context[:, 0], batch.noise[batch.negatives_row]
         np.add.at(counts, (words, batch.target), 1)
         kept = noise != batch.target[:, None]
         np.add.at(drawn, (np.broadcast_to(words[:, None], noise.shape)[kept], noise[kept]), 1)
-    p = np.diff(noise_cdf(vocab.counts), prepend=0)
+    p = np.diff(negatives_cdf(vocab.counts), prepend=0)
     expected = OPTIONS.num_negatives * p * (counts.sum(1, keepdims=True) - counts)
     np.testing.assert_allclose(p, learning.p)
     assert (np.abs(drawn - expected) < 5 * np.sqrt(expected)).all()

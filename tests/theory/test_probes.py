@@ -14,7 +14,18 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.theory.data import train_on
-from w2v_inf.theory.probes import CLASSES, PLANTED_TRAINING, Task, check, features, hits, relation_task, score, text_with_places, word_task
+from w2v_inf.theory.probes import (
+    CLASSES,
+    PLANTED_TRAINING,
+    Task,
+    check,
+    features,
+    hits,
+    relation_task,
+    score,
+    text_with_places,
+    word_task,
+)
 
 
 def _vocab(*words: str) -> Vocabulary:
@@ -22,9 +33,22 @@ def _vocab(*words: str) -> Vocabulary:
 
 
 def test_words_get_their_class_and_ambiguous_ones_are_left_out() -> None:
-    vocab = _vocab("the", "chicago", "illinois", "athens", "greece", "georgia", "algeria", "europe", "walking", "swedish")
+    vocab = _vocab(
+        "the",
+        "chicago",
+        "illinois",
+        "athens",
+        "greece",
+        "georgia",
+        "algeria",
+        "europe",
+        "walking",
+        "swedish",
+    )
     task = word_task(vocab)
-    named = {vocab.words[i]: CLASSES[label] for i, label in zip(task.ids[:, 0], task.labels, strict=True)}
+    named = {
+        vocab.words[i]: CLASSES[label] for i, label in zip(task.ids[:, 0], task.labels, strict=True)
+    }
     assert named == {
         "chicago": "city",
         "athens": "city",
@@ -39,7 +63,9 @@ def test_words_get_their_class_and_ambiguous_ones_are_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    own = text_with_places(config_of(f"data_dir={tmp_path_factory.mktemp('data')}", "num_threads=1"))
+    own = text_with_places(
+        config_of(f"data_dir={tmp_path_factory.mktemp('data')}", "num_threads=1")
+    )
     assert isinstance(own.corpus, Planted) and own.train == PLANTED_TRAINING
     return own
 
@@ -47,14 +73,26 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def test_another_text_keeps_its_own_options(tmp_path: Path) -> None:
     text = tmp_path / "toy.txt"
     own = text_with_places(config_of("corpus=file", f"corpus.path={text}", "train.lr=0.3"))
-    assert not isinstance(own.corpus, Planted | Sample) and own.corpus.max_vocab == 8000 and own.train.lr == 0.05
-    assert text_with_places(config_of("corpus=file", f"corpus.path={text}", "corpus.max_vocab=99")).corpus.max_vocab == 99
+    assert (
+        not isinstance(own.corpus, Planted | Sample)
+        and own.corpus.max_vocab == 8000
+        and own.train.lr == 0.05
+    )
+    assert (
+        text_with_places(
+            config_of("corpus=file", f"corpus.path={text}", "corpus.max_vocab=99")
+        ).corpus.max_vocab
+        == 99
+    )
 
 
 def test_a_text_without_enough_question_words_is_refused() -> None:
     few = _vocab("the", "chicago", "illinois", "athens", "greece", "walking", "walked")
     for vocab in (_vocab("the", "cat"), few):
-        with pytest.raises(UserError, match="corpus=toy knows too few question words to probe .*: take a longer text"):
+        with pytest.raises(
+            UserError,
+            match="corpus=toy knows too few question words to probe .*: take a longer text",
+        ):
             check((word_task(vocab), relation_task(vocab)), "toy")
 
 
@@ -89,7 +127,9 @@ def test_scores_are_balanced_and_their_interval_is_the_clusters() -> None:
     # Half of 20 words: a standard error of 50 / sqrt(20) points, half of it in the mean over two classes.
     assert found.high - found.mean == pytest.approx(1.96 * 25 / 20**0.5, rel=0.15)
     pairwise = score(hit, task._replace(clusters=np.arange(320) // 4))
-    assert pairwise.high - pairwise.low < found.high - found.low  # clusters of four are half hit each: nothing varies
+    assert (
+        pairwise.high - pairwise.low < found.high - found.low
+    )  # clusters of four are half hit each: nothing varies
     assert score(np.ones(320), task) == (100, 100, 100)
 
 
@@ -98,12 +138,19 @@ def test_only_features_that_were_learnt_are_found(planted: Config) -> None:
     """The NTK limit is at chance to the letter and a start nearly; muP is not, and its limit is best."""
     vocab = load_corpus(planted)[1]
     tasks = (word_task(vocab), relation_task(vocab))
-    models = {"start": (Finite(width=64), False), "ntk": (NtkLimit(), True), "mup": (Finite(width=16), True), "limit": (MupLimit(), True)}
+    models = {
+        "start": (Finite(width=64), False),
+        "ntk": (NtkLimit(), True),
+        "mup": (Finite(width=16), True),
+        "limit": (MupLimit(), True),
+    }
     scores = {}
     for name, (model, trained) in models.items():
         net = train_on(replace(planted, model=model), trained)
         scores[name] = [score(hits(features(net, task), task), task) for task in tasks]
     for index, task in enumerate(tasks):
         start, ntk, mup, limit = (scores[name][index] for name in models)
-        assert ntk.mean == pytest.approx(task.chance, abs=1e-9) and abs(start.mean - task.chance) < 6
+        assert (
+            ntk.mean == pytest.approx(task.chance, abs=1e-9) and abs(start.mean - task.chance) < 6
+        )
         assert task.chance + 15 < mup.low and mup.high + 15 < limit.low and limit.mean > 85

@@ -22,18 +22,18 @@ from w2v_inf.files import read_json
 from w2v_inf.models.build import build_model
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.runs import weights
-from w2v_inf.runs.folder import alone_in, run_folder
+from w2v_inf.runs.folder import lock, run_folder
 from w2v_inf.training import checkpoint
 from w2v_inf.training import train as train_stage
-from w2v_inf.training.progress import Meter, log_evaluation
-from w2v_inf.training.signals import noting_interruptions
+from w2v_inf.training.progress import Progress, log_evaluation
+from w2v_inf.training.signals import catch_signals
 
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 
 MODELS = [
     ["model.width=5"],
     ["model=mup_limit"],
-    ["model=mup_limit", "model.storage=bfloat16"],
+    ["model=mup_limit", "model.dtype=bfloat16"],
     ["model=mup_limit", "model.output_init_scale=0.5"],
     ["model=mup_limit", "model.engine=lowrank", "model.rank=5"],
     ["model=ntk_limit"],
@@ -50,35 +50,46 @@ class Killed(BaseException):
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("text") / "toy.txt"
-    path.write_text("\n".join(" ".join(f"w{i}" for i in rng.integers(0, 30, 60)) for _ in range(60)) + "\n")
+    path.write_text(
+        "\n".join(" ".join(f"w{i}" for i in rng.integers(0, 30, 60)) for _ in range(60)) + "\n"
+    )
     return path
 
 
 @pytest.fixture
 def options(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
     """Compose a small run's config below tmp_path; it has 113 steps an epoch and checkpoints every 7."""
-    monkeypatch.setattr(checkpoint, "SHORTEST_INTERVAL_S", 0.0)
+    monkeypatch.setattr(checkpoint, "MIN_INTERVAL_S", 0.0)
     monkeypatch.setattr(checkpoint, "SHARE", 1e9)
     monkeypatch.setattr(train_stage, "BATCHES_AT_ONCE", 7)
 
     def compose(*overrides: str, run: str = "run") -> Config:
-        small = ["stream.subsample_threshold=0", "train.epochs=2", "num_threads=1", "device=cpu", "corpus=file", f"corpus.path={text}"]
-        return config_of(*small, f"data_dir={tmp_path}/data", f"run_dir={tmp_path}/{run}", *overrides)
+        small = [
+            "stream.subsample_threshold=0",
+            "train.epochs=2",
+            "num_threads=1",
+            "device=cpu",
+            "corpus=file",
+            f"corpus.path={text}",
+        ]
+        return config_of(
+            *small, f"data_dir={tmp_path}/data", f"run_dir={tmp_path}/{run}", *overrides
+        )
 
     return compose
 
 
 def kill_at(step: int, config: Config) -> Path:
     """Train until so many steps were counted."""
-    count = Meter.count
+    count = Progress.count
 
-    def counted(self: Meter, *args: Any) -> None:
+    def counted(self: Progress, *args: Any) -> None:
         count(self, *args)
         if self.tally.steps == step:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Meter, "count", counted)
+        patch.setattr(Progress, "count", counted)
         with pytest.raises(Killed):
             train_stage.train(config)
     return run_folder(config)
@@ -90,17 +101,27 @@ def outcome(folder: Path) -> tuple[bytes, list[dict[str, Any]], Any, list[str]]:
     lines = [{key: value for key, value in line.items() if key not in TIMES} for line in metrics]
     summary = json.loads((folder / "summary.json").read_text())
     numbers = [summary[key] for key in ("evaluation", "loss_nats", "steps", "examples")]
-    return (folder / "model.safetensors").read_bytes(), lines, numbers, sorted(path.name for path in folder.iterdir())
+    return (
+        (folder / "model.safetensors").read_bytes(),
+        lines,
+        numbers,
+        sorted(path.name for path in folder.iterdir()),
+    )
 
 
 def steps_of(folder: Path) -> list[int]:
     """The steps that the folder has checkpoints of."""
-    return [int(path.stem.removeprefix("checkpoint-")) for path in sorted(folder.glob("checkpoint-*.json"))]
+    return [
+        int(path.stem.removeprefix("checkpoint-"))
+        for path in sorted(folder.glob("checkpoint-*.json"))
+    ]
 
 
 @pytest.mark.parametrize("architecture", ["cbow", "skipgram"])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_killed_run_ends_with_the_same_bits(model: list[str], architecture: str, options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_ends_with_the_same_bits(
+    model: list[str], architecture: str, options, monkeypatch: pytest.MonkeyPatch
+) -> None:
     overrides = [*model, f"stream.architecture={architecture}"]
     peaceful = outcome(train_stage.train(options(*overrides, run="peaceful")))
     folder = kill_at(40, options(*overrides))
@@ -113,7 +134,8 @@ def test_a_killed_run_ends_with_the_same_bits(model: list[str], architecture: st
 
 def test_a_run_killed_between_its_epochs(options, monkeypatch: pytest.MonkeyPatch) -> None:
     peaceful = outcome(train_stage.train(options(run="peaceful")))
-    def killed(evaluation: dict[str, Any], meter: Meter, epoch: int, *rest: Any) -> None:
+
+    def killed(evaluation: dict[str, Any], meter: Progress, epoch: int, *rest: Any) -> None:
         if epoch:
             raise Killed
         log_evaluation(evaluation, meter, epoch, *rest)
@@ -141,14 +163,18 @@ DAMAGES = {
     "tensors edited": lambda path: flip(path.with_suffix(".safetensors")),
     "tensors gone": lambda path: path.with_suffix(".safetensors").unlink(),
     "JSON cut": cut,
-    "JSON edited": lambda path: path.write_text(path.read_text().replace('"batches": ', '"batches": 1')),
+    "JSON edited": lambda path: path.write_text(
+        path.read_text().replace('"batches": ', '"batches": 1')
+    ),
     "JSON empty": lambda path: path.write_text(""),
     "JSON of another kind": lambda path: path.write_text("{}"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, options, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    damage: str, options, caplog: pytest.LogCaptureFixture
+) -> None:
     peaceful = outcome(train_stage.train(options(run="peaceful")))
     folder = kill_at(40, options())
     caplog.set_level(logging.INFO)
@@ -169,10 +195,14 @@ def test_metrics_that_were_cut_make_a_checkpoint_useless(options) -> None:
     assert outcome(train_stage.train(options())) == peaceful
 
 
-@pytest.mark.parametrize("change", ["train.lr=0.04", "seed=1", "model.width=6", "model=mup_limit", "corpus.max_vocab=20"])
+@pytest.mark.parametrize(
+    "change", ["train.lr=0.04", "seed=1", "model.width=6", "model=mup_limit", "corpus.max_vocab=20"]
+)
 def test_another_run_does_not_go_on_from_it(change: str, options) -> None:
     folder = kill_at(40, options())
-    with pytest.raises(UserError, match=f"other options .* there, .* here.*{'|'.join(['train.resume=never'])}"):
+    with pytest.raises(
+        UserError, match=f"other options .* there, .* here.*{'|'.join(['train.resume=never'])}"
+    ):
         train_stage.train(options(change))
     assert steps_of(folder) == [28, 35]
     train_stage.train(options(change, "train.resume=never"))
@@ -201,46 +231,66 @@ def test_times_go_on_and_other_threads_are_said(options, caplog: pytest.LogCaptu
     assert "num_threads was 1 until there and is 2 now" in caplog.text
 
 
-@pytest.mark.parametrize(("number", "stops"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
-def test_a_signal_saves_and_stops(number: int, stops: type, options, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+@pytest.mark.parametrize(
+    ("number", "stops"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_saves_and_stops(
+    number: int, stops: type, options, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
     caplog.set_level(logging.INFO)
     peaceful = outcome(train_stage.train(options(run="peaceful")))
-    monkeypatch.setattr(checkpoint, "SHORTEST_INTERVAL_S", 3600.0)
-    count = Meter.count
+    monkeypatch.setattr(checkpoint, "MIN_INTERVAL_S", 3600.0)
+    count = Progress.count
 
-    def counted(self: Meter, *args: Any) -> None:
+    def counted(self: Progress, *args: Any) -> None:
         count(self, *args)
         if self.tally.steps == 40:
             signal.raise_signal(number)
 
     with monkeypatch.context() as patch, pytest.raises(stops) as stopped:
-        patch.setattr(Meter, "count", counted)
+        patch.setattr(Progress, "count", counted)
         train_stage.train(options())
     assert getattr(stopped.value, "code", 130) in (130, 143)
     folder = run_folder(options())
     assert steps_of(folder) == [42]
-    assert f"interrupted after step 42; {folder}/checkpoint-000000000042.json: the same command goes on from there" in caplog.text
+    assert (
+        f"interrupted after step 42; {folder}/checkpoint-000000000042.json: the same command goes on from there"
+        in caplog.text
+    )
     assert outcome(train_stage.train(options())) == peaceful
 
 
 def test_a_second_ctrl_c_acts_at_once_and_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), noting_interruptions() as noted:
+    with pytest.raises(KeyboardInterrupt), catch_signals() as noted:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)  # behind a Ctrl-C it waits with it
         assert noted.number == signal.SIGINT
         signal.raise_signal(signal.SIGINT)
         pytest.fail("the second Ctrl-C was swallowed")
-    with pytest.raises(SystemExit) as stopped, noting_interruptions():
+    with pytest.raises(SystemExit) as stopped, catch_signals():
         signal.raise_signal(signal.SIGTERM)
     assert stopped.value.code == 143
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_scripts_exit_with_the_signals_code(number: int, code: int, text: Path, tmp_path: Path) -> None:
-    options = ["corpus=file", f"corpus.path={text}", f"data_dir={tmp_path}/data", f"run_dir={tmp_path}/run", "train.epochs=10000"]
-    command = [sys.executable, str(PROJECT_ROOT / "scripts" / "train.py"), *options, "num_threads=1"]
+def test_scripts_exit_with_the_signals_code(
+    number: int, code: int, text: Path, tmp_path: Path
+) -> None:
+    options = [
+        "corpus=file",
+        f"corpus.path={text}",
+        f"data_dir={tmp_path}/data",
+        f"run_dir={tmp_path}/run",
+        "train.epochs=10000",
+    ]
+    command = [
+        sys.executable,
+        str(PROJECT_ROOT / "scripts" / "train.py"),
+        *options,
+        "num_threads=1",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         metrics = tmp_path / "run" / "metrics.jsonl"
         for _ in range(600):
@@ -254,7 +304,9 @@ def test_scripts_exit_with_the_signals_code(number: int, code: int, text: Path, 
     assert len(steps_of(tmp_path / "run")) == 1
 
 
-def test_a_full_disk_costs_the_checkpoint_only(options, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_costs_the_checkpoint_only(
+    options, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     peaceful = outcome(train_stage.train(options(run="peaceful")))
     kill_at(40, options())
     folder = run_folder(options())
@@ -302,34 +354,41 @@ def test_what_a_killed_writer_left_is_cleared_away(options) -> None:
 
 def test_only_one_process_trains_in_a_folder(options) -> None:
     folder = run_folder(options())
-    with alone_in(folder), pytest.raises(UserError, match=f"another process is training in run_dir={folder}"):
+    with (
+        lock(folder),
+        pytest.raises(UserError, match=f"another process is training in run_dir={folder}"),
+    ):
         train_stage.train(options())
     assert train_stage.train(options()) == folder
 
 
-def test_a_run_that_diverges_keeps_its_last_good_checkpoint(options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(
+    options, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kill_at(40, options())
     folder = run_folder(options())
-    update_all = build_model(options(), 30).update_all
+    train_batches = build_model(options(), 30).train_batches
     calls = []
 
     def diverging(self: Any, batches: Any) -> list[float]:
-        losses = update_all(batches)
+        losses = train_batches(batches)
         calls.append(len(batches))
         # Sick tensors first, whose loss is seen one call later.
         self.u[0, 0] = torch.inf
         return losses if len(calls) == 1 else [torch.nan] * len(losses)
 
-    monkeypatch.setattr(build_model(options(), 30).__class__, "update_all", diverging)
+    monkeypatch.setattr(build_model(options(), 30).__class__, "train_batches", diverging)
     with pytest.raises(UserError, match=r"the loss is nan at step 43 .*the last checkpoint"):
         train_stage.train(options())
     assert steps_of(folder) == [28, 35] and not (folder / "summary.json").exists()
 
 
-def test_checkpoints_are_as_far_apart_as_they_cost(options, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_checkpoints_are_as_far_apart_as_they_cost(
+    options, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     now, saved = [0.0], []
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(checkpoint, "SHORTEST_INTERVAL_S", 60.0)
+    monkeypatch.setattr(checkpoint, "MIN_INTERVAL_S", 60.0)
     monkeypatch.setattr(checkpoint, "SHARE", 0.02)
 
     def costly(*args: Any) -> Path:
@@ -338,7 +397,7 @@ def test_checkpoints_are_as_far_apart_as_they_cost(options, monkeypatch: pytest.
         return tmp_path
 
     monkeypatch.setattr(checkpoint, "save", costly)
-    keeper = checkpoint.Keeper(tmp_path, tmp_path, build_model(options(), 30), {})
+    keeper = checkpoint.CheckpointManager(tmp_path, tmp_path, build_model(options(), 30), {})
     for second in range(2000):
         now[0] = max(now[0], float(second))
         if keeper.is_due():
@@ -350,7 +409,13 @@ def test_checkpoints_are_as_far_apart_as_they_cost(options, monkeypatch: pytest.
 def test_what_killed_writers_leave_is_removed(tmp_path: Path) -> None:
     """safetensors has a temporary file of its own, whose name it does not promise: kill it until one is left."""
     (tmp_path / "metrics.jsonl").touch()
-    checkpoint.save(tmp_path, LinearModel(torch.zeros(1, 1), torch.zeros(1, 1)), {"steps": 1}, tmp_path / "metrics.jsonl", {})
+    checkpoint.save(
+        tmp_path,
+        LinearModel(torch.zeros(1, 1), torch.zeros(1, 1)),
+        {"steps": 1},
+        tmp_path / "metrics.jsonl",
+        {},
+    )
     kept = sorted(path.name for path in tmp_path.iterdir())
     (tmp_path / ".77-checkpoint-1.json").touch()
     setup = "import sys, torch; from safetensors.torch import save_file; tensors = {'a': torch.zeros(3000, 1000)}"

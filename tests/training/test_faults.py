@@ -30,22 +30,49 @@ TRAIN = PROJECT_ROOT / "scripts" / "train.py"
 @pytest.fixture
 def options(tmp_path: Path) -> list[str]:
     (tmp_path / "toy.txt").write_text(TEXT)
-    where = [f"corpus.path={tmp_path}/toy.txt", f"data_dir={tmp_path}/data", f"run_dir={tmp_path}/run"]
-    return ["corpus=file", *where, "stream.subsample_threshold=0", "train.epochs=1", "num_threads=1", "device=cpu"]
+    where = [
+        f"corpus.path={tmp_path}/toy.txt",
+        f"data_dir={tmp_path}/data",
+        f"run_dir={tmp_path}/run",
+    ]
+    return [
+        "corpus=file",
+        *where,
+        "stream.subsample_threshold=0",
+        "train.epochs=1",
+        "num_threads=1",
+        "device=cpu",
+    ]
 
 
 def start(*arguments: str, file_bytes: int | None = None) -> subprocess.Popen[str]:
     """scripts/train.py; no file that it writes may become larger than `file_bytes`, as on a disk with no more room."""
-    limit = None if file_bytes is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    return subprocess.Popen([sys.executable, str(TRAIN), *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=limit)
+    limit = (
+        None
+        if file_bytes is None
+        else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    )
+    return subprocess.Popen(
+        [sys.executable, str(TRAIN), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
+    )
 
 
 def test_a_model_that_finds_no_room_is_one_line(options: list[str], tmp_path: Path) -> None:
     with start(*options, "model.width=100000", file_bytes=4 << 20) as process:
         _, log = process.communicate(timeout=60)
     assert process.returncode == 2 and "Traceback" not in log
-    assert log.splitlines()[-1].startswith(f"train.py: {tmp_path}/run/model.safetensors cannot be written")
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml", "environment.json", "metrics.jsonl", "vocab.tsv"]
+    assert log.splitlines()[-1].startswith(
+        f"train.py: {tmp_path}/run/model.safetensors cannot be written"
+    )
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "vocab.tsv",
+    ]
     with start(*options, "model.width=100000") as process:
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
@@ -56,7 +83,10 @@ def test_runs_at_once_share_a_cache_and_not_a_folder(options: list[str], tmp_pat
     logs = [run.communicate(timeout=120)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0], logs
     assert len(os.listdir(tmp_path / "data")) == 1
-    assert len({read_json(tmp_path / f"run{n}" / "summary.json")["corpus_checksum"] for n in range(3)}) == 1
+    assert (
+        len({read_json(tmp_path / f"run{n}" / "summary.json")["corpus_checksum"] for n in range(3)})
+        == 1
+    )
 
 
 @pytest.fixture
@@ -81,17 +111,33 @@ def read_only() -> Iterator[Path]:
 
 
 def test_a_read_only_cache_serves_what_it_has(read_only: Path) -> None:
-    corpus = open_corpus(prepare(config_of("corpus=file", f"corpus.path={read_only}/toy.txt").corpus, read_only / "data"))
+    corpus = open_corpus(
+        prepare(
+            config_of("corpus=file", f"corpus.path={read_only}/toy.txt").corpus, read_only / "data"
+        )
+    )
     assert len(corpus.tokens) == len(TEXT.split())
-    with pytest.raises(UserError, match=r"data_dir: cannot write .*Permission denied: choose another data_dir"):
-        prepare(config_of("corpus=file", f"corpus.path={read_only}/other.txt").corpus, read_only / "data")
+    with pytest.raises(
+        UserError, match=r"data_dir: cannot write .*Permission denied: choose another data_dir"
+    ):
+        prepare(
+            config_of("corpus=file", f"corpus.path={read_only}/other.txt").corpus,
+            read_only / "data",
+        )
     with pytest.raises(UserError, match=r"run_dir=.* cannot be written \(Permission denied\)"):
         train_stage.train(
-            config_of("corpus=file", f"corpus.path={read_only}/toy.txt", f"data_dir={read_only}/data", f"run_dir={read_only}/run")
+            config_of(
+                "corpus=file",
+                f"corpus.path={read_only}/toy.txt",
+                f"data_dir={read_only}/data",
+                f"run_dir={read_only}/run",
+            )
         )
 
 
-def test_a_cache_whose_tokens_were_edited_is_not_trained_on(options: list[str], tmp_path: Path) -> None:
+def test_a_cache_whose_tokens_were_edited_is_not_trained_on(
+    options: list[str], tmp_path: Path
+) -> None:
     folder = prepare(config_of(*options).corpus, tmp_path / "data")
     tokens = bytearray((folder / "tokens.bin").read_bytes())
     tokens[7] = 0x80  # an id far below zero
@@ -101,7 +147,9 @@ def test_a_cache_whose_tokens_were_edited_is_not_trained_on(options: list[str], 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_clock_that_jumps_does_no_harm(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps_does_no_harm(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, calls = time.time, []
 
     def jumping() -> float:

@@ -55,7 +55,7 @@ MODELS = [
     ["model.width=5", "model.parametrization=sp", "train.lr=0.001", "model.output_init_scale=1"],
     ["model=ntk_limit"],
     ["model=mup_limit"],
-    ["model=mup_limit", "model.storage=bfloat16"],
+    ["model=mup_limit", "model.dtype=bfloat16"],
     ["model=mup_limit", "model.output_init_scale=0.5"],
     ["model=ntk_limit", "model.output_init_scale=1"],
 ]
@@ -81,11 +81,20 @@ def test_a_run_folder_is_complete(model: list[str], architecture: str, options) 
     ]
     assert summary["vocab_size"] == 30 and summary["tokens"] == 3600
     assert [line["epoch"] for line in evaluations] == [0, 1, 2] and len(progress) >= 10
-    assert all(math.isfinite(line["loss"]) for line in progress) and summary["loss_nats"] < 26 * math.log(2) + 0.5
+    assert (
+        all(math.isfinite(line["loss"]) for line in progress)
+        and summary["loss_nats"] < 26 * math.log(2) + 0.5
+    )
     assert summary["wall_s"] > 0 and summary["cpu_s"] > 0 and summary["peak_rss_bytes"] > 1e7
-    assert progress[-1]["words_seen"] == 2 * summary["tokens_in_vocab"] and progress[-1]["epoch"] == 2
-    assert evaluations[-1]["elapsed_s"] == summary["wall_s"] and set(evaluations[0]["similarity"]) == {"wordsim353", "simlex999"}
-    assert evaluations[-1]["analogy"]["total"] == summary["evaluation"]["analogy"]["3cosadd"]["total"]
+    assert (
+        progress[-1]["words_seen"] == 2 * summary["tokens_in_vocab"] and progress[-1]["epoch"] == 2
+    )
+    assert evaluations[-1]["elapsed_s"] == summary["wall_s"] and set(
+        evaluations[0]["similarity"]
+    ) == {"wordsim353", "simlex999"}
+    assert (
+        evaluations[-1]["analogy"]["total"] == summary["evaluation"]["analogy"]["3cosadd"]["total"]
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -99,30 +108,47 @@ def test_same_seed_same_bits(model: list[str], options) -> None:
 
 
 def test_loss_falls_and_ntk_stays_put(options) -> None:
-    limit, ntk = (train_stage.train(options(f"model={m}", run=m)) for m in ("mup_limit", "ntk_limit"))
-    first, *_, last = [json.loads(line)["loss"] for line in (limit / "metrics.jsonl").read_text().splitlines() if "progress" in line]
+    limit, ntk = (
+        train_stage.train(options(f"model={m}", run=m)) for m in ("mup_limit", "ntk_limit")
+    )
+    first, *_, last = [
+        json.loads(line)["loss"]
+        for line in (limit / "metrics.jsonl").read_text().splitlines()
+        if "progress" in line
+    ]
     assert last < first
-    ntk_accuracy = json.loads((ntk / "summary.json").read_text())["evaluation"]["analogy"]["3cosadd"]["total"]
+    ntk_accuracy = json.loads((ntk / "summary.json").read_text())["evaluation"]["analogy"][
+        "3cosadd"
+    ]["total"]
     assert ntk_accuracy["accuracy"] == 0 and ntk_accuracy["questions"] > 0
 
 
 def test_a_finished_run_is_left_alone(options) -> None:
     folder = train_stage.train(options())
     before = (folder / "summary.json").stat().st_mtime_ns
-    assert train_stage.train(options()) == folder and (folder / "summary.json").stat().st_mtime_ns == before
+    assert (
+        train_stage.train(options()) == folder
+        and (folder / "summary.json").stat().st_mtime_ns == before
+    )
 
 
 def test_an_unfinished_run_starts_anew(options) -> None:
     folder = train_stage.train(options())
-    steps = [json.loads(line).get("step") for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line).get("step") for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
     (folder / "summary.json").unlink()
     train_stage.train(options())
-    assert [json.loads(line).get("step") for line in (folder / "metrics.jsonl").read_text().splitlines()] == steps
+    assert [
+        json.loads(line).get("step") for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ] == steps
 
 
 def test_another_run_in_the_folder_is_not_overwritten(options) -> None:
     folder = train_stage.train(options())
-    with pytest.raises(UserError, match="holds a run with other options \\(train.epochs: 2 there, 1 here\\)"):
+    with pytest.raises(
+        UserError, match="holds a run with other options \\(train.epochs: 2 there, 1 here\\)"
+    ):
         train_stage.train(options("train.epochs=1"))
     assert (folder / "summary.json").exists()
 
@@ -154,7 +180,10 @@ def test_distance_to_the_limit(options) -> None:
     other = train_stage.train(options("corpus.max_vocab=20", "model=mup_limit", run="other"))
     with pytest.raises(UserError, match="evaluate.limit_run must have the vocabulary"):
         evaluate(options(f"evaluate.limit_run={other}"))
-    with pytest.raises(UserError, match="evaluate.limit_run must be a run of model=mup_limit, .* holds model=finite"):
+    with pytest.raises(
+        UserError,
+        match="evaluate.limit_run must be a run of model=mup_limit, .* holds model=finite",
+    ):
         evaluate(options(f"evaluate.limit_run={run_folder(options())}"))
 
 
@@ -185,21 +214,34 @@ def test_divergence_stops_at_once(options) -> None:
     assert train_stage.train(options("train.lr=0.01")).exists()
 
 
-def test_what_does_not_fit_memory_is_refused_before_it_is_allocated(options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_check, "free_bytes", lambda device: memory_check.OVERHEAD_BYTES + 8 * 20**2)
-    with pytest.raises(UserError, match=r"model=mup_limit needs .* for V=30, .*: corpus.max_vocab=\d+ fits"):
+def test_what_does_not_fit_memory_is_refused_before_it_is_allocated(
+    options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        memory_check, "free_bytes", lambda device: memory_check.OVERHEAD_BYTES + 8 * 20**2
+    )
+    with pytest.raises(
+        UserError, match=r"model=mup_limit needs .* for V=30, .*: corpus.max_vocab=\d+ fits"
+    ):
         train_stage.train(options("model=mup_limit"))
-    monkeypatch.setattr(memory_check, "free_bytes", lambda device: memory_check.OVERHEAD_BYTES + 4 * 30**2)
-    with pytest.raises(UserError, match="free: model.storage=bfloat16 fits, corpus.max_vocab=20 fits"):
+    monkeypatch.setattr(
+        memory_check, "free_bytes", lambda device: memory_check.OVERHEAD_BYTES + 4 * 30**2
+    )
+    with pytest.raises(
+        UserError, match="free: model.dtype=bfloat16 fits, corpus.max_vocab=20 fits"
+    ):
         train_stage.train(options("model=mup_limit"))
-    memory_check.check_memory(options("model=mup_limit", "model.storage=bfloat16").model, 30, torch.device("cpu"))
+    memory_check.check_memory(
+        options("model=mup_limit", "model.dtype=bfloat16").model, 30, torch.device("cpu")
+    )
     assert not run_folder(options()).exists()
     fitting = memory_check.model_bytes(options("model=mup_limit").model, 20)
     assert fitting == 8 * 20**2
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("", "no word|empty"), ("one one one", "at least 2 distinct words"), ("a b", "min_count")]
+    ("content", "message"),
+    [("", "no word|empty"), ("one one one", "at least 2 distinct words"), ("a b", "min_count")],
 )
 def test_useless_texts(content: str, message: str, options, tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text(content)
@@ -232,7 +274,9 @@ def test_batches_drawn_ahead_are_the_same(number: int) -> None:
         for some in train_stage.batches_at_once(batches(), ahead):
             lists.append(some)
             assert len(drawn) <= at_once * (len(lists) + ahead)
-        assert lists == [list(range(k, min(number, k + at_once))) for k in range(0, number, at_once)]
+        assert lists == [
+            list(range(k, min(number, k + at_once))) for k in range(0, number, at_once)
+        ]
 
 
 def test_what_fails_while_batches_are_drawn_is_raised() -> None:
@@ -265,17 +309,23 @@ def test_default_run_folders_differ_whenever_options_do() -> None:
         ["corpus.max_vocab=99"],
         ["model.parametrization=sp"],
         ["model=mup_limit"],
-        ["model=mup_limit", "model.storage=bfloat16"],
+        ["model=mup_limit", "model.dtype=bfloat16"],
         ["model=mup_limit", "model.output_init_scale=1"],
         ["corpus=file", "corpus.path=/x/wiki.txt.xz"],
         ["model.parametrization=custom", "model.exponents=[0,0,1,0,-1]"],
     ]
     folders = [run_folder(config_of(*point)) for point in points]
     assert len(set(folders)) == len(points)
-    assert [f.name for f in folders[:3]] == ["mup-256-seed0", "mup-256-seed0-lr_0.1", "mup-256-seed0"]
+    assert [f.name for f in folders[:3]] == [
+        "mup-256-seed0",
+        "mup-256-seed0-lr_0.1",
+        "mup-256-seed0",
+    ]
     assert folders[-2].parent.name == "wiki-cbow"
     for folder in folders:
-        assert OverridesParser.create().parse_override(f"run_dir={folder}").value() == str(folder)  # as typed, without quotes
+        assert OverridesParser.create().parse_override(f"run_dir={folder}").value() == str(
+            folder
+        )  # as typed, without quotes
 
 
 def test_evaluation_table_lists_every_section(options) -> None:

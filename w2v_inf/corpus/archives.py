@@ -58,7 +58,9 @@ def read_zip_member(path: Path, member: str, md5: str) -> Iterator[bytes]:
                 digest.update(chunk)
                 yield chunk
     if digest.hexdigest() != md5:
-        raise UserError(f"{path}: {member} must have md5 {md5}, has {digest.hexdigest()}: delete it and download it again")
+        raise UserError(
+            f"{path}: {member} must have md5 {md5}, has {digest.hexdigest()}: delete it and download it again"
+        )
 
 
 def hash_file(path: Path) -> str:
@@ -71,12 +73,16 @@ def _read_zstd(path: Path) -> Iterator[bytes]:
     try:
         import zstandard
     except ImportError as error:
-        raise UserError(f"{path}: reading .zst needs the package zstandard: pip install w2v_inf[zstd]") from error
+        raise UserError(
+            f"{path}: reading .zst needs the package zstandard: pip install w2v_inf[zstd]"
+        ) from error
     with path.open("rb") as file:
         frame = zstandard.ZstdDecompressor().decompressobj()
         chunk = b""
         try:
-            while chunk := (frame.unused_data if frame.eof else b"") or file.read(_CHUNK_BYTES // 16):
+            while chunk := (frame.unused_data if frame.eof else b"") or file.read(
+                _CHUNK_BYTES // 16
+            ):
                 if frame.eof:
                     frame = zstandard.ZstdDecompressor().decompressobj()
                 yield frame.decompress(chunk)
@@ -91,11 +97,24 @@ def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except EOFError as error:
-        raise UserError(f"{path} is cut short ({str(error).lower() or 'unexpected end'}): download or make it again") from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"{path} is damaged or no such archive ({error}): download or make it again") from error
+        raise UserError(
+            f"{path} is cut short ({str(error).lower() or 'unexpected end'}): download or make it again"
+        ) from error
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        gzip.BadGzipFile,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
+        raise UserError(
+            f"{path} is damaged or no such archive ({error}): download or make it again"
+        ) from error
     except FileNotFoundError as error:
         named = "or a corpus by its name (text8, fil9, wikipedia, sample, planted)"
-        raise UserError(f"corpus.path: {path} not found: give the path of an existing file, {named}") from error
+        raise UserError(
+            f"corpus.path: {path} not found: give the path of an existing file, {named}"
+        ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -69,9 +69,15 @@ def download(
             os.rename(part.name, path)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"data_dir: cannot write {path}: {error.strerror or error}: choose another data_dir") from error
-        path.with_name(path.name + ".part").unlink(missing_ok=True)  # a full disk is no place to keep it
-        raise UserError(f"no space left on device downloading {url} to {path}: free some or choose another data_dir") from error
+            raise UserError(
+                f"data_dir: cannot write {path}: {error.strerror or error}: choose another data_dir"
+            ) from error
+        path.with_name(path.name + ".part").unlink(
+            missing_ok=True
+        )  # a full disk is no place to keep it
+        raise UserError(
+            f"no space left on device downloading {url} to {path}: free some or choose another data_dir"
+        ) from error
     return path
 
 
@@ -94,7 +100,13 @@ def _locked_part(path: Path) -> Iterator[BinaryIO]:
 
 
 def _fetch_checked(
-    url: str, part_path: Path, part: BinaryIO, check: Callable[[Path], None], attempts: int, pause_s: float, timeout_s: float
+    url: str,
+    part_path: Path,
+    part: BinaryIO,
+    check: Callable[[Path], None],
+    attempts: int,
+    pause_s: float,
+    timeout_s: float,
 ) -> None:
     """Fetch all of it and check it; a part begun earlier gets a second chance from the start."""
     resumed = part.seek(0, os.SEEK_END) > 0
@@ -105,7 +117,9 @@ def _fetch_checked(
         except UserError as error:
             part.truncate(0)
             if not resumed:
-                raise CorpusUnavailable(f"{url}: what came is not the expected file ({error})") from error
+                raise CorpusUnavailable(
+                    f"{url}: what came is not the expected file ({error})"
+                ) from error
             log.warning("%s: the resumed download is wrong; starting over", url)
             resumed = False
 
@@ -128,17 +142,33 @@ def _fetch(url: str, part: BinaryIO, attempts: int, pause_s: float, timeout_s: f
                 raise CorpusUnavailable(
                     f"{url} cannot be had ({reason}): give a mirror with corpus.url or a local zip with corpus.path"
                 ) from error
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError, _CutShort) as error:
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            ConnectionError,
+            TimeoutError,
+            ssl.SSLError,
+            _CutShort,
+        ) as error:
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
             if not reached and attempt == 2:
                 break
         if attempt < attempts:
             wait_s = pause_s * 2 ** (attempt - 1)
-            log.warning("%s: %s; trying again in %.0f s (%d of %d)", url, reason, wait_s, attempt + 1, attempts)
+            log.warning(
+                "%s: %s; trying again in %.0f s (%d of %d)",
+                url,
+                reason,
+                wait_s,
+                attempt + 1,
+                attempts,
+            )
             time.sleep(wait_s)
     have = part.seek(0, os.SEEK_END)
     kept = f" ({have:,} bytes are kept: run again to go on from there)" if have else ""
-    raise CorpusUnavailable(f"{url} cannot be had ({reason}){kept}: give a mirror with corpus.url or a local zip with corpus.path")
+    raise CorpusUnavailable(
+        f"{url} cannot be had ({reason}){kept}: give a mirror with corpus.url or a local zip with corpus.path"
+    )
 
 
 def _open(url: str, have: int, timeout_s: float) -> http.client.HTTPResponse:
@@ -153,7 +183,12 @@ def _append(response: http.client.HTTPResponse, part: BinaryIO, have: int, url: 
         have = 0
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else 0
-    log.info("downloading %s%s%s", url, f" ({total >> 20} MiB)" if total else "", f", going on from {have >> 20} MiB" if have else "")
+    log.info(
+        "downloading %s%s%s",
+        url,
+        f" ({total >> 20} MiB)" if total else "",
+        f", going on from {have >> 20} MiB" if have else "",
+    )
     reported = time.monotonic()
     while chunk := response.read(_CHUNK_BYTES):
         part.write(chunk)

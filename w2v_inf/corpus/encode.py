@@ -72,7 +72,9 @@ def encode(chunks: Iterable[bytes], folder: Path, origin: Origin) -> None:
         with (draft / "tokens.bin").open("xb") as file:
             words, counts, documents = _encode_blocks(chunks, file, origin.source)
         order = _by_count(words, counts)
-        vocabulary = Vocabulary([word.decode() for word in order["word"].to_pylist()], order["count"].to_numpy())
+        vocabulary = Vocabulary(
+            [word.decode() for word in order["word"].to_pylist()], order["count"].to_numpy()
+        )
         tokens_sha256 = _renumber(draft / "tokens.bin", order["id"].to_numpy())
         vocabulary.save(draft / "vocab.tsv")
         _write_array(draft / "documents.npy", documents)
@@ -88,7 +90,9 @@ def encode(chunks: Iterable[bytes], folder: Path, origin: Origin) -> None:
         (draft / "corpus.json").write_text(json.dumps(info, indent=2) + "\n")
 
 
-def _encode_blocks(chunks: Iterable[bytes], file: io.BufferedWriter, source: str) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+def _encode_blocks(
+    chunks: Iterable[bytes], file: io.BufferedWriter, source: str
+) -> tuple[list[bytes], np.ndarray, np.ndarray]:
     """Write ids in order of first appearance. Returns words [V], counts [V], document offsets [documents + 1]."""
     numbers = _Numbers()
     counts = np.zeros(0, np.int64)
@@ -109,10 +113,14 @@ def _encode_blocks(chunks: Iterable[bytes], file: io.BufferedWriter, source: str
         num_tokens, num_bytes = num_tokens + len(local), num_bytes + len(block)
         if time.monotonic() - reported > 10:
             reported = time.monotonic()
-            log.info("encoding %s: %d MiB, %s words so far", source, num_bytes >> 20, f"{num_tokens:,}")
+            log.info(
+                "encoding %s: %d MiB, %s words so far", source, num_bytes >> 20, f"{num_tokens:,}"
+            )
     if len(numbers) < 2:
         found = f"only {next(iter(numbers)).decode()[:40]!r}" if numbers else "no words"
-        raise UserError(f"{source}: a corpus needs at least 2 distinct words, found {found}: give another file or corpus")
+        raise UserError(
+            f"{source}: a corpus needs at least 2 distinct words, found {found}: give another file or corpus"
+        )
     documents = _drop_repeats(np.concatenate([*boundaries, np.array([num_tokens])]))
     return list(numbers), counts[: len(numbers)], documents
 
@@ -139,7 +147,9 @@ def _cut_at_blanks(chunks: Iterable[bytes], block_bytes: int, source: str) -> It
         if cut:
             yield text[:cut]
         elif num_pending > 4 * block_bytes:
-            raise UserError(f"{source}: {num_pending:,} bytes without a blank: words must be separated by blanks or newlines")
+            raise UserError(
+                f"{source}: {num_pending:,} bytes without a blank: words must be separated by blanks or newlines"
+            )
         pending = [text[cut:]]
         num_pending = len(text) - cut
     if num_pending:
@@ -152,7 +162,9 @@ def _check_utf8(block: bytes, offset: int, source: str) -> None:
         block.decode()
     except UnicodeDecodeError as error:
         where = f"byte {offset + error.start:,} (0x{block[error.start]:02x})"
-        raise UserError(f"{source} must be UTF-8 text, is not at {where}: convert it first, e.g. with iconv") from error
+        raise UserError(
+            f"{source} must be UTF-8 text, is not at {where}: convert it first, e.g. with iconv"
+        ) from error
 
 
 def _find_words(block: bytes) -> tuple[pa.Array, np.ndarray]:
@@ -166,7 +178,9 @@ def _find_words(block: bytes) -> tuple[pa.Array, np.ndarray]:
     np.cumsum(ends - starts, out=offsets[1:])
     letters = block.translate(None, BLANKS)
     # binary, not string: UTF-8 has been checked, and bytes make cheaper keys.
-    words = pa.Array.from_buffers(pa.binary(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(letters)])
+    words = pa.Array.from_buffers(
+        pa.binary(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(letters)]
+    )
     newlines = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
     return words, np.searchsorted(starts, newlines)
 
@@ -178,8 +192,14 @@ def _drop_repeats(rising: np.ndarray) -> np.ndarray:
 
 def _by_count(words: list[bytes], counts: np.ndarray) -> pa.Table:
     """Columns word, count, id (by first appearance), sorted by count falling, then word. Bytes of UTF-8 sort as code points do."""
-    columns = [pa.array(words, pa.large_binary()), pa.array(counts), pa.array(np.arange(len(words), dtype=np.int64))]
-    return pa.table(columns, ["word", "count", "id"]).sort_by([("count", "descending"), ("word", "ascending")])
+    columns = [
+        pa.array(words, pa.large_binary()),
+        pa.array(counts),
+        pa.array(np.arange(len(words), dtype=np.int64)),
+    ]
+    return pa.table(columns, ["word", "count", "id"]).sort_by(
+        [("count", "descending"), ("word", "ascending")]
+    )
 
 
 def _renumber(path: Path, order: np.ndarray) -> str:
@@ -235,7 +255,11 @@ def _publish(draft: Path, folder: Path) -> None:
 
 def _write_error(error: OSError, folder: Path, draft: Path) -> UserError:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"data_dir: cannot write {folder}: {error.strerror or error}: choose another data_dir")
+        return UserError(
+            f"data_dir: cannot write {folder}: {error.strerror or error}: choose another data_dir"
+        )
     written = sum(file.stat().st_size for file in draft.glob("*"))
     much = f"more than {(written >> 20) + 1} MiB"
-    return UserError(f"no space left on device writing {folder} (stopped after {written:,} bytes): free {much} or choose another data_dir")
+    return UserError(
+        f"no space left on device writing {folder} (stopped after {written:,} bytes): free {much} or choose another data_dir"
+    )

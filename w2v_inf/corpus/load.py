@@ -71,7 +71,9 @@ def select_vocabulary(corpus: EncodedCorpus, config: CorpusConfig) -> Vocabulary
     vocab = corpus.vocab.truncate(config.min_count, config.max_vocab)
     if len(vocab) < 2:
         left = f"{len(vocab)} word{'' if len(vocab) == 1 else 's'} of {len(corpus.vocab):,}"
-        raise UserError(f"corpus.min_count={config.min_count} leaves {left}, at least 2 are needed: lower it")
+        raise UserError(
+            f"corpus.min_count={config.min_count} leaves {left}, at least 2 are needed: lower it"
+        )
     return vocab
 
 
@@ -84,7 +86,9 @@ def _read_info(folder: Path) -> dict[str, Any]:
     if not isinstance(info, dict) or any(field not in info for field in _FIELDS):
         raise _damaged(path, f"must give {', '.join(_FIELDS)}")
     if info.get("format_version") != FORMAT_VERSION:
-        raise _damaged(path, f"must have format_version {FORMAT_VERSION}, has {info.get('format_version')}")
+        raise _damaged(
+            path, f"must have format_version {FORMAT_VERSION}, has {info.get('format_version')}"
+        )
     return info
 
 

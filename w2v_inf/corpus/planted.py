@@ -83,7 +83,10 @@ def planted_documents(num_tokens: int = 250_000) -> Iterator[str]:
             sentence = [subject.word]
             sentence += _pick(subject.topic_words, rng.random(TOPIC_DRAWS))
             sentence += _pick(subject.role_words, rng.random(ROLE_DRAWS))
-            sentence += [fillers[k] for k in np.searchsorted(filler_cdf, rng.random(FILLER_DRAWS) * filler_cdf[-1])]
+            sentence += [
+                fillers[k]
+                for k in np.searchsorted(filler_cdf, rng.random(FILLER_DRAWS) * filler_cdf[-1])
+            ]
             words += [sentence[k] for k in _permutation(len(sentence), rng)]
         yield " ".join(words)
 
@@ -100,7 +103,9 @@ def load_relations() -> list[Relation]:
         pairs = [(head, dependent) for head, dependent in (row.split("\t") for row in rows)]
         relations.append(Relation(head_role, role, pairs))
     if not relations:
-        raise UserError(f"corpus=planted needs the word lists data/planted/*.tsv, got none in {TABLES}: restore them from the repository")
+        raise UserError(
+            f"corpus=planted needs the word lists data/planted/*.tsv, got none in {TABLES}: restore them from the repository"
+        )
     return relations
 
 
@@ -116,7 +121,14 @@ def build_subjects(relations: Sequence[Relation], rng: np.random.Generator) -> l
     stems = {word: sorted(find_stems(word, heads)) for word in sorted(roles)}
     topics = _invent_topics(sorted(set().union(*stems.values())), rng)
     role_words = _invent_role_words(sorted(set().union(*roles.values())))
-    return [Subject(x, [t for s in stems[x] for t in topics[s]], [t for r in sorted(roles[x]) for t in role_words[r]]) for x in stems]
+    return [
+        Subject(
+            x,
+            [t for s in stems[x] for t in topics[s]],
+            [t for r in sorted(roles[x]) for t in role_words[r]],
+        )
+        for x in stems
+    ]
 
 
 def find_stems(word: str, heads: dict[str, set[str]], path: tuple[str, ...] = ()) -> set[str]:
@@ -130,7 +142,10 @@ def find_stems(word: str, heads: dict[str, set[str]], path: tuple[str, ...] = ()
 
 def _invent_topics(stems: list[str], rng: np.random.Generator) -> dict[str, list[str]]:
     words = _invent_words("to", TOPIC_WORDS)
-    return {stem: [words[k] for k in _permutation(TOPIC_WORDS, rng)[:TOPIC_WORDS_PER_STEM]] for stem in stems}
+    return {
+        stem: [words[k] for k in _permutation(TOPIC_WORDS, rng)[:TOPIC_WORDS_PER_STEM]]
+        for stem in stems
+    }
 
 
 def _invent_role_words(roles: list[str]) -> dict[str, list[str]]:
@@ -145,7 +160,9 @@ def _invent_words(prefix: str, count: int) -> list[str]:
     return [prefix + first + second for first, second in itertools.islice(pairs, count)]
 
 
-def _order_subjects(num_subjects: int, num_sentences: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _order_subjects(
+    num_subjects: int, num_sentences: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """The subject of every sentence: fixed counts, random ranks, random order."""
     p = _zipf(num_subjects, SUBJECT_RANK_SHIFT)[_permutation(num_subjects, rng)]
     counts = np.maximum(MIN_SENTENCES, np.rint(p * num_sentences).astype(np.int64))

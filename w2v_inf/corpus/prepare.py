@@ -65,6 +65,8 @@ def prepare_stage(config: Config) -> None:
 
 def load_corpus(config: Config) -> tuple[EncodedCorpus, Vocabulary]:
     """The encoded corpus (prepared now if it is not yet), every byte checked, and its vocabulary under min_count and max_vocab."""
-    corpus = open_corpus(distributed.from_first(lambda: prepare(config.corpus, Path(config.data_dir))))
+    corpus = open_corpus(
+        distributed.broadcast(lambda: prepare(config.corpus, Path(config.data_dir)))
+    )
     check_tokens(corpus)
     return corpus, select_vocabulary(corpus, config.corpus)

@@ -35,7 +35,9 @@ class Archive:
 
 
 TEXT8 = Archive("https://mattmahoney.net/dc/text8.zip", "text8", "3bea1919949baf155f99411df5fada7e")
-ENWIK9 = Archive("https://mattmahoney.net/dc/enwik9.zip", "enwik9", "e206c3450ac99950df65bf70ef61a12d")
+ENWIK9 = Archive(
+    "https://mattmahoney.net/dc/enwik9.zip", "enwik9", "e206c3450ac99950df65bf70ef61a12d"
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ def _describe_zip(corpus: Text8 | Fil9, archive: Archive, data_dir: Path) -> Sou
     identity = hash_file(path) if path else _sha256(archive.md5)
     is_dump = isinstance(corpus, Fil9)
     source = str(path or corpus.url or archive.url)
-    origin = Origin(_name(corpus), source, identity, wikifil.VERSION if is_dump else "", _WIKIPEDIA_LICENCE)
+    origin = Origin(
+        _name(corpus), source, identity, wikifil.VERSION if is_dump else "", _WIKIPEDIA_LICENCE
+    )
 
     def read() -> Iterator[bytes]:
         local = path or fetch_zip(archive, corpus.url, data_dir)
@@ -100,7 +104,9 @@ def _describe_sample(corpus: Sample) -> Source:
     spec = find_spec("gensim")
     path = Path((spec and spec.submodule_search_locations or [""])[0]) / _SAMPLE_FILE
     if not path.is_file():
-        raise UserError(f"corpus=sample needs a file that gensim ships, {path}, not found: pip install gensim")
+        raise UserError(
+            f"corpus=sample needs a file that gensim ships, {path}, not found: pip install gensim"
+        )
     origin = Origin(_name(corpus), path.name, hash_file(path), wikifil.VERSION, _WIKIPEDIA_LICENCE)
     return Source(origin, lambda: wikifil.wikifil(read_text_file(path)))
 
@@ -109,7 +115,14 @@ def _describe_planted(corpus: Planted) -> Source:
     from w2v_inf.corpus.planted import PLANTED_VERSION, planted_documents
 
     licence = "generated, no rights reserved"
-    origin = Origin(_name(corpus), f"planted {PLANTED_VERSION}", _sha256(PLANTED_VERSION), "", licence, synthetic=True)
+    origin = Origin(
+        _name(corpus),
+        f"planted {PLANTED_VERSION}",
+        _sha256(PLANTED_VERSION),
+        "",
+        licence,
+        synthetic=True,
+    )
     return Source(origin, lambda: (document.encode() + b"\n" for document in planted_documents()))
 
 

@@ -60,8 +60,12 @@ class Vocabulary:
         rows = [line.partition("\t") for line in lines]
         for number, (word, _, count) in enumerate(rows, 1):
             if not (word and count.isascii() and count.isdecimal()):
-                raise UserError(f"{path} line {number} must be word<TAB>count, got {lines[number - 1][:60]!r}: delete {path.parent}")
-        vocabulary = cls([row[0] for row in rows], np.array([int(row[2]) for row in rows], np.int64))
+                raise UserError(
+                    f"{path} line {number} must be word<TAB>count, got {lines[number - 1][:60]!r}: delete {path.parent}"
+                )
+        vocabulary = cls(
+            [row[0] for row in rows], np.array([int(row[2]) for row in rows], np.int64)
+        )
         _check_order(vocabulary, path)
         return vocabulary
 
@@ -70,18 +74,24 @@ def _read_lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete {path.parent} and prepare the corpus again") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): delete {path.parent} and prepare the corpus again"
+        ) from error
     # Not splitlines(): words may hold other line separators of Unicode, which are letters to the encoder.
     *lines, rest = text.split("\n")
     if rest or not lines:
-        raise UserError(f"{path} is cut short at line {len(lines) + 1}: delete {path.parent} and prepare the corpus again")
+        raise UserError(
+            f"{path} is cut short at line {len(lines) + 1}: delete {path.parent} and prepare the corpus again"
+        )
     return lines
 
 
 def _check_order(vocabulary: Vocabulary, path: Path) -> None:
     rising = np.flatnonzero(np.diff(vocabulary.counts) > 0)
     if len(rising):
-        raise UserError(f"{path} line {rising[0] + 2}: the count is above that of the line before: delete {path.parent}")
+        raise UserError(
+            f"{path} line {rising[0] + 2}: the count is above that of the line before: delete {path.parent}"
+        )
     if len(vocabulary.id_of) != len(vocabulary):
         line = next(i for i, word in enumerate(vocabulary.words) if vocabulary.id_of[word] != i) + 1
         raise UserError(f"{path} line {line}: its word comes again later: delete {path.parent}")

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from w2v_inf.errors import UserError
 
 VERSION = "wikifil-1"
-_LARGEST_ARTICLE_BYTES = 256 << 20
+_MAX_ARTICLE_BYTES = 256 << 20
 _REDIRECT = re.compile(rb"#redirect", re.IGNORECASE)
 # In order; each works on what the ones before left.
 _RULES = [
@@ -27,7 +27,10 @@ _RULES = [
     (re.compile(rb"\|right", re.IGNORECASE), b""),
     (re.compile(rb"\|[0-9]++px", re.IGNORECASE), b""),
     (re.compile(rb"\[\[image:[^\[\]]*\|", re.IGNORECASE), b""),
-    (re.compile(rb"\[\[category:([^|\]]*+)[^]]*+\]\]", re.IGNORECASE), rb"[[\1]]"),  # names of categories stay
+    (
+        re.compile(rb"\[\[category:([^|\]]*+)[^]]*+\]\]", re.IGNORECASE),
+        rb"[[\1]]",
+    ),  # names of categories stay
     (re.compile(rb"\[\[[a-z\-]*+:[^\]]*+\]\]"), b""),  # the same article in other languages
     (re.compile(rb"\[\[[^|\]]*+\|"), b"[["),  # targets of links; their text stays
     (re.compile(rb"\{\{[^}]*+\}\}"), b""),  # templates
@@ -36,7 +39,10 @@ _RULES = [
     (re.compile(rb"&[^;]*+;"), b" "),  # other entities
 ]
 _DIGITS = b"zero one two three four five six seven eight nine".split()
-_TO_LETTERS = bytes(byte if byte in range(97, 123) else byte + 32 if byte in range(65, 91) else 32 for byte in range(256))
+_TO_LETTERS = bytes(
+    byte if byte in range(97, 123) else byte + 32 if byte in range(65, 91) else 32
+    for byte in range(256)
+)
 
 
 def wikifil(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -73,8 +79,10 @@ def _article_texts(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         *pieces, rest = (rest + chunk).split(b"</text>")
         yield from filter(None, map(_behind_tag, pieces))
-        if len(rest) > _LARGEST_ARTICLE_BYTES:
-            raise UserError(f"no </text> in {len(rest) >> 20} MiB: the file must be a Wikipedia XML dump")
+        if len(rest) > _MAX_ARTICLE_BYTES:
+            raise UserError(
+                f"no </text> in {len(rest) >> 20} MiB: the file must be a Wikipedia XML dump"
+            )
     yield from filter(None, [_behind_tag(rest)])
 
 

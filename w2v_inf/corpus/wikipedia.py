@@ -44,7 +44,10 @@ def clean_unicode(text: str) -> bytes:
     return _NO_WORD.sub(" ", unicodedata.normalize("NFC", text.lower())).encode(errors="replace")
 
 
-_CLEANERS: dict[Cleaning, Callable[[str], bytes]] = {Cleaning.text8: clean_text8, Cleaning.unicode: clean_unicode}
+_CLEANERS: dict[Cleaning, Callable[[str], bytes]] = {
+    Cleaning.text8: clean_text8,
+    Cleaning.unicode: clean_unicode,
+}
 
 
 def clean_articles(texts: Iterator[str], cleaning: Cleaning, max_documents: int) -> Iterator[bytes]:
@@ -59,9 +62,15 @@ def list_files(path: Path) -> list[Path]:
 
     Raises: UserError if there is none.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.glob("*") if file.suffix in (".parquet", ".arrow"))
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(file for file in path.glob("*") if file.suffix in (".parquet", ".arrow"))
+    )
     if not files or any(file.suffix not in (".parquet", ".arrow") for file in files):
-        raise UserError(f"corpus.path must be a .parquet or .arrow file, or a folder of them, got {path}")
+        raise UserError(
+            f"corpus.path must be a .parquet or .arrow file, or a folder of them, got {path}"
+        )
     return files
 
 
@@ -73,10 +82,14 @@ def read_files(files: list[Path]) -> Iterator[str]:
     for file in files:
         try:
             for batch in _read_batches(file):
-                batch.validate(full=True)  # damaged offsets and bytes would surface as all kinds of errors further on
+                batch.validate(
+                    full=True
+                )  # damaged offsets and bytes would surface as all kinds of errors further on
                 yield from (text for text in batch.column("text").to_pylist() if text)
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{file} is damaged or cut short ({str(error).splitlines()[0]}): download it again") from error
+            raise UserError(
+                f"{file} is damaged or cut short ({str(error).splitlines()[0]}): download it again"
+            ) from error
 
 
 def _read_batches(file: Path) -> Iterator[pa.RecordBatch]:
@@ -116,15 +129,21 @@ def stream_hub(snapshot: str) -> Iterator[str]:
     """
     import datasets
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings of every attempt; what stops it is raised
+    logging.getLogger("huggingface_hub").setLevel(
+        logging.ERROR
+    )  # its warnings of every attempt; what stops it is raised
     where = f"https://huggingface.co/datasets/{HUB_NAME} ({snapshot})"
     try:
         articles: Any = datasets.load_dataset(HUB_NAME, snapshot, split="train", streaming=True)
         for article in articles.select_columns("text"):
             yield article["text"]
     except ValueError as error:
-        raise UserError(f"corpus.snapshot={snapshot} must name a snapshot of {HUB_NAME}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"corpus.snapshot={snapshot} must name a snapshot of {HUB_NAME}: {str(error).splitlines()[0]}"
+        ) from error
     # The layers below bring exceptions of several http libraries; none of them is our bug.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CorpusUnavailable(f"{where} cannot be had ({reason}): give local files with corpus.path") from error
+        raise CorpusUnavailable(
+            f"{where} cannot be had ({reason}): give local files with corpus.path"
+        ) from error

@@ -66,7 +66,9 @@ def gensim_data(name: str) -> Path:
     """
     path = Path(str(importlib.resources.files("gensim"))) / "test" / "test_data" / name
     if not path.is_file():
-        raise UserError(f"{name} not found in the installed gensim ({path}): reinstall gensim from its wheel")
+        raise UserError(
+            f"{name} not found in the installed gensim ({path}): reinstall gensim from its wheel"
+        )
     return path
 
 
@@ -86,7 +88,9 @@ def read_questions(path: Path | None = None) -> list[tuple[str, list[list[str]]]
         elif len(words) == 4 and sections:
             sections[-1][1].append(words)
         elif words:
-            raise UserError(f"{path}, line {number}: expected ': section' first and then four words a line, got {line.strip()[:60]!r}")
+            raise UserError(
+                f"{path}, line {number}: expected ': section' first and then four words a line, got {line.strip()[:60]!r}"
+            )
     return sections
 
 
@@ -95,7 +99,11 @@ def load_questions(vocab: Vocabulary, path: Path | None = None) -> Questions:
     sections = read_questions(path)
     ids, section = [], []
     for index, (_, questions) in enumerate(sections):
-        known = [[vocab.id_of[word] for word in words] for words in questions if all(word in vocab.id_of for word in words)]
+        known = [
+            [vocab.id_of[word] for word in words]
+            for words in questions
+            if all(word in vocab.id_of for word in words)
+        ]
         ids += known
         section += [index] * len(known)
     return Questions(
@@ -125,7 +133,9 @@ def analogy_accuracy(
 
 def _tally_sections(hit: Tensor, questions: Questions) -> dict[str, Any]:
     correct = torch.bincount(questions.section[hit], minlength=len(questions.sections)).tolist()
-    counts = np.array([correct, questions.seen, questions.total], dtype=np.int64).reshape(3, -1)  # [3, sections]
+    counts = np.array([correct, questions.seen, questions.total], dtype=np.int64).reshape(
+        3, -1
+    )  # [3, sections]
     syntactic = np.array([name.startswith("gram") for name in questions.sections], dtype=bool)
     return {
         "sections": {name: _tally(counts[:, [i]]) for i, name in enumerate(questions.sections)},
@@ -137,7 +147,12 @@ def _tally_sections(hit: Tensor, questions: Questions) -> dict[str, Any]:
 
 def _tally(counts: np.ndarray) -> dict[str, Any]:
     correct, seen, total = counts.sum(axis=1).tolist()
-    return {"correct": correct, "questions": seen, "total": total, "accuracy": 100 * correct / seen if seen else None}
+    return {
+        "correct": correct,
+        "questions": seen,
+        "total": total,
+        "accuracy": 100 * correct / seen if seen else None,
+    }
 
 
 @torch.no_grad()
@@ -174,13 +189,15 @@ def analogy_hits(
     if len(ids) == 0:
         return {rule: torch.zeros(0, dtype=torch.bool) for rule in rules}
 
-    inverse = inverse_lengths(model.squared_norms(embedding) if squared_norms is None else squared_norms)  # [V]
+    inverse = inverse_lengths(
+        model.squared_norms(embedding) if squared_norms is None else squared_norms
+    )  # [V]
     words, local = torch.unique(ids.to(inverse.device), return_inverse=True)  # [R], [Q, 4]
     gram = model.gram(words, None, embedding)  # [R, V]
     is_other = torch.ones(len(inverse), dtype=torch.bool, device=inverse.device)
     is_other[words] = False
     others = is_other.nonzero()[:, 0]  # [V - R]
-    mine = distributed.share(len(local))
+    mine = distributed.shard_range(len(local))
     local = local[mine.start : mine.stop]
     chunk, tile = TILES.get(inverse.device.type, TILES["cuda"])
 
@@ -195,7 +212,7 @@ def analogy_hits(
     for rule, (answer, best) in scored.items():
         hit = torch.zeros(len(ids), dtype=torch.int32, device=inverse.device)
         hit[mine.start : mine.stop] = answer > best
-        hits[rule] = distributed.add_up(hit).bool().cpu()
+        hits[rule] = distributed.all_reduce_sum(hit).bool().cpu()
     return hits
 
 
@@ -223,8 +240,12 @@ def _score(attract: Tensor, repel: Tensor, rule: str, local: Tensor) -> Tensor:
     """Scores of all columns for the questions `local` [n, 4] (rows of the tables); [n, C]."""
     scores = attract.index_select(0, local[:, 1])
     if rule == "3cosadd":
-        return scores.sub_(repel.index_select(0, local[:, 0])).add_(attract.index_select(0, local[:, 2]))
-    return scores.div_(repel.index_select(0, local[:, 0])).mul_(attract.index_select(0, local[:, 2]))
+        return scores.sub_(repel.index_select(0, local[:, 0])).add_(
+            attract.index_select(0, local[:, 2])
+        )
+    return scores.div_(repel.index_select(0, local[:, 0])).mul_(
+        attract.index_select(0, local[:, 2])
+    )
 
 
 def _score_corner(corner: Tensor, rule: str, local: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
@@ -232,7 +253,9 @@ def _score_corner(corner: Tensor, rule: str, local: Tensor, chunk: int) -> tuple
     tables = _factors(corner, rule)
     answers, best = [], []
     for questions in local.split(chunk):
-        scores = _score(*tables, rule, questions).scatter_(1, questions[:, :3], -torch.inf)  # [n, R]
+        scores = _score(*tables, rule, questions).scatter_(
+            1, questions[:, :3], -torch.inf
+        )  # [n, R]
         answers.append(scores.gather(1, questions[:, 3:])[:, 0])
         best.append(scores.scatter_(1, questions[:, 3:], -torch.inf).amax(1))
     return torch.cat(answers), torch.cat(best)

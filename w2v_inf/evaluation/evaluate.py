@@ -36,14 +36,16 @@ def evaluate(config: Config) -> dict[str, Any]:
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
     evaluation = evaluate_model(model, vocab, load_questions(vocab), embedding)
-    if distributed.is_first():
+    if distributed.is_main_process():
         write_json(folder / f"evaluation-{embedding.value}.json", evaluation)
     if config.evaluate.limit_run:
         limit = Path(config.evaluate.limit_run)
         if (kind := read_json(limit / SUMMARY).get("model")) != "mup_limit":
-            raise UserError(f"evaluate.limit_run must be a run of model=mup_limit, {limit} holds model={kind}")
+            raise UserError(
+                f"evaluate.limit_run must be a run of model=mup_limit, {limit} holds model={kind}"
+            )
         add_limit_distance(folder, model, vocab, *open_run(limit, config))
-    if distributed.is_first():
+    if distributed.is_main_process():
         print(format_evaluation(evaluation))
     return evaluation
 
@@ -53,7 +55,7 @@ def evaluate_vectors(path: Path) -> dict[str, Any]:
     vocab, vectors = read_vectors(path)
     table = torch.from_numpy(vectors)
     evaluation = evaluate_model(LinearModel(table, table), vocab, load_questions(vocab))
-    if distributed.is_first():
+    if distributed.is_main_process():
         write_json(path.with_name(path.name + ".evaluation.json"), evaluation)
         print(format_evaluation(evaluation))
     return evaluation
@@ -71,10 +73,14 @@ def format_evaluation(evaluation: dict[str, Any]) -> str:
     rows = [(name, add["sections"][name], mul["sections"][name]) for name in add["sections"]]
     rows += [(part, add[part], mul[part]) for part in ("semantic", "syntactic", "total")]
     for name, one, other in rows:
-        lines.append(f"{name:30}{_percent(one['accuracy'])}{_percent(other['accuracy'])}{one['questions']:>8,}")
+        lines.append(
+            f"{name:30}{_percent(one['accuracy'])}{_percent(other['accuracy'])}{one['questions']:>8,}"
+        )
     for name, result in evaluation["similarity"].items():
         rho = "-" if result["spearman"] is None else f"{result['spearman']:.3f}"
-        lines.append(f"{name:30}{rho:>10}  (Spearman, {result['pairs']} of {result['total']} pairs)")
+        lines.append(
+            f"{name:30}{rho:>10}  (Spearman, {result['pairs']} of {result['total']} pairs)"
+        )
     return "\n".join(lines)
 
 

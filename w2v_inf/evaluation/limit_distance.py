@@ -18,7 +18,9 @@ COMMONEST = 2000
 NEIGHBOURS = 10
 
 
-def add_limit_distance(folder: Path, model: Model, vocab: Vocabulary, limit: Model, limit_vocab: Vocabulary) -> None:
+def add_limit_distance(
+    folder: Path, model: Model, vocab: Vocabulary, limit: Model, limit_vocab: Vocabulary
+) -> None:
     """Put the distance to the limit's run into the summary of `folder`."""
     if vocab.words != limit_vocab.words:
         raise UserError(
@@ -26,8 +28,10 @@ def add_limit_distance(folder: Path, model: Model, vocab: Vocabulary, limit: Mod
         )
     summary = read_json(folder / SUMMARY)
     ids = torch.arange(min(COMMONEST, len(vocab)))
-    summary["limit_distance"] = limit_distance(*(cosine_table(m, ids, ids).double().cpu() for m in (model, limit)))
-    if distributed.is_first():
+    summary["limit_distance"] = limit_distance(
+        *(cosine_table(m, ids, ids).double().cpu() for m in (model, limit))
+    )
+    if distributed.is_main_process():
         write_json(folder / SUMMARY, summary)
 
 
@@ -44,4 +48,8 @@ def limit_distance(cosines: Tensor, limit: Tensor) -> dict[str, float | None]:
     k = min(NEIGHBOURS, len(limit) - 1)
     nearest = [table.masked_fill(~off, -torch.inf).topk(k).indices for table in (cosines, limit)]
     common = (nearest[0][:, :, None] == nearest[1][:, None, :]).sum()
-    return {"gram_error": error, "neighbour_overlap": float(common) / (k * len(limit)), "words": len(limit)}
+    return {
+        "gram_error": error,
+        "neighbour_overlap": float(common) / (k * len(limit)),
+        "words": len(limit),
+    }

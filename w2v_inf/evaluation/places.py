@@ -30,7 +30,9 @@ class Places:
     def save(self, path: Path) -> None:
         """Write places.npz."""
         words = np.array(self.words, dtype=np.str_)
-        write_atomically(path, lambda draft: np.savez(draft, words=words, is_state=self.is_state, gram=self.gram))
+        write_atomically(
+            path, lambda draft: np.savez(draft, words=words, is_state=self.is_state, gram=self.gram)
+        )
 
     @classmethod
     def load(cls, path: Path) -> "Places":
@@ -40,12 +42,18 @@ class Places:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 words, is_state, gram = (arrays[name] for name in ("words", "is_state", "gram"))
             num_places = len(words)
-            if is_state.shape != (num_places,) or is_state.dtype != bool or gram.shape != (num_places, num_places):
+            if (
+                is_state.shape != (num_places,)
+                or is_state.dtype != bool
+                or gram.shape != (num_places, num_places)
+            ):
                 raise ValueError("its arrays do not fit together")
             return cls(words.tolist(), is_state, gram)
         except Exception as error:  # zipfile and numpy meet damaged bytes with a dozen kinds, some without a message
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path} is missing or damaged ({reason}): train the run again") from error
+            raise UserError(
+                f"{path} is missing or damaged ({reason}): train the run again"
+            ) from error
 
 
 @torch.no_grad()
@@ -60,7 +68,9 @@ def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding
     words = cities + states
     gram = np.zeros((0, 0))
     if words:
-        ids = torch.tensor([vocab.id_of[word] for word in words], device=model.squared_norms(embedding).device)
+        ids = torch.tensor(
+            [vocab.id_of[word] for word in words], device=model.squared_norms(embedding).device
+        )
         gram = model.gram(ids, ids, embedding).double().cpu().numpy()  # [P, P]
     return Places(words, np.arange(len(words)) >= len(cities), gram)
 
@@ -114,7 +124,12 @@ def separation(gram: np.ndarray, is_state: np.ndarray) -> dict[str, float | None
 
     sizes = np.bincount(is_state.astype(np.int64), minlength=2)
     num_places = int(sizes.sum())
-    result: dict[str, float | None] = {"silhouette": None, "silhouette_full": None, "linear_accuracy": None, "baseline": None}
+    result: dict[str, float | None] = {
+        "silhouette": None,
+        "silhouette_full": None,
+        "linear_accuracy": None,
+        "baseline": None,
+    }
     if num_places:
         result["baseline"] = 100 * float(sizes.max()) / num_places
     if sizes.min() >= 1 and num_places >= 3:
@@ -123,7 +138,9 @@ def separation(gram: np.ndarray, is_state: np.ndarray) -> dict[str, float | None
         distances = np.sqrt((squares[:, None] + squares - gram - gram.T).clip(min=0))  # [P, P]
         np.fill_diagonal(distances, 0)
         result["silhouette"] = float(silhouette_score(coordinates, is_state))
-        result["silhouette_full"] = float(silhouette_score(distances, is_state, metric="precomputed"))
+        result["silhouette_full"] = float(
+            silhouette_score(distances, is_state, metric="precomputed")
+        )
         if sizes.min() >= NUM_FOLDS:
             result["linear_accuracy"] = _linear_accuracy(coordinates, is_state)
     return result
@@ -139,4 +156,6 @@ def _linear_accuracy(coordinates: np.ndarray, is_state: np.ndarray) -> float:
     # Scaled first: the penalty of the regression would otherwise depend on the embeddings' length.
     classifier = make_pipeline(StandardScaler(), LogisticRegression())
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
-    return 100 * float(np.mean(cross_val_predict(classifier, coordinates, is_state, cv=folds) == is_state))
+    return 100 * float(
+        np.mean(cross_val_predict(classifier, coordinates, is_state, cv=folds) == is_state)
+    )

@@ -22,11 +22,24 @@ from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, gensim_data,
 from w2v_inf.models.protocol import Model
 
 SIMILARITY_SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
-PROBE_WORDS = ("king", "france", "london", "texas", "three", "good", "water", "she", "music", "computer")
+PROBE_WORDS = (
+    "king",
+    "france",
+    "london",
+    "texas",
+    "three",
+    "good",
+    "water",
+    "she",
+    "music",
+    "computer",
+)
 """Common words whose neighbours are shown."""
 
 
-def evaluate_model(model: Model, vocab: Vocabulary, questions: Questions, embedding: Embedding = Embedding.input) -> dict[str, Any]:
+def evaluate_model(
+    model: Model, vocab: Vocabulary, questions: Questions, embedding: Embedding = Embedding.input
+) -> dict[str, Any]:
     """All numbers of one evaluation, ready for JSON.
 
     Args:
@@ -47,9 +60,13 @@ def evaluate_model(model: Model, vocab: Vocabulary, questions: Questions, embedd
             "ties": "miss",
         },
         "chance": 100 / len(vocab),
-        "analogy": analogy_accuracy(model, questions, embedding=embedding, squared_norms=squared_norms),
+        "analogy": analogy_accuracy(
+            model, questions, embedding=embedding, squared_norms=squared_norms
+        ),
         "similarity": word_similarity(model, vocab, embedding, squared_norms=squared_norms),
-        "neighbours": nearest_neighbours(model, vocab, PROBE_WORDS, embedding=embedding, squared_norms=squared_norms),
+        "neighbours": nearest_neighbours(
+            model, vocab, PROBE_WORDS, embedding=embedding, squared_norms=squared_norms
+        ),
     }
 
 
@@ -62,7 +79,9 @@ def cosine_table(
     squared_norms: Tensor | None = None,
 ) -> Tensor:
     """Cosines of the words `rows` with `columns` (None: all), 0 for words of length 0; [R, C], on the model's device."""
-    inverse = inverse_lengths(model.squared_norms(embedding) if squared_norms is None else squared_norms)  # [V]
+    inverse = inverse_lengths(
+        model.squared_norms(embedding) if squared_norms is None else squared_norms
+    )  # [V]
     rows = rows.to(inverse.device)
     columns = columns if columns is None else columns.to(inverse.device)
     across = inverse if columns is None else inverse[columns]
@@ -70,7 +89,10 @@ def cosine_table(
 
 
 def word_similarity(
-    model: Model, vocab: Vocabulary, embedding: Embedding = Embedding.input, squared_norms: Tensor | None = None
+    model: Model,
+    vocab: Vocabulary,
+    embedding: Embedding = Embedding.input,
+    squared_norms: Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Rank correlation of cosines with human judgements, WordSim-353 and SimLex-999 as gensim ships them.
 
@@ -80,22 +102,36 @@ def word_similarity(
     Cost: one Gram block of the words involved, about 1,000 x 1,000.
     """
     return {
-        name: _correlate(model, vocab, read_similarities(gensim_data(file)), embedding, squared_norms)
+        name: _correlate(
+            model, vocab, read_similarities(gensim_data(file)), embedding, squared_norms
+        )
         for name, file in SIMILARITY_SETS.items()
     }
 
 
 def read_similarities(path: Path) -> list[tuple[str, str, float]]:
     """Pairs of lower-case words with their human score, from tab-separated lines; `#` starts a comment line."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
     fields = [line.lower().split("\t") for line in lines]
     return [(first.strip(), second.strip(), float(score)) for first, second, score in fields]
 
 
 def _correlate(
-    model: Model, vocab: Vocabulary, pairs: list[tuple[str, str, float]], embedding: Embedding, squared_norms: Tensor | None
+    model: Model,
+    vocab: Vocabulary,
+    pairs: list[tuple[str, str, float]],
+    embedding: Embedding,
+    squared_norms: Tensor | None,
 ) -> dict[str, Any]:
-    known = [(vocab.id_of[x], vocab.id_of[y], score) for x, y, score in pairs if x in vocab.id_of and y in vocab.id_of]
+    known = [
+        (vocab.id_of[x], vocab.id_of[y], score)
+        for x, y, score in pairs
+        if x in vocab.id_of and y in vocab.id_of
+    ]
     result: dict[str, Any] = {"spearman": None, "pairs": len(known), "total": len(pairs)}
     if len(known) < 3:
         return result
@@ -130,7 +166,12 @@ def nearest_neighbours(
     ids = torch.tensor([vocab.id_of[word] for word in known])
     cosines = cosine_table(model, ids, None, embedding, squared_norms).cpu()  # [words, V]
     cosines[torch.arange(len(ids)), ids] = -torch.inf
-    ordered, order = cosines.sort(dim=1, descending=True, stable=True)  # topk would leave the order of ties open
+    ordered, order = cosines.sort(
+        dim=1, descending=True, stable=True
+    )  # topk would leave the order of ties open
     k = min(k, len(vocab) - 1)
     neighbours = zip(known, order[:, :k].tolist(), ordered[:, :k].tolist(), strict=True)
-    return {word: [[vocab.words[j], cosine] for j, cosine in zip(js, row, strict=True)] for word, js, row in neighbours}
+    return {
+        word: [[vocab.words[j], cosine] for j, cosine in zip(js, row, strict=True)]
+        for word, js, row in neighbours
+    }

@@ -17,7 +17,7 @@ from torch import Tensor
 from w2v_inf.stream import Batch
 
 
-class Interactions(NamedTuple):
+class BatchCounts(NamedTuple):
     """A batch over its I distinct inputs, O distinct outputs (the N noise words first), E hidden vectors, B examples.
 
     A hidden vector is an example's mean context (E = B), or, when every example has one context word, an input (E = I):
@@ -27,7 +27,7 @@ class Interactions(NamedTuple):
     slots: context words of all examples in a row, as places in `inputs`; example b owns [first_slot[b], first_slot[b + 1]).
     pair_hidden [B], pair_output [B]: the positives, as places in the hidden vectors and in `outputs`.
     negatives [E, N]: how often hidden vector e is pushed from noise word n (K/S a sample), float64.
-    input_touches [I], output_touches [O]: how often weight decay acts on a row, float64.
+    input_update_counts [I], output_update_counts [O]: how often weight decay acts on a row, float64.
     """
 
     inputs: np.ndarray
@@ -37,27 +37,34 @@ class Interactions(NamedTuple):
     pair_hidden: np.ndarray
     pair_output: np.ndarray
     negatives: np.ndarray
-    input_touches: np.ndarray
-    output_touches: np.ndarray
+    input_update_counts: np.ndarray
+    output_update_counts: np.ndarray
 
 
-def interactions(batch: Batch) -> Interactions:
+def interactions(batch: Batch) -> BatchCounts:
     """Count who meets whom. Cost: O(B (C + S)) on one CPU core, about 0.3 us a position."""
     highest = max(batch.context.max(), batch.target.max(), batch.noise.max())
     place = np.full(highest + 1, -1, np.int32)
-    return count_interactions(batch.context, batch.target, batch.noise, batch.noise_row, batch.noise_weight, place)
+    return count_arrays(
+        batch.context, batch.target, batch.noise, batch.negatives_row, batch.negative_weight, place
+    )
 
 
 @njit(cache=True, nogil=True)
-def count_interactions(
-    context: np.ndarray, target: np.ndarray, noise: np.ndarray, noise_row: np.ndarray, noise_weight: float, place: np.ndarray
-) -> Interactions:
+def count_arrays(
+    context: np.ndarray,
+    target: np.ndarray,
+    noise: np.ndarray,
+    negatives_row: np.ndarray,
+    negative_weight: float,
+    place: np.ndarray,
+) -> BatchCounts:
     """`interactions` on the batch's arrays, for compiled callers.
 
     place: where a word is among those found so far; [V] int32, -1 everywhere before and after.
     """
     num_examples = len(target)
-    inputs, slots, first_slot, input_touches = _count_inputs(context, place)
+    inputs, slots, first_slot, input_update_counts = _count_inputs(context, place)
     outputs = np.empty(noise.size + num_examples, np.int32)
     num_outputs = 0
     noise_of = np.empty(noise.shape, np.int32)
@@ -70,22 +77,34 @@ def count_interactions(
     pair_hidden = slots if one_word_each else np.arange(num_examples, dtype=np.int32)
     pair_output = np.empty(num_examples, np.int32)
     negatives = np.zeros((len(inputs) if one_word_each else num_examples, num_outputs))
-    output_touches = np.zeros(num_outputs + num_examples)
+    output_update_counts = np.zeros(num_outputs + num_examples)
     for b in range(num_examples):
         pair_output[b] = _find(target[b], place, outputs, num_outputs)
         num_outputs = max(num_outputs, pair_output[b] + 1)
-        output_touches[pair_output[b]] += 1
-        for n in noise_of[noise_row[b]]:
+        output_update_counts[pair_output[b]] += 1
+        for n in noise_of[negatives_row[b]]:
             if n != pair_output[b]:
-                negatives[pair_hidden[b], n] += noise_weight
-                output_touches[n] += noise_weight
-    outputs, output_touches = outputs[:num_outputs], output_touches[:num_outputs]
+                negatives[pair_hidden[b], n] += negative_weight
+                output_update_counts[n] += negative_weight
+    outputs, output_update_counts = outputs[:num_outputs], output_update_counts[:num_outputs]
     place[outputs] = -1
-    return Interactions(inputs, outputs, slots, first_slot, pair_hidden, pair_output, negatives, input_touches, output_touches)
+    return BatchCounts(
+        inputs,
+        outputs,
+        slots,
+        first_slot,
+        pair_hidden,
+        pair_output,
+        negatives,
+        input_update_counts,
+        output_update_counts,
+    )
 
 
 @njit(cache=True, nogil=True)
-def _count_inputs(context: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _count_inputs(
+    context: np.ndarray, place: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Distinct context words, each slot's place among them, each example's first slot, touches."""
     num_examples, num_slots = context.shape
     inputs, slots = np.empty(context.size, np.int32), np.empty(context.size, np.int32)
@@ -116,12 +135,12 @@ def _find(word: int, place: np.ndarray, words: np.ndarray, num_words: int) -> in
 
 
 @dataclass
-class DenseInteractions:
-    """`Interactions` as small dense matrices for torch, on one device; float32 or float64.
+class DenseBatchCounts:
+    """`BatchCounts` as small dense matrices for torch, on one device; float32 or float64.
 
     inputs [I], outputs [O]: int64.    bag [E, I]: share of each input in each hidden vector, None when they coincide.
     whole_bag [E, I]: how often it occurs there, None with `bag`.
-    positives [E, O], negatives [E, O]: counts.    input_touches [I], output_touches [O].    num_examples: B.
+    positives [E, O], negatives [E, O]: counts.    input_update_counts [I], output_update_counts [O].    num_examples: B.
     """
 
     inputs: Tensor
@@ -130,15 +149,15 @@ class DenseInteractions:
     whole_bag: Tensor | None
     positives: Tensor
     negatives: Tensor
-    input_touches: Tensor
-    output_touches: Tensor
+    input_update_counts: Tensor
+    output_update_counts: Tensor
     num_examples: int
 
 
-def dense_interactions(batch: Batch, dtype: torch.dtype, device: torch.device) -> DenseInteractions:
+def dense_batch_counts(batch: Batch, dtype: torch.dtype, device: torch.device) -> DenseBatchCounts:
     """`interactions` as matrices. Cost: [E, I] and [E, O] memory."""
     counts = interactions(batch)
-    num_hidden, num_noise = counts.negatives.shape
+    num_hidden, num_negatives = counts.negatives.shape
     num_examples, num_outputs = len(counts.pair_output), len(counts.outputs)
     one_word_each = len(counts.slots) == num_examples
     words_of = np.diff(counts.first_slot)
@@ -147,26 +166,31 @@ def dense_interactions(batch: Batch, dtype: torch.dtype, device: torch.device) -
     np.add.at(bag, (example, counts.slots), 1)
     positives = np.zeros((num_hidden, num_outputs))
     np.add.at(positives, (counts.pair_hidden, counts.pair_output), 1)
-    negatives = np.pad(counts.negatives, ((0, 0), (0, num_outputs - num_noise)))
+    negatives = np.pad(counts.negatives, ((0, 0), (0, num_outputs - num_negatives)))
 
     def tensor(a: np.ndarray) -> Tensor:
         return torch.from_numpy(a).to(device, dtype)
 
-    return DenseInteractions(
+    return DenseBatchCounts(
         inputs=torch.from_numpy(counts.inputs).to(device, torch.int64),
         outputs=torch.from_numpy(counts.outputs).to(device, torch.int64),
         bag=None if one_word_each else tensor(bag / words_of[:, None]),
         whole_bag=None if one_word_each else tensor(bag),
         positives=tensor(positives),
         negatives=tensor(negatives),
-        input_touches=tensor(counts.input_touches),
-        output_touches=tensor(counts.output_touches),
+        input_update_counts=tensor(counts.input_update_counts),
+        output_update_counts=tensor(counts.output_update_counts),
         num_examples=num_examples,
     )
 
 
 def stack(batches: Sequence[Batch]) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """Arrays of all batches one after another (context, target, noise, noise_row), where each batch starts, and step sizes."""
-    stacked = [np.concatenate([getattr(b, name) for b in batches]) for name in ("context", "target", "noise", "noise_row")]
-    edges = [np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "noise")]
+    """Arrays of all batches one after another (context, target, noise, negatives_row), where each batch starts, and step sizes."""
+    stacked = [
+        np.concatenate([getattr(b, name) for b in batches])
+        for name in ("context", "target", "noise", "negatives_row")
+    ]
+    edges = [
+        np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "noise")
+    ]
     return stacked, edges, np.array([b.lr for b in batches])

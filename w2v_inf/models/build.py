@@ -3,7 +3,17 @@
 import torch
 
 from w2v_inf import distributed
-from w2v_inf.config import Config, ContextGradient, Engine, Finite, ModelConfig, MupLimit, Parametrization, Sigmoid, Storage
+from w2v_inf.config import (
+    Config,
+    ContextGradient,
+    Dtype,
+    Engine,
+    Finite,
+    ModelConfig,
+    MupLimit,
+    Parametrization,
+    Sigmoid,
+)
 from w2v_inf.errors import UserError
 from w2v_inf.models.column_parallel import ColumnShard
 from w2v_inf.models.device import free_bytes, pick_device
@@ -15,7 +25,7 @@ from w2v_inf.models.parametrization import ABC
 from w2v_inf.models.protocol import Model
 from w2v_inf.models.step import exact_logit, tp4_logit
 
-STORAGE = {Storage.float32: torch.float32, Storage.bfloat16: torch.bfloat16}
+TORCH_DTYPES = {Dtype.float32: torch.float32, Dtype.bfloat16: torch.bfloat16}
 
 
 def build_model(config: Config, vocab_size: int) -> Model:
@@ -29,48 +39,66 @@ def build_model(config: Config, vocab_size: int) -> Model:
     width = _width(options, vocab_size)
     _check_ranks(options, width)
     check_memory(options, vocab_size, device)
-    distributed.largest(0)  # nobody allocates before all have looked
+    distributed.all_reduce_max(0)  # nobody allocates before all have looked
     generator = torch.Generator().manual_seed(config.seed)
-    scale, columns = options.output_init_scale, distributed.share(width)
+    scale, columns = options.output_init_scale, distributed.shard_range(width)
     if isinstance(options, Finite):
         custom = options.parametrization is Parametrization.custom
         a1, b1, a2, b2, c = options.exponents if custom else ABC[options.parametrization]
-        model = init_finite(vocab_size, width, (a1, b1, a2, b2, c), scale, generator, device=device, columns=columns)
+        model = init_finite(
+            vocab_size, width, (a1, b1, a2, b2, c), scale, generator, device=device, columns=columns
+        )
     elif isinstance(options, MupLimit) and options.engine is Engine.lowrank:
         rank = rank_of(options, vocab_size)
         free = max(GIB // 64, free_bytes(device) - OVERHEAD_BYTES - factors_bytes(vocab_size, rank))
-        model = init_lowrank(vocab_size, rank, arena_slots(options.memory_gib, vocab_size, free))
+        model = init_lowrank(
+            vocab_size, rank, arena_slots(options.pair_table_gib, vocab_size, free)
+        )
         model.tolerance = options.tolerance
     elif isinstance(options, MupLimit):
-        model = init_mup_limit(vocab_size, scale, STORAGE[options.storage], device, columns)
+        model = init_mup_limit(vocab_size, scale, TORCH_DTYPES[options.dtype], device, columns)
     else:
         model = init_ntk_limit(vocab_size, scale, generator, device=device)
     model.weight_decay = config.train.weight_decay
     model.whole_gradient = config.train.context_gradient is ContextGradient.whole
     model.logit = tp4_logit if config.train.sigmoid is Sigmoid.tp4 else exact_logit
-    return ColumnShard(model, width) if distributed.count() > 1 and isinstance(model, LinearModel) else model
+    return (
+        ColumnShard(model, width)
+        if distributed.world_size() > 1 and isinstance(model, LinearModel)
+        else model
+    )
 
 
 def _width(options: ModelConfig, vocab_size: int) -> int:
     """Columns of the model's matrices."""
-    return options.width if isinstance(options, Finite) else limit_width(vocab_size, options.output_init_scale)
+    return (
+        options.width
+        if isinstance(options, Finite)
+        else limit_width(vocab_size, options.output_init_scale)
+    )
 
 
 def _check_ranks(options: ModelConfig, width: int) -> None:
     """Raises: UserError for a model that cannot be shared out over the ranks there are."""
-    if distributed.count() == 1:
+    if distributed.world_size() == 1:
         return
     lowrank = isinstance(options, MupLimit) and options.engine is Engine.lowrank
     if lowrank or not isinstance(options, Finite | MupLimit):
         name = "model.engine=lowrank" if lowrank else f"model={options.name}"
-        raise UserError(f"{name} runs in one process, here are {distributed.count()} ranks: start it without torchrun")
-    if width < distributed.count():
-        raise UserError(f"{width} columns cannot be shared out over {distributed.count()} ranks: lower torchrun's --nproc-per-node")
+        raise UserError(
+            f"{name} runs in one process, here are {distributed.world_size()} ranks: start it without torchrun"
+        )
+    if width < distributed.world_size():
+        raise UserError(
+            f"{width} columns cannot be shared out over {distributed.world_size()} ranks: lower torchrun's --nproc-per-node"
+        )
 
 
 def _check_engine(options: MupLimit, vocab_size: int, device: torch.device) -> None:
     """Raises: UserError for a rank above V, or an engine that no card runs."""
     if options.rank > vocab_size:
-        raise UserError(f"model.rank must be at most V={vocab_size:,}, the words of the vocabulary, got {options.rank:,}")
+        raise UserError(
+            f"model.rank must be at most V={vocab_size:,}, the words of the vocabulary, got {options.rank:,}"
+        )
     if options.engine is Engine.lowrank and device.type != "cpu":
         raise UserError(f"model.engine=lowrank runs on the CPU, device is {device}: add device=cpu")

@@ -20,7 +20,7 @@ from w2v_inf.models.cpu import step as cpu_step
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.sigmoid import logit_gradients
 from w2v_inf.models.linear import LinearModel, row_blocks
-from w2v_inf.models.step import rounding_salt, tp4_logit
+from w2v_inf.models.step import rounding_seed, tp4_logit
 from w2v_inf.stream import Batch, Stream
 
 
@@ -31,40 +31,42 @@ class ColumnShard:
     part: LinearModel
     width: int
 
-    def get_ready(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
+    def prepare(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
         """Nothing to do before the first step."""
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
-        return self.update_all([batch])[0]
+        return self.train_batches([batch])[0]
 
-    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+    def train_batches(self, batches: Sequence[Batch]) -> list[float]:
         """A step a batch; returns the losses."""
         if self.part.u.device.type == "cpu":
-            return shard_steps(self.part, batches, distributed.add_up)
-        return self.part.update_on_device(batches, distributed.add_up)
+            return shard_steps(self.part, batches, distributed.all_reduce_sum)
+        return self.part.update_on_device(batches, distributed.all_reduce_sum)
 
-    def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram(
+        self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input
+    ) -> Tensor:
         """Inner products of embeddings, [R, C]; all V words if `columns` is None."""
-        return distributed.add_up(self.part.gram(rows, columns, embedding))
+        return distributed.all_reduce_sum(self.part.gram(rows, columns, embedding))
 
     def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
         """Squared lengths of all embeddings, [V]."""
-        return distributed.add_up(self.part.squared_norms(embedding))
+        return distributed.all_reduce_sum(self.part.squared_norms(embedding))
 
-    def gram_product(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram_matmul(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
         """The Gram matrix of all embeddings times x [V, k]; [V, k]."""
-        return distributed.add_up(self.part.gram_product(x, embedding))
+        return distributed.all_reduce_sum(self.part.gram_matmul(x, embedding))
 
     def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
         """Embeddings of some words, [R, width], on every rank. Memory: width R numbers."""
         own = self.part.vectors(ids, embedding)
-        columns = distributed.share(self.width)
+        columns = distributed.shard_range(self.width)
         whole = own.new_zeros(len(own), self.width)
         whole[:, columns.start : columns.stop] = own
-        return distributed.add_up(whole)
+        return distributed.all_reduce_sum(whole)
 
-    def report(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """Nothing: the model approximates nothing."""
         return {}
 
@@ -74,8 +76,11 @@ class ColumnShard:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take this rank's columns of the tensors of `state`, which are whole."""
-        columns = distributed.share(self.width)
-        own = {name: t[:, columns.start : columns.stop] if t.ndim == 2 else t for name, t in state.items()}
+        columns = distributed.shard_range(self.width)
+        own = {
+            name: t[:, columns.start : columns.stop] if t.ndim == 2 else t
+            for name, t in state.items()
+        }
         if any(own[name].shape != tensor.shape for name, tensor in self.state().items()):
             raise RuntimeError("its tables are of other sizes")
         self.part.load(own)
@@ -88,12 +93,20 @@ class ColumnShard:
         """All tensors of `state` one after another, put together, some rows at a time, on the first rank; empty blocks elsewhere."""
         for tensor in self.state().values():
             if tensor.ndim == 2:
-                yield from (distributed.columns_at_first(tensor[rows], self.width) for rows in row_blocks(len(tensor)))
+                yield from (
+                    distributed.gather_columns(tensor[rows], self.width)
+                    for rows in row_blocks(len(tensor))
+                )
             else:
                 yield tensor.cpu()
 
 
-def shard_steps(part: LinearModel, batches: Sequence[Batch], add_up: Callable[[Tensor], Tensor], tile: int = cpu_step.TILE) -> list[float]:
+def shard_steps(
+    part: LinearModel,
+    batches: Sequence[Batch],
+    add_up: Callable[[Tensor], Tensor],
+    tile: int = cpu_step.TILE,
+) -> list[float]:
     """`fused.fused_steps` on some columns of a net; updates `part` in place.
 
     Args:
@@ -108,12 +121,14 @@ def shard_steps(part: LinearModel, batches: Sequence[Batch], add_up: Callable[[T
     zero = np.zeros(1, np.float64 if u.dtype == np.float64 else np.float32)
     losses = []
     for batch in batches:
-        arrays = batch.context, batch.target, batch.noise, batch.noise_row
-        rows, negatives, touches = cpu_step.plan(*arrays, batch.noise_weight, place)
+        arrays = batch.context, batch.target, batch.noise, batch.negatives_row
+        rows, negatives, touches = cpu_step.plan(*arrays, batch.negative_weight, place)
         log_decay = math.log1p(-batch.lr * part.weight_decay)
         u_steps, w_steps = (
             cpu_step.row_steps(scale, ids, log_decay, touched, batch.lr * factor, zero)
-            for scale, ids, touched, factor in zip((u_scale, w_scale), rows[:2], touches, part.lr_factors, strict=True)
+            for scale, ids, touched, factor in zip(
+                (u_scale, w_scale), rows[:2], touches, part.lr_factors, strict=True
+            )
         )
         scratch = np.empty((num_threads, cpu_step.scratch_rows(rows, negatives) * tile), zero.dtype)
         parts = np.empty((num_threads, negatives.size + len(batch.target)), zero.dtype)
@@ -123,7 +138,15 @@ def shard_steps(part: LinearModel, batches: Sequence[Batch], add_up: Callable[[T
         add_up(torch.from_numpy(f))
         g, pair_g = cpu_step.part_of(f, negatives, len(batch.target))
         loss = logit_gradients(g.ravel(), pair_g, negatives.ravel(), part.logit is tp4_logit)
-        threads.run(_update_columns, num_threads, *moved, g, pair_g, part.whole_gradient, rounding_salt(batch.words_seen))
+        threads.run(
+            _update_columns,
+            num_threads,
+            *moved,
+            g,
+            pair_g,
+            part.whole_gradient,
+            rounding_seed(batch.words_seen),
+        )
         cpu_step.keep_scales(u_scale, rows[0], u_steps)
         cpu_step.keep_scales(w_scale, rows[1], w_steps)
         losses.append(loss / len(batch.target))
@@ -131,17 +154,50 @@ def shard_steps(part: LinearModel, batches: Sequence[Batch], add_up: Callable[[T
 
 
 @njit(cache=True, nogil=True)
-def _logits_of_columns(rank, num_threads, sync, u, w, rows, u_steps, w_steps, tile, scratch, parts, negatives):
+def _logits_of_columns(
+    rank, num_threads, sync, u, w, rows, u_steps, w_steps, tile, scratch, parts, negatives
+):
     """What the columns of thread `rank` add to the logits."""
-    start, stop = threads.stretch(rank, num_threads, u.shape[1])
+    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
     logits, pair_logits = cpu_step.part_of(parts[rank], negatives, len(rows[4]))
     tile = min(tile, stop - start)
-    cpu_step.partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch[rank], logits, pair_logits)
+    cpu_step.partial_logits(
+        u, w, rows, u_steps, w_steps, start, stop, tile, scratch[rank], logits, pair_logits
+    )
 
 
 @njit(cache=True, nogil=True)
-def _update_columns(rank, num_threads, sync, u, w, rows, u_steps, w_steps, tile, scratch, g, pair_g, whole_gradient, salt):
+def _update_columns(
+    rank,
+    num_threads,
+    sync,
+    u,
+    w,
+    rows,
+    u_steps,
+    w_steps,
+    tile,
+    scratch,
+    g,
+    pair_g,
+    whole_gradient,
+    salt,
+):
     """The update of the columns of thread `rank`."""
-    start, stop = threads.stretch(rank, num_threads, u.shape[1])
+    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    cpu_step.update_rows(u, w, rows, u_steps, w_steps, start, stop, tile, scratch[rank], g, pair_g, whole_gradient, salt)
+    cpu_step.update_rows(
+        u,
+        w,
+        rows,
+        u_steps,
+        w_steps,
+        start,
+        stop,
+        tile,
+        scratch[rank],
+        g,
+        pair_g,
+        whole_gradient,
+        salt,
+    )

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding
-from w2v_inf.models.batch_counts import dense_interactions
+from w2v_inf.models.batch_counts import dense_batch_counts
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.step import fused_steps
 from w2v_inf.models.gpu import step as gpu_step
 from w2v_inf.models.gpu.packing import Packed
 from w2v_inf.models.parametrization import finite_scales
-from w2v_inf.models.step import exact_logit, rounding_salt, sgd_step, tp4_logit
+from w2v_inf.models.step import exact_logit, rounding_seed, sgd_step, tp4_logit
 from w2v_inf.stream import Batch, Stream
 
 
@@ -37,31 +37,48 @@ class LinearModel:
     whole_gradient: bool = False
     scales: tuple[Tensor, Tensor] | None = None
 
-    def get_ready(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
+    def prepare(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
         """Nothing to do before the first step."""
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
-        return self.update_all([batch])[0]
+        return self.train_batches([batch])[0]
 
-    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+    def train_batches(self, batches: Sequence[Batch]) -> list[float]:
         """A step a batch; returns the losses."""
         if self.u.device.type == "cpu":
             how = self.weight_decay, self.lr_factors, self.logit is tp4_logit, self.whole_gradient
             return fused_steps(self.u, self.w, batches, *how, self.scales).tolist()
         return self.update_on_device(batches)
 
-    def update_on_device(self, batches: Sequence[Batch], add_up: Callable[[Tensor], Tensor] | None = None) -> list[float]:
-        """`update_all` by Triton's kernels, or by `step.sgd_step` where there are none or a batch is too large; `add_up` as there."""
-        stretches = [batches[k : k + gpu_step.BATCHES_A_PACK] for k in range(0, len(batches), gpu_step.BATCHES_A_PACK)]
-        packs = threads.ahead(self._pack, stretches) if gpu_step.kernels_run_on(self.u.device) else [None] * len(stretches)
-        losses = [self._launch(some, packed, add_up) for some, packed in zip(stretches, packs, strict=True)]
+    def update_on_device(
+        self, batches: Sequence[Batch], add_up: Callable[[Tensor], Tensor] | None = None
+    ) -> list[float]:
+        """`train_batches` by Triton's kernels, or by `step.sgd_step` where there are none or a batch is too large; `add_up` as there."""
+        stretches = [
+            batches[k : k + gpu_step.BATCHES_A_PACK]
+            for k in range(0, len(batches), gpu_step.BATCHES_A_PACK)
+        ]
+        packs = (
+            threads.prefetch(self._pack, stretches)
+            if gpu_step.kernels_run_on(self.u.device)
+            else [None] * len(stretches)
+        )
+        losses = [
+            self._launch(some, packed, add_up)
+            for some, packed in zip(stretches, packs, strict=True)
+        ]
         return torch.cat(losses).tolist()  # read at the end: each read would wait for the card
 
     def _pack(self, batches: Sequence[Batch]) -> Packed | None:
         return gpu_step.pack_for_kernels(batches, self.weight_decay, len(self.u), self.u.dtype)
 
-    def _launch(self, batches: Sequence[Batch], packed: Packed | None, add_up: Callable[[Tensor], Tensor] | None) -> Tensor:
+    def _launch(
+        self,
+        batches: Sequence[Batch],
+        packed: Packed | None,
+        add_up: Callable[[Tensor], Tensor] | None,
+    ) -> Tensor:
         """Launch the steps of some batches; their losses."""
         if packed is None:
             return torch.stack([self._step(batch, add_up) for batch in batches])
@@ -69,23 +86,37 @@ class LinearModel:
         return gpu_step.kernel_steps(self.u, self.w, batches, packed, *how, self.scales, add_up)
 
     def _step(self, batch: Batch, add_up: Callable[[Tensor], Tensor] | None) -> Tensor:
-        counts = dense_interactions(batch, torch.float64 if self.u.dtype is torch.float64 else torch.float32, self.u.device)
+        counts = dense_batch_counts(
+            batch, torch.float64 if self.u.dtype is torch.float64 else torch.float32, self.u.device
+        )
         how = self.lr_factors, self.logit, self.whole_gradient
-        bits = torch.Generator(self.u.device).manual_seed(rounding_salt(batch.words_seen)) if self.scales else None
-        return sgd_step(self.u, self.w, counts, batch.lr, self.weight_decay, *how, self.scales, bits, add_up)
+        bits = (
+            torch.Generator(self.u.device).manual_seed(rounding_seed(batch.words_seen))
+            if self.scales
+            else None
+        )
+        return sgd_step(
+            self.u, self.w, counts, batch.lr, self.weight_decay, *how, self.scales, bits, add_up
+        )
 
-    def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram(
+        self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input
+    ) -> Tensor:
         """Inner products of the embeddings of `rows` [R] with those of `columns` [C], or of all V words; [R, C]."""
         left = self.vectors(rows, embedding)
         if columns is not None:
             return left @ self.vectors(columns, embedding).T
-        return torch.cat([left @ self.vectors(block, embedding).T for block in self._blocks()], dim=1)
+        return torch.cat(
+            [left @ self.vectors(block, embedding).T for block in self._blocks()], dim=1
+        )
 
     def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
         """Squared lengths of all embeddings, [V]."""
-        return torch.cat([self.vectors(block, embedding).square().sum(1) for block in self._blocks()])
+        return torch.cat(
+            [self.vectors(block, embedding).square().sum(1) for block in self._blocks()]
+        )
 
-    def gram_product(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram_matmul(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
         """The Gram matrix of all embeddings times x [V, k]; [V, k]. Cost: 4 V D k FLOP, D x k memory."""
         return product_by_rows(self.vectors, x, embedding)
 
@@ -94,16 +125,21 @@ class LinearModel:
         parts = {Embedding.input: (0,), Embedding.output: (1,), Embedding.sum: (0, 1)}[embedding]
         tables = [(self.u, self.w)[part][ids] for part in parts]
         if self.scales is not None:
-            tables = [self.scales[part][ids, None] * rows.float() for part, rows in zip(parts, tables, strict=True)]
+            tables = [
+                self.scales[part][ids, None] * rows.float()
+                for part, rows in zip(parts, tables, strict=True)
+            ]
         return sum(tables[1:], start=tables[0])
 
-    def report(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """Nothing: the model approximates nothing."""
         return {}
 
     def state(self) -> dict[str, Tensor]:
         """The two matrices, and the scales of their rows if they have some, by name; not copies."""
-        scales = {} if self.scales is None else {"u_scale": self.scales[0], "w_scale": self.scales[1]}
+        scales = (
+            {} if self.scales is None else {"u_scale": self.scales[0], "w_scale": self.scales[1]}
+        )
         return {"u": self.u, "w": self.w} | scales
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -116,7 +152,9 @@ class LinearModel:
         return row_blocks(len(self.u))
 
 
-def product_by_rows(vectors: Callable[[slice, Embedding], Tensor], x: Tensor, embedding: Embedding) -> Tensor:
+def product_by_rows(
+    vectors: Callable[[slice, Embedding], Tensor], x: Tensor, embedding: Embedding
+) -> Tensor:
     """u (u^T x) for the embeddings that `vectors` gives; x [V, k] -> [V, k]."""
     blocks = row_blocks(len(x))
     inner = sum(vectors(rows, embedding).T @ x[rows] for rows in blocks)  # [D, k]

@@ -6,18 +6,18 @@ import torch
 
 from w2v_inf import distributed
 from w2v_inf.config import (
+    Dtype,
     Engine,
     Finite,
     ModelConfig,
     MupLimit,
-    Storage,
 )
 from w2v_inf.errors import UserError
 from w2v_inf.models.device import free_bytes
 from w2v_inf.models.lowrank.model import factors_bytes, lowrank_bytes
 
 GIB = 2**30
-USUAL_RANK, MOST_TOLERATED_RANK = 256, 1024
+DEFAULT_RANK, MAX_TOLERANCE_RANK = 256, 1024
 OVERHEAD_BYTES = GIB // 2
 """Python, torch and the temporaries of a step and of the evaluation's [905, V] tables at V = 70k."""
 
@@ -28,16 +28,18 @@ def model_bytes(options: ModelConfig, vocab_size: int) -> int:
         return 8 * vocab_size * options.width
     random_start = options.output_init_scale > 0
     if isinstance(options, MupLimit) and options.engine is Engine.lowrank:
-        return lowrank_bytes(vocab_size, rank_of(options, vocab_size), options.memory_gib)
+        return lowrank_bytes(vocab_size, rank_of(options, vocab_size), options.pair_table_gib)
     if isinstance(options, MupLimit):
-        entry_bytes = 2 if options.storage is Storage.bfloat16 else 4
+        entry_bytes = 2 if options.dtype is Dtype.bfloat16 else 4
         return 2 * entry_bytes * vocab_size**2 * (2 if random_start else 1)
     return 4 * vocab_size**2 * (3 if random_start else 1)
 
 
 def rank_of(options: MupLimit, vocab_size: int) -> int:
     """Directions that the lowrank engine keeps, with a tolerance at most."""
-    return options.rank or min(MOST_TOLERATED_RANK if options.tolerance else USUAL_RANK, vocab_size)
+    return options.rank or min(
+        MAX_TOLERANCE_RANK if options.tolerance else DEFAULT_RANK, vocab_size
+    )
 
 
 def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) -> None:
@@ -45,19 +47,25 @@ def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) ->
     needed, free = _bytes_here(options, vocab_size), free_bytes(device)
     if needed <= free:
         return
-    a_rank = " a rank" if distributed.count() > 1 else ""
+    a_rank = " a rank" if distributed.world_size() > 1 else ""
     short = f"{_gib(needed)}{a_rank} for V={vocab_size:,}, {device} has {_gib(free)} free"
     more = _advice_on_cards(options, vocab_size, device, free)
     if isinstance(options, Finite):
-        width = max(1, (free - OVERHEAD_BYTES) * distributed.count() // (8 * vocab_size))
-        raise UserError(f"model.width={options.width} needs {short}: {more}model.width={width} fits, or lower corpus.max_vocab")
-    if isinstance(options, MupLimit) and options.memory_gib:
-        given = f"model.memory_gib={options.memory_gib:g} and the tables of rank {rank_of(options, vocab_size):,} take {short}"
-        raise UserError(f"{given}: lower model.memory_gib or model.rank, or corpus.max_vocab")
+        width = max(1, (free - OVERHEAD_BYTES) * distributed.world_size() // (8 * vocab_size))
+        raise UserError(
+            f"model.width={options.width} needs {short}: {more}model.width={width} fits, or lower corpus.max_vocab"
+        )
+    if isinstance(options, MupLimit) and options.pair_table_gib:
+        given = f"model.pair_table_gib={options.pair_table_gib:g} and the tables of rank {rank_of(options, vocab_size):,} take {short}"
+        raise UserError(f"{given}: lower model.pair_table_gib or model.rank, or corpus.max_vocab")
     fitting = _fitting_vocab(options, vocab_size, free)
-    advice = (f"corpus.max_vocab={fitting} fits, or " if fitting else "") + "raise corpus.min_count, or use model=finite"
+    advice = (
+        f"corpus.max_vocab={fitting} fits, or " if fitting else ""
+    ) + "raise corpus.min_count, or use model=finite"
     if isinstance(options, MupLimit) and options.engine is Engine.lowrank:
-        rank = (free - OVERHEAD_BYTES - lowrank_bytes(vocab_size, 0, 0.0)) // (factors_bytes(vocab_size, 1) - factors_bytes(vocab_size, 0))
+        rank = (free - OVERHEAD_BYTES - lowrank_bytes(vocab_size, 0, 0.0)) // (
+            factors_bytes(vocab_size, 1) - factors_bytes(vocab_size, 0)
+        )
         advice = f"model.rank={rank} fits, {advice}" if rank >= 1 else advice
     elif isinstance(options, MupLimit):
         advice = _advice_on_engines(options, vocab_size, device, free) + more + advice
@@ -66,13 +74,18 @@ def check_memory(options: ModelConfig, vocab_size: int, device: torch.device) ->
 
 def _bytes_here(options: ModelConfig, vocab_size: int) -> int:
     """What one rank takes."""
-    return -(-model_bytes(options, vocab_size) // distributed.count()) + OVERHEAD_BYTES
+    return -(-model_bytes(options, vocab_size) // distributed.world_size()) + OVERHEAD_BYTES
 
 
 def _advice_on_cards(options: ModelConfig, vocab_size: int, device: torch.device, free: int) -> str:
     """How many cards like this one would do, where columns can be shared out over them."""
     lowrank = isinstance(options, MupLimit) and options.engine is Engine.lowrank
-    if device.type == "cpu" or lowrank or not isinstance(options, Finite | MupLimit) or free <= OVERHEAD_BYTES:
+    if (
+        device.type == "cpu"
+        or lowrank
+        or not isinstance(options, Finite | MupLimit)
+        or free <= OVERHEAD_BYTES
+    ):
         return ""
     cards = -(-model_bytes(options, vocab_size) // (free - OVERHEAD_BYTES))
     return f"torchrun --nproc-per-node={cards} fits on {cards} such cards, "
@@ -81,10 +94,14 @@ def _advice_on_cards(options: ModelConfig, vocab_size: int, device: torch.device
 def _advice_on_engines(options: MupLimit, vocab_size: int, device: torch.device, free: int) -> str:
     """Which other forms of the dense limit would fit."""
     advice = ""
-    if _bytes_here(dataclasses.replace(options, storage=Storage.bfloat16), vocab_size) <= free:
-        advice += "model.storage=bfloat16 fits, "
+    if _bytes_here(dataclasses.replace(options, dtype=Dtype.bfloat16), vocab_size) <= free:
+        advice += "model.dtype=bfloat16 fits, "
     lowrank = model_bytes(MupLimit(engine=Engine.lowrank), vocab_size) + OVERHEAD_BYTES
-    if options.output_init_scale == 0 and distributed.count() == 1 and lowrank <= free_bytes(torch.device("cpu")):
+    if (
+        options.output_init_scale == 0
+        and distributed.world_size() == 1
+        and lowrank <= free_bytes(torch.device("cpu"))
+    ):
         advice += f"model.engine=lowrank{'' if device.type == 'cpu' else ' device=cpu'} fits, "
     return advice
 

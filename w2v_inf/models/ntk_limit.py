@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding
-from w2v_inf.models.batch_counts import dense_interactions
+from w2v_inf.models.batch_counts import dense_batch_counts
 from w2v_inf.models.linear import product_by_rows
 from w2v_inf.models.step import exact_logit, logit_gradient, row_decay
 from w2v_inf.stream import Batch, Stream
 
-SMALLEST_SCALE = 1e-3
+MIN_SCALE = 1e-3
 
 
 @dataclass
@@ -38,12 +38,14 @@ class ScaledRows:
         """Entries at `row_ids` [R] x `column_ids` [C]; [R, C]."""
         return self.rows[row_ids[:, None], column_ids] * self.scale[row_ids, None]
 
-    def decay_and_add(self, row_ids: Tensor, column_ids: Tensor, decay: Tensor, addition: Tensor) -> None:
+    def decay_and_add(
+        self, row_ids: Tensor, column_ids: Tensor, decay: Tensor, addition: Tensor
+    ) -> None:
         """Multiply whole rows by `decay` [R, 1], then add `addition` [R, C] at the block."""
         scale = self.scale[row_ids] * decay[:, 0]
-        small = row_ids[scale < SMALLEST_SCALE]
-        self.rows[small] *= scale[scale < SMALLEST_SCALE, None]
-        scale = torch.where(scale < SMALLEST_SCALE, 1.0, scale)
+        small = row_ids[scale < MIN_SCALE]
+        self.rows[small] *= scale[scale < MIN_SCALE, None]
+        scale = torch.where(scale < MIN_SCALE, 1.0, scale)
         self.scale[row_ids] = scale
         self.rows[row_ids[:, None], column_ids] += addition / scale[:, None]
 
@@ -78,14 +80,14 @@ class NtkLimit:
     whole_gradient: bool = False
     logit: Callable[[Tensor], Tensor] = exact_logit
 
-    def get_ready(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
+    def prepare(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
         """Nothing to do before the first step."""
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
-        return self.update_all([batch])[0]
+        return self.train_batches([batch])[0]
 
-    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+    def train_batches(self, batches: Sequence[Batch]) -> list[float]:
         """A step a batch; returns the losses."""
         # Read at the end: each read would wait for a card.
         return torch.stack([self._step(batch) for batch in batches]).tolist()
@@ -96,7 +98,7 @@ class NtkLimit:
         Cost: O(E I O) FLOP and I x O scattered entries of each table; no width.
         """
         dtype = self.z.rows.dtype
-        counts = dense_interactions(batch, dtype, self.s.device)
+        counts = dense_batch_counts(batch, dtype, self.s.device)
         inputs, outputs = counts.inputs, counts.outputs
         s = self.s[inputs].to(dtype)  # [I]
         logits = s[:, None] * self.z.block(outputs, inputs).T  # [I, O]
@@ -106,19 +108,23 @@ class NtkLimit:
         g, loss = logit_gradient(f, counts, self.logit)
         bag_gradient = batch.lr * (g if counts.bag is None else counts.bag.T @ g)  # [I, O], of z
 
-        input_decay = row_decay(counts.input_touches, batch.lr, self.weight_decay)  # [I, 1]
-        output_decay = row_decay(counts.output_touches, batch.lr, self.weight_decay)  # [O, 1]
+        input_decay = row_decay(counts.input_update_counts, batch.lr, self.weight_decay)  # [I, 1]
+        output_decay = row_decay(counts.output_update_counts, batch.lr, self.weight_decay)  # [O, 1]
         self.z.decay_and_add(outputs, inputs, output_decay, (s[:, None] * bag_gradient).T)
         self.s[inputs] *= input_decay[:, 0].double()
         if self.start is not None:
             t = self.start.t[outputs].to(dtype)  # [O]
             spread = counts.whole_bag if self.whole_gradient else counts.bag
             u_gradient = batch.lr * (g if spread is None else spread.T @ g)  # [I, O]
-            self.start.p.decay_and_add(inputs, outputs, input_decay, self.start.scale**2 * t * u_gradient)
+            self.start.p.decay_and_add(
+                inputs, outputs, input_decay, self.start.scale**2 * t * u_gradient
+            )
             self.start.t[outputs] *= output_decay[:, 0].double()
         return loss
 
-    def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram(
+        self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input
+    ) -> Tensor:
         """Inner products of embeddings, [R, C]; the input embeddings as unit directions.
 
         Initial rows are orthogonal in the limit and never turn, so the input Gram is the identity by definition; it is
@@ -131,7 +137,13 @@ class NtkLimit:
         if embedding is Embedding.input or self.start is not None:
             return identity
         blocks = columns.split(1024)
-        return torch.cat([self._coefficients(rows, embedding) @ self._coefficients(b, embedding).T for b in blocks], dim=1)
+        return torch.cat(
+            [
+                self._coefficients(rows, embedding) @ self._coefficients(b, embedding).T
+                for b in blocks
+            ],
+            dim=1,
+        )
 
     def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
         """Squared lengths, [V]: the diagonal of `gram`."""
@@ -140,7 +152,7 @@ class NtkLimit:
         blocks = torch.arange(len(self.s), device=self.s.device).split(1024)
         return torch.cat([self._coefficients(block, embedding).square().sum(1) for block in blocks])
 
-    def gram_product(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram_matmul(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
         """The Gram matrix of all embeddings times x [V, k]; [V, k]. Cost: 4 V^2 k FLOP."""
         return product_by_rows(self.vectors, x, embedding)
 
@@ -151,7 +163,7 @@ class NtkLimit:
             return self.gram(ids)
         return self._coefficients(ids, embedding)
 
-    def report(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """Nothing: the model approximates nothing."""
         return {}
 
@@ -159,7 +171,12 @@ class NtkLimit:
         """All tensors by name; not copies."""
         state = {"z": self.z.rows, "z_scale": self.z.scale, "s": self.s}
         if self.start is not None:
-            state |= {"e": self.start.e, "t": self.start.t, "p": self.start.p.rows, "p_scale": self.start.p.scale}
+            state |= {
+                "e": self.start.e,
+                "t": self.start.t,
+                "p": self.start.p.rows,
+                "p_scale": self.start.p.scale,
+            }
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -191,6 +208,8 @@ def init_ntk_limit(
     ones = torch.ones(vocab_size, dtype=torch.float64, device=device)
     if output_init_scale == 0:
         return NtkLimit(table(), ones)
-    e = torch.randn(vocab_size, vocab_size, generator=generator, dtype=dtype).mul_(output_init_scale)
+    e = torch.randn(vocab_size, vocab_size, generator=generator, dtype=dtype).mul_(
+        output_init_scale
+    )
     start = RandomStart(output_init_scale, e.to(device), ones.clone(), table())
     return NtkLimit(table(), ones, start)

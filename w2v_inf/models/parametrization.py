@@ -12,7 +12,9 @@ ABC: dict[Parametrization, tuple[float, float, float, float, float]] = {
 W_l = n^-a_l w_l, w_l ~ N(0, n^-2b_l), learning rate lr n^-c."""
 
 
-def finite_scales(exponents: tuple[float, float, float, float, float], width: int) -> tuple[tuple[float, float], tuple[float, float]]:
+def finite_scales(
+    exponents: tuple[float, float, float, float, float], width: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Initial deviations and step-size factors of (u, w) for an abc-parametrization (TP4 Definition 3.1).
 
     Training the parameters w_l behind W_l = n^-a_l w_l moves W_l by n^(-2 a_l - c) lr times its own gradient. We hold

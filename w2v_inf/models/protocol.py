@@ -12,7 +12,7 @@ from w2v_inf.stream import Batch, Stream
 class Model(Protocol):
     """What every model answers. Tensors live on the model's device."""
 
-    def get_ready(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
+    def prepare(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
         """What a model does before the first step on the stream to come, unless it is interrupted; most do nothing."""
         ...
 
@@ -20,11 +20,13 @@ class Model(Protocol):
         """One SGD step; returns the loss before it, nats per example."""
         ...
 
-    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+    def train_batches(self, batches: Sequence[Batch]) -> list[float]:
         """A step a batch, as `update` one after another; returns the losses."""
         ...
 
-    def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram(
+        self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input
+    ) -> Tensor:
         """Inner products of embeddings, [R, C]; all V columns if `columns` is None."""
         ...
 
@@ -32,7 +34,7 @@ class Model(Protocol):
         """Squared lengths of all embeddings, [V]."""
         ...
 
-    def gram_product(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram_matmul(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
         """The Gram matrix of all embeddings times x [V, k], without making it; [V, k]."""
         ...
 
@@ -40,7 +42,7 @@ class Model(Protocol):
         """Embeddings of some words in coordinates of the model's own, [R, D]: their inner products are `gram`."""
         ...
 
-    def report(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """What the model knows of its own approximation, for metrics.jsonl; nothing if it makes none."""
         ...
 

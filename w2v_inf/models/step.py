@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from w2v_inf import distributed
-from w2v_inf.models.batch_counts import DenseInteractions
+from w2v_inf.models.batch_counts import DenseBatchCounts
 
 TABLE_SIZE, MAX_EXP = 1000, 12
 """The authors' table of sigma: entries and range."""
-SMALLEST_SCALE = 1e-3
+MIN_SCALE = 1e-3
 """Scales of rows below it are multiplied into their rows."""
 
 
@@ -31,10 +31,14 @@ def tp4_logit(f: Tensor) -> Tensor:
     """
     index = ((f + MAX_EXP) * (TABLE_SIZE // MAX_EXP // 2)).floor()
     looked_up = (2 * index / TABLE_SIZE - 1) * MAX_EXP
-    return torch.where(f.abs() < MAX_EXP, looked_up, torch.copysign(torch.full_like(f, torch.inf), f))
+    return torch.where(
+        f.abs() < MAX_EXP, looked_up, torch.copysign(torch.full_like(f, torch.inf), f)
+    )
 
 
-def logit_gradient(f: Tensor, batch: DenseInteractions, logit: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def logit_gradient(
+    f: Tensor, batch: DenseBatchCounts, logit: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
     """Minus the gradient of the batch's loss in its logits, and the loss in nats per example.
 
     With label 1 for positives and 0 for negatives: g = count x (label - sigma(f)).   f: [E, O] -> g: [E, O].
@@ -53,7 +57,7 @@ def row_decay(touches: Tensor, lr: float, weight_decay: float) -> Tensor:
     return torch.pow(1 - lr * weight_decay, touches)[:, None]
 
 
-def rounding_salt(words_seen: int) -> int:
+def rounding_seed(words_seen: int) -> int:
     """What the random bits of a step's rounding are made from. Columns count from 0 on every rank, and must not be rounded alike."""
     return words_seen + (distributed.rank() << 20)
 
@@ -64,7 +68,14 @@ def load_rows(table: Tensor, ids: Tensor, scale: Tensor | None) -> Tensor:
     return rows if scale is None else rows.float().mul_(scale[ids, None])
 
 
-def store_rows(rows: Tensor, table: Tensor, ids: Tensor, scale: Tensor | None, decay: Tensor, bits: torch.Generator | None) -> None:
+def store_rows(
+    rows: Tensor,
+    table: Tensor,
+    ids: Tensor,
+    scale: Tensor | None,
+    decay: Tensor,
+    bits: torch.Generator | None,
+) -> None:
     """Write rows back. A bfloat16 table takes them over their decayed scale, rounded up or down at random, so that no step is lost.
 
     decay: of the rows, [R, 1].    bits: draws the rounding's random bits, on the table's device.
@@ -73,10 +84,12 @@ def store_rows(rows: Tensor, table: Tensor, ids: Tensor, scale: Tensor | None, d
         table.index_copy_(0, ids, rows)
         return
     after = scale[ids] * decay[:, 0]
-    after = torch.where(after > SMALLEST_SCALE, after, 1.0)
+    after = torch.where(after > MIN_SCALE, after, 1.0)
     scale[ids] = after
     as_bits = (rows / after[:, None]).view(torch.int32)
-    as_bits += torch.randint(1 << 16, as_bits.shape, generator=bits, dtype=torch.int32, device=rows.device)
+    as_bits += torch.randint(
+        1 << 16, as_bits.shape, generator=bits, dtype=torch.int32, device=rows.device
+    )
     # What is left below bfloat16's 16 bits is cut off.
     table.index_copy_(0, ids, (as_bits & -(1 << 16)).view(torch.float32).bfloat16())
 
@@ -84,7 +97,7 @@ def store_rows(rows: Tensor, table: Tensor, ids: Tensor, scale: Tensor | None, d
 def sgd_step(
     u: Tensor,
     w: Tensor,
-    batch: DenseInteractions,
+    batch: DenseBatchCounts,
     lr: float,
     weight_decay: float,
     lr_factors: tuple[float, float] = (1.0, 1.0),
@@ -109,14 +122,20 @@ def sgd_step(
     Cost: O((E + I) O D) FLOP; temporaries of (E + I + O) D.
     """
     u_scale, w_scale = scales or (None, None)
-    u_rows, w_rows = load_rows(u, batch.inputs, u_scale), load_rows(w, batch.outputs, w_scale)  # [I, D], [O, D]
+    u_rows, w_rows = (
+        load_rows(u, batch.inputs, u_scale),
+        load_rows(w, batch.outputs, w_scale),
+    )  # [I, D], [O, D]
     hidden = u_rows if batch.bag is None else batch.bag @ u_rows  # [E, D]
     f = hidden @ w_rows.T  # [E, O]
     g, loss = logit_gradient(add_up(f) if add_up else f, batch, logit)  # [E, O]
     hidden_gradient = g @ w_rows  # [E, D]
 
     # In place from here on: `hidden` may be `u_rows` itself, so the outputs are moved first.
-    output_decay, input_decay = (row_decay(touches, lr, weight_decay) for touches in (batch.output_touches, batch.input_touches))
+    output_decay, input_decay = (
+        row_decay(touches, lr, weight_decay)
+        for touches in (batch.output_update_counts, batch.input_update_counts)
+    )
     w_rows.mul_(output_decay).addmm_(g.T, hidden, alpha=lr * lr_factors[1])
     u_rows.mul_(input_decay)
     spread = batch.whole_bag if whole_gradient else batch.bag

@@ -17,7 +17,9 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.dot(x, y)) * (1 / x_length) * (1 / y_length)
 
 
-def analogy_score(embeddings: np.ndarray, a: int, b: int, c: int, word: int, rule: str, epsilon: float = 1e-3) -> float:
+def analogy_score(
+    embeddings: np.ndarray, a: int, b: int, c: int, word: int, rule: str, epsilon: float = 1e-3
+) -> float:
     """Score of `word` as the answer to a : b :: c : ? by 3cosadd (Mikolov et al. 2013) or 3cosmul (Levy & Goldberg 2014)."""
     to_a, to_b, to_c = (cosine(embeddings[i], embeddings[word]) for i in (a, b, c))
     if rule == "3cosadd":
@@ -26,7 +28,9 @@ def analogy_score(embeddings: np.ndarray, a: int, b: int, c: int, word: int, rul
     return to_b / (to_a + epsilon) * to_c
 
 
-def analogy_margin(embeddings: np.ndarray, question: list[int], rule: str, epsilon: float = 1e-3) -> float:
+def analogy_margin(
+    embeddings: np.ndarray, question: list[int], rule: str, epsilon: float = 1e-3
+) -> float:
     """Score of the answer minus the best score of any other word but a, b, c; a hit is a margin above 0.
 
     -inf if the answer is one of a, b, c; inf if there is no other word.
@@ -43,7 +47,9 @@ def analogy_margin(embeddings: np.ndarray, question: list[int], rule: str, epsil
 
 def nearest_neighbours(embeddings: np.ndarray, word: int, k: int) -> list[tuple[int, float]]:
     """The k other words of largest cosine, best first, ties by word id: [(id, cosine)]."""
-    others = [(cosine(embeddings[word], embeddings[i]), i) for i in range(len(embeddings)) if i != word]
+    others = [
+        (cosine(embeddings[word], embeddings[i]), i) for i in range(len(embeddings)) if i != word
+    ]
     others.sort(key=lambda pair: (-pair[0], pair[1]))
     return [(i, value) for value, i in others[:k]]
 
@@ -52,12 +58,18 @@ def spearman(x: list[float], y: list[float]) -> float:
     """Rank correlation; equal values share their mean rank."""
 
     def ranks(values: list[float]) -> list[float]:
-        return [sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2 for value in values]
+        return [
+            sum(other < value for other in values)
+            + (sum(other == value for other in values) + 1) / 2
+            for value in values
+        ]
 
     x_ranks, y_ranks = ranks(x), ranks(y)
     x_mean, y_mean = sum(x_ranks) / len(x), sum(y_ranks) / len(y)
     covariance = sum((p - x_mean) * (q - y_mean) for p, q in zip(x_ranks, y_ranks, strict=True))
-    return covariance / math.sqrt(sum((p - x_mean) ** 2 for p in x_ranks) * sum((q - y_mean) ** 2 for q in y_ranks))
+    return covariance / math.sqrt(
+        sum((p - x_mean) ** 2 for p in x_ranks) * sum((q - y_mean) ** 2 for q in y_ranks)
+    )
 
 
 def pca(embeddings: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:

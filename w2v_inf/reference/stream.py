@@ -22,7 +22,11 @@ def stream_examples(tokens, documents, vocab_size, p_keep, keep_draws, radius_dr
         for i, (target, words_before) in enumerate(words):
             radius = radius_draws[kept]
             kept += 1
-            around = [words[j][0] for j in range(max(0, i - radius), min(len(words), i + radius + 1)) if j != i]
+            around = [
+                words[j][0]
+                for j in range(max(0, i - radius), min(len(words), i + radius + 1))
+                if j != i
+            ]
             if around:
                 examples.append((around, target, words_before))
     return examples

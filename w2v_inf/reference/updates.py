@@ -40,7 +40,20 @@ def samples_of(target: int, noise: np.ndarray, weight: float) -> list[tuple[int,
     return [(target, 1, 1.0)] + [(int(o), 0, weight) for o in noise if o != target]
 
 
-def linear_update(u, w, context, target, noise, noise_row, noise_weight, lr, weight_decay, lr_factors=(1.0, 1.0), tp4=False, whole=False):
+def linear_update(
+    u,
+    w,
+    context,
+    target,
+    noise,
+    negatives_row,
+    negative_weight,
+    lr,
+    weight_decay,
+    lr_factors=(1.0, 1.0),
+    tp4=False,
+    whole=False,
+):
     """One step of word2vec with negative sampling on copies of u, w [V, D]; returns (u, w, loss in nats per example).
 
     Mikolov et al. 2013 (CBOW, mean of context) with TP4's per-touch weight decay, decay then add. Skip-gram is C = 1.
@@ -52,7 +65,9 @@ def linear_update(u, w, context, target, noise, noise_row, noise_weight, lr, wei
     for e in range(len(target)):
         words = words_in(context[e])
         h = sum(u[i] for i in words) / len(words)
-        for o, label, weight in samples_of(int(target[e]), noise[noise_row[e]], noise_weight):
+        for o, label, weight in samples_of(
+            int(target[e]), noise[negatives_row[e]], negative_weight
+        ):
             f = float(h @ w[o])
             g = weight * (label - sigmoid(f, tp4))
             loss += weight * example_loss(f, label, tp4)
@@ -69,14 +84,28 @@ def linear_update(u, w, context, target, noise, noise_row, noise_weight, lr, wei
     return new_u, new_w, loss / len(target)
 
 
-def step_matrix(u, w, context, target, noise, noise_row, noise_weight, lr, weight_decay, tp4=False, whole=False):
+def step_matrix(
+    u,
+    w,
+    context,
+    target,
+    noise,
+    negatives_row,
+    negative_weight,
+    lr,
+    weight_decay,
+    tp4=False,
+    whole=False,
+):
     """S [2 V, 2 V] with which `linear_update` takes [u; w] to S [u; w]: what the step at u, w [V, D] does to every column."""
     vocab_size = len(u)
     matrix, touches = np.zeros((2 * vocab_size, 2 * vocab_size)), np.zeros(2 * vocab_size)
     for e in range(len(target)):
         words = words_in(context[e])
         h = sum(u[i] for i in words) / len(words)
-        for o, label, weight in samples_of(int(target[e]), noise[noise_row[e]], noise_weight):
+        for o, label, weight in samples_of(
+            int(target[e]), noise[negatives_row[e]], negative_weight
+        ):
             g = weight * (label - sigmoid(float(h @ w[o]), tp4))
             touches[vocab_size + o] += weight
             for i in words:
@@ -108,20 +137,39 @@ def token_by_token(u, w, context, target, noise, lr, weight_decay, tp4=False):
     return u, w, loss
 
 
-def ntk_update(z, s, context, target, noise, noise_row, noise_weight, lr, weight_decay, start=None, tp4=False, whole=False):
+def ntk_update(
+    z,
+    s,
+    context,
+    target,
+    noise,
+    negatives_row,
+    negative_weight,
+    lr,
+    weight_decay,
+    start=None,
+    tp4=False,
+    whole=False,
+):
     """One step of the NTK limit on copies of z [V_in, V_out], s [V]; returns (z, s, start, loss in nats per example).
 
     f = sum_i x_i s_i z_io; with `start` = (e, t, p, scale): + t_o p_io + s_i t_o e_io. See models/ntk_limit.py.
     """
     vocab_size = len(s)
-    e0, t, p, scale = start if start else (np.zeros_like(z), np.zeros(vocab_size), np.zeros_like(z), 0.0)
+    e0, t, p, scale = (
+        start if start else (np.zeros_like(z), np.zeros(vocab_size), np.zeros_like(z), 0.0)
+    )
     z_gradient, p_gradient = np.zeros_like(z), np.zeros_like(z)
     in_touches, out_touches = np.zeros(vocab_size), np.zeros(vocab_size)
     loss = 0.0
     for e in range(len(target)):
         words = words_in(context[e])
-        for o, label, weight in samples_of(int(target[e]), noise[noise_row[e]], noise_weight):
-            f = sum(s[i] * z[i, o] + t[o] * p[i, o] + s[i] * t[o] * e0[i, o] for i in words) / len(words)
+        for o, label, weight in samples_of(
+            int(target[e]), noise[negatives_row[e]], negative_weight
+        ):
+            f = sum(s[i] * z[i, o] + t[o] * p[i, o] + s[i] * t[o] * e0[i, o] for i in words) / len(
+                words
+            )
             g = weight * (label - sigmoid(f, tp4))
             loss += weight * example_loss(f, label, tp4)
             out_touches[o] += weight
@@ -133,23 +181,47 @@ def ntk_update(z, s, context, target, noise, noise_row, noise_weight, lr, weight
     in_decay = (1 - lr * weight_decay) ** in_touches
     out_decay = (1 - lr * weight_decay) ** out_touches
     new_z = z * out_decay[None, :] + lr * z_gradient
-    new_start = (e0, t * out_decay, p * in_decay[:, None] + lr * p_gradient, scale) if start else None
+    new_start = (
+        (e0, t * out_decay, p * in_decay[:, None] + lr * p_gradient, scale) if start else None
+    )
     return new_z, s * in_decay, new_start, loss / len(target)
 
 
-def lowrank_update(u, w, b, s, m, context, target, noise, noise_row, noise_weight, lr, weight_decay, tp4=False, whole=False):
+def lowrank_update(
+    u,
+    w,
+    b,
+    s,
+    m,
+    context,
+    target,
+    noise,
+    negatives_row,
+    negative_weight,
+    lr,
+    weight_decay,
+    tp4=False,
+    whole=False,
+):
     """One step of the low-rank engine on copies of u, w [V, r], s [V], m [V_in, V_out]; returns (u, w, s, m, loss in nats per example).
 
     b [V, r], orthonormal columns: u_i = b u[i] + s_i (I - b b^T) e_i, w_o = b w[o] + (I - b b^T) m[:, o]. See docs/lowrank.md.
     """
     outside = np.eye(len(b)) - b @ b.T
     rest = outside @ m  # what w is outside the basis, [V_in, V_out]
-    u_gradient, w_gradient, s_gradient, m_gradient = np.zeros_like(u), np.zeros_like(w), np.zeros_like(s), np.zeros_like(m)
+    u_gradient, w_gradient, s_gradient, m_gradient = (
+        np.zeros_like(u),
+        np.zeros_like(w),
+        np.zeros_like(s),
+        np.zeros_like(m),
+    )
     in_touches, out_touches = np.zeros(len(u)), np.zeros(len(w))
     loss = 0.0
     for e in range(len(target)):
         words = words_in(context[e])
-        for o, label, weight in samples_of(int(target[e]), noise[noise_row[e]], noise_weight):
+        for o, label, weight in samples_of(
+            int(target[e]), noise[negatives_row[e]], negative_weight
+        ):
             f = sum(u[i] @ w[o] + s[i] * rest[i, o] for i in words) / len(words)
             g = weight * (label - sigmoid(f, tp4))
             loss += weight * example_loss(f, label, tp4)
@@ -159,9 +231,20 @@ def lowrank_update(u, w, b, s, m, context, target, noise, noise_row, noise_weigh
                 w_gradient[o] += g * u[i] / len(words)
                 m_gradient[i, o] += label * g * s[i] / len(words)  # negatives stay in the basis
                 u_gradient[i] += share * g * w[o]
-                s_gradient[i] += share * g * rest[i, o] / outside[i, i] if outside[i, i] > 1e-3 else 0.0
+                s_gradient[i] += (
+                    share * g * rest[i, o] / outside[i, i] if outside[i, i] > 1e-3 else 0.0
+                )
         for i in words:
             in_touches[i] += 1
-    in_decay, out_decay = (1 - lr * weight_decay) ** in_touches, (1 - lr * weight_decay) ** out_touches
+    in_decay, out_decay = (
+        (1 - lr * weight_decay) ** in_touches,
+        (1 - lr * weight_decay) ** out_touches,
+    )
     new_u, new_w = in_decay[:, None] * u + lr * u_gradient, out_decay[:, None] * w + lr * w_gradient
-    return new_u, new_w, in_decay * s + lr * s_gradient, out_decay * m + lr * m_gradient, loss / len(target)
+    return (
+        new_u,
+        new_w,
+        in_decay * s + lr * s_gradient,
+        out_decay * m + lr * m_gradient,
+        loss / len(target),
+    )

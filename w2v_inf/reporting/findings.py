@@ -16,13 +16,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from w2v_inf.config import Sigmoid
-from w2v_inf.runs.results import Model, Run, Spread, by_model, group_runs, group_titles, spread
+from w2v_inf.runs.results import (
+    MeanStd,
+    ModelKey,
+    Run,
+    by_model,
+    group_runs,
+    group_titles,
+    mean_std,
+)
 
 MIN_ACCURACY = 2.0
 MIN_FALL = 10.0
 """Percent of its start by which a loss must fall for the model to count as trained."""
-PAPER_TEXT8 = {"NTK limit": 0.0, "width 64": 33.35, "width 256": 41.58, "width 1,024": 42.56, "muP limit": 43.31}
-"""TP4 (arXiv 2011.14522), CBOW on text8, V = 71,291: word analogy accuracy in percent, by `Model.label`."""
+PAPER_TEXT8 = {
+    "NTK limit": 0.0,
+    "width 64": 33.35,
+    "width 256": 41.58,
+    "width 1,024": 42.56,
+    "muP limit": 43.31,
+}
+"""TP4 (arXiv 2011.14522), CBOW on text8, V = 71,291: word analogy accuracy in percent, by `ModelKey.label`."""
 
 
 class Column(NamedTuple):
@@ -57,7 +71,7 @@ def comparable_with_paper(runs: list[Run]) -> bool:
     return runs[0].config.corpus.name == "text8" and runs[0].group.architecture == "cbow"
 
 
-def format_spread(value: Spread, form: str) -> str:
+def format_spread(value: MeanStd, form: str) -> str:
     """`mean ± sd`, the mean alone for one seed, a dash for none."""
     if value.n == 0:
         return "–"
@@ -67,11 +81,28 @@ def format_spread(value: Spread, form: str) -> str:
 def result_table(runs: list[Run], columns: tuple[Column, ...] = QUALITY + COST) -> list[list[str]]:
     """Header and a row a model of one group; the paper's text8 accuracy last where accuracies are shown and it is comparable."""
     paper = columns[0] is QUALITY[0] and comparable_with_paper(runs)
-    table = [["model", "seeds", *(column.head for column in columns), *(["paper, V = 71,291 (%)"] if paper else [])]]
+    table = [
+        [
+            "model",
+            "seeds",
+            *(column.head for column in columns),
+            *(["paper, V = 71,291 (%)"] if paper else []),
+        ]
+    ]
     for model, own in by_model(runs).items():
-        cells = [format_spread(spread(column.value(run) for run in own), column.form) for column in columns]
+        cells = [
+            format_spread(mean_std(column.value(run) for run in own), column.form)
+            for column in columns
+        ]
         theirs = PAPER_TEXT8.get(model.label)
-        table.append([model.label, str(len(own)), *cells, *(["–" if theirs is None else f"{theirs:.2f}"] if paper else [])])
+        table.append(
+            [
+                model.label,
+                str(len(own)),
+                *cells,
+                *(["–" if theirs is None else f"{theirs:.2f}"] if paper else []),
+            ]
+        )
     return table
 
 
@@ -80,9 +111,11 @@ def distance_table(runs: list[Run]) -> list[list[str]]:
     columns = ("gram_error", "neighbour_overlap")
     rows = []
     for model, own in by_model(runs).items():
-        values = [spread(run.limit_distance(name) for run in own) for name in columns]
+        values = [mean_std(run.limit_distance(name) for run in own) for name in columns]
         if any(value.n for value in values):
-            rows.append([model.label, str(len(own)), *(format_spread(value, ".3f") for value in values)])
+            rows.append(
+                [model.label, str(len(own)), *(format_spread(value, ".3f") for value in values)]
+            )
     return [["model", "seeds", "cosine-Gram error", "neighbour overlap"], *rows] if rows else []
 
 
@@ -101,7 +134,15 @@ def format_table(runs: list[Run]) -> str:
 def align(table: list[list[str]]) -> list[str]:
     """Rows as lines: first column to the left, the others to the right, two blanks between, a rule under the header."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]) for row in table]
+    lines = [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in table
+    ]
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
@@ -116,7 +157,11 @@ def protocol_sentence(runs: list[Run]) -> str:
 
 def headline(runs: list[Run]) -> list[str]:
     """What the runs of one group show, in sentences: NTK limit, width, muP limit, the NTK limit's loss, distance to the limit."""
-    models = {m: own for m, own in by_model(runs).items() if m.is_usual and spread(run.accuracy() for run in own).n}
+    models = {
+        m: own
+        for m, own in by_model(runs).items()
+        if m.is_compared and mean_std(run.accuracy() for run in own).n
+    }
     finite = [m for m in models if m.rank == 1]
     sentences = []
     if not models:
@@ -129,12 +174,21 @@ def headline(runs: list[Run]) -> list[str]:
             "Losses, neighbours and distances to the limit say more on this corpus."
         )
     else:
-        sentences += [*_ntk_sentence(models), *_width_sentence(models, finite), *_limit_sentence(models, finite)]
-    return [*sentences, *ntk_loss_sentence(runs), *_distance_sentence(runs), *_approximation_sentence(runs)]
+        sentences += [
+            *_ntk_sentence(models),
+            *_width_sentence(models, finite),
+            *_limit_sentence(models, finite),
+        ]
+    return [
+        *sentences,
+        *ntk_loss_sentence(runs),
+        *_distance_sentence(runs),
+        *_approximation_sentence(runs),
+    ]
 
 
-def _accuracy(runs: list[Run]) -> Spread:
-    return spread(run.accuracy() for run in runs)
+def _accuracy(runs: list[Run]) -> MeanStd:
+    return mean_std(run.accuracy() for run in runs)
 
 
 def _noise(a: list[Run], b: list[Run]) -> float:
@@ -154,7 +208,7 @@ def _verdict(difference: float, noise: float) -> str:
     return f"noise {noise:.1f}" + ("" if abs(difference) > noise else ": not resolved")
 
 
-def _ntk_sentence(models: dict[Model, list[Run]]) -> list[str]:
+def _ntk_sentence(models: dict[ModelKey, list[Run]]) -> list[str]:
     ntk = next((own for m, own in models.items() if m.rank == 0), None)
     if ntk is None:
         return []
@@ -163,7 +217,9 @@ def _ntk_sentence(models: dict[Model, list[Run]]) -> list[str]:
         return [
             f"The NTK limit solves {accuracy:.1f} % of the analogies (chance {chance:.2g} %): it learns no features, as the theory says."
         ]
-    return [f"The NTK limit solves {accuracy:.1f} % of the analogies, above chance ({chance:.2g} %): the theory does not expect that."]
+    return [
+        f"The NTK limit solves {accuracy:.1f} % of the analogies, above chance ({chance:.2g} %): the theory does not expect that."
+    ]
 
 
 def ntk_loss_sentence(runs: list[Run]) -> list[str]:
@@ -171,7 +227,11 @@ def ntk_loss_sentence(runs: list[Run]) -> list[str]:
 
     Negatives equal to the target are skipped, so the first examples cost that share less (about 1/V for even counts).
     """
-    losses = {m: spread(run.number("loss_nats") for run in own).mean for m, own in by_model(runs).items() if m.is_usual}
+    losses = {
+        m: mean_std(run.number("loss_nats") for run in own).mean
+        for m, own in by_model(runs).items()
+        if m.is_compared
+    }
     losses = {m: loss for m, loss in losses.items() if not math.isnan(loss)}
     ntk, other = next((m for m in losses if m.rank == 0), None), max(losses, default=None)
     # The authors' table gives zero logits another loss.
@@ -180,12 +240,16 @@ def ntk_loss_sentence(runs: list[Run]) -> list[str]:
     start = (1 + runs[0].config.stream.num_negatives) * math.log(2)
     moved = {m: 100 * (loss / start - 1) for m, loss in losses.items()}
     beside = f"; {other.label} {moved[other]:+.1f} %" if other and other != ntk else ""
-    verdict = ": at the learning rate that all models share it barely trains" if abs(moved[ntk]) < MIN_FALL else ""
+    verdict = (
+        ": at the learning rate that all models share it barely trains"
+        if abs(moved[ntk]) < MIN_FALL
+        else ""
+    )
     way = f"from {start:.2f} nats per example at zero logits, (1 + K) log 2, to {losses[ntk]:.2f} in the last epoch"
     return [f"The NTK limit's loss went {way} ({moved[ntk]:+.1f} %{beside}){verdict}."]
 
 
-def _width_sentence(models: dict[Model, list[Run]], finite: list[Model]) -> list[str]:
+def _width_sentence(models: dict[ModelKey, list[Run]], finite: list[ModelKey]) -> list[str]:
     if len(finite) < 2:
         return ["With fewer than two widths the runs cannot say whether wider is better."]
     means = [_accuracy(models[m]).mean for m in finite]
@@ -193,25 +257,31 @@ def _width_sentence(models: dict[Model, list[Run]], finite: list[Model]) -> list
     rises = all(b > a for a, b in pairwise(means))
     verb = "rises with width at every step" if rises else "does not rise with width at every step"
     numbers = f"{', '.join(f'{v:.1f}' for v in means)} % at widths {', '.join(f'{m.width:,}' for m in finite)}"
-    return [f"Accuracy {verb}: {numbers} ({gain:+.1f} points from end to end, {_verdict(gain, noise)})."]
+    return [
+        f"Accuracy {verb}: {numbers} ({gain:+.1f} points from end to end, {_verdict(gain, noise)})."
+    ]
 
 
-def _limit_sentence(models: dict[Model, list[Run]], finite: list[Model]) -> list[str]:
+def _limit_sentence(models: dict[ModelKey, list[Run]], finite: list[ModelKey]) -> list[str]:
     name, limit = next(((m.label, own) for m, own in models.items() if m.rank == 2), ("", None))
     if limit is None:
         return ["There is no run of the muP limit here to compare with."]
     value = _accuracy(limit).mean
     if not finite:
-        return [f"The {name} solves {value:.1f} % of the analogies; there is no finite net here to compare with."]
+        return [
+            f"The {name} solves {value:.1f} % of the analogies; there is no finite net here to compare with."
+        ]
     best = max(finite, key=lambda m: _accuracy(models[m]).mean)
     lead, noise = value - _accuracy(models[best]).mean, _noise(limit, models[best])
     verb, side = ("is best", "above") if lead > 0 else ("is not best", "below")
-    return [f"The {name} {verb}: {value:.1f} %, {abs(lead):.1f} points {side} the best finite net, {best.label} ({_verdict(lead, noise)})."]
+    return [
+        f"The {name} {verb}: {value:.1f} %, {abs(lead):.1f} points {side} the best finite net, {best.label} ({_verdict(lead, noise)})."
+    ]
 
 
 def _distance_sentence(runs: list[Run]) -> list[str]:
     pairs = [
-        (m, spread(run.limit_distance("gram_error") for run in own).mean)
+        (m, mean_std(run.limit_distance("gram_error") for run in own).mean)
         for m, own in by_model(runs).items()
         if m.rank == 1 and not m.variant
     ]
@@ -219,7 +289,11 @@ def _distance_sentence(runs: list[Run]) -> list[str]:
     if len(pairs) < 2:
         return []
     errors = [error for _, error in pairs]
-    verb = "come closer" if all(b < a for a, b in pairwise(errors)) else "do not come closer at every step"
+    verb = (
+        "come closer"
+        if all(b < a for a, b in pairwise(errors))
+        else "do not come closer at every step"
+    )
     numbers = f"{', '.join(f'{e:.3f}' for e in errors)} at widths {', '.join(f'{m.width:,}' for m, _ in pairs)}"
     limits = [run for run in runs if run.summary["model"] == "mup_limit"]
     if limits and all(run.summary.get("approximation") for run in limits):
@@ -240,7 +314,8 @@ def _approximation_sentence(runs: list[Run]) -> list[str]:
     outside = f"{100 * widest['energy_outside']:.1f} % of the output embedding's energy"
     return [
         f"The low-rank limit is exact on {widest['rank']:,} directions and first order in the training outside them, where {outside} lies; "
-        "docs/lowrank.md says how far such runs were from the exact limit." + _tolerance_clause(known)
+        "docs/lowrank.md says how far such runs were from the exact limit."
+        + _tolerance_clause(known)
     ]
 
 
@@ -251,6 +326,4 @@ def _tolerance_clause(known: list[dict[str, Any]]) -> str:
         return ""
     worst = max(asked, key=lambda report: report["basis_missed"])
     verb = "kept" if all(report["tolerance_reached"] for report in asked) else "NOT reached"
-    return (
-        f" model.tolerance={worst['tolerance']:g} was {verb}: the directions miss {worst['basis_missed']:.3g} of what the rehearsal learnt."
-    )
+    return f" model.tolerance={worst['tolerance']:g} was {verb}: the directions miss {worst['basis_missed']:.3g} of what the rehearsal learnt."

@@ -30,7 +30,9 @@ pre { background: #f5f5f5; padding: .6rem; font-size: .8rem; white-space: pre-wr
 
 
 def html_page(title: str, body: str) -> str:
-    view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    view = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    )
     head = f"<head>{view}<title>{escape(title)}</title><style>{CSS}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n'
 
@@ -49,7 +51,8 @@ def html_table(rows: list[list[str]], kind: str) -> str:
     if not rows:
         return ""
     head, *body = (
-        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in zip(chain(["th"], repeat("td")), rows, strict=False)
+        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+        for tag, row in zip(chain(["th"], repeat("td")), rows, strict=False)
     )
     lines = "".join(f"<tr>{row}</tr>" for row in body)
     return f'<div class=wide><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'

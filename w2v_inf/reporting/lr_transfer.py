@@ -41,9 +41,13 @@ def best_lr(lrs: Sequence[float], losses: np.ndarray) -> float:
     return lrs[lowest] if curvature <= 0 else lrs[lowest] * math.exp(-slope / (2 * curvature))
 
 
-def draw_maps(names: Sequence[str], widths: Sequence[int], lrs: Sequence[float], losses: np.ndarray) -> Figure:
+def draw_maps(
+    names: Sequence[str], widths: Sequence[int], lrs: Sequence[float], losses: np.ndarray
+) -> Figure:
     """Maps of `losses` [maps, widths, lrs] with the best step size of each width as a ring, and one colour bar."""
-    figure = Figure(figsize=(1.8 + 0.8 * len(widths) * len(names), 1.8 + 0.3 * len(lrs)), layout="constrained")
+    figure = Figure(
+        figsize=(1.8 + 0.8 * len(widths) * len(names), 1.8 + 0.3 * len(lrs)), layout="constrained"
+    )
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     lowest = float(np.nanmin(losses))
@@ -52,19 +56,44 @@ def draw_maps(names: Sequence[str], widths: Sequence[int], lrs: Sequence[float],
         _draw_map(axes, widths, lrs, table, norm)
         axes.set(title=name, xlabel="width n")
     panels[0].set_ylabel("train.lr")
-    figure.colorbar(ScalarMappable(norm, COLOURS), ax=panels, extend="max", label="loss (nats per example)")
+    figure.colorbar(
+        ScalarMappable(norm, COLOURS), ax=panels, extend="max", label="loss (nats per example)"
+    )
     return figure
 
 
-def _draw_map(axes: Axes, widths: Sequence[int], lrs: Sequence[float], losses: np.ndarray, norm: Normalize) -> None:
+def _draw_map(
+    axes: Axes, widths: Sequence[int], lrs: Sequence[float], losses: np.ndarray, norm: Normalize
+) -> None:
     shown = np.where(np.isfinite(losses), losses, math.nan)
-    axes.imshow(np.ma.masked_invalid(shown.T), origin="lower", aspect="auto", cmap=COLOURS, norm=norm)
+    axes.imshow(
+        np.ma.masked_invalid(shown.T), origin="lower", aspect="auto", cmap=COLOURS, norm=norm
+    )
     for (x, y), loss in np.ndenumerate(shown):
         text = "" if math.isnan(loss) else f"{loss:.2f}" if loss < 100 else ">100"
-        axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if norm(loss) > 0.5 else "black")
+        axes.text(
+            x,
+            y,
+            text,
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if norm(loss) > 0.5 else "black",
+        )
     places = [x for x, row in enumerate(shown) if not np.isnan(row).all()]
-    best = [np.interp(math.log(best_lr(lrs, shown[x])), np.log(lrs), np.arange(len(lrs))) for x in places]
-    axes.plot(places, best, "o--", color="#d6604d", markerfacecolor="none", markersize=15, markeredgewidth=1.5)
+    best = [
+        np.interp(math.log(best_lr(lrs, shown[x])), np.log(lrs), np.arange(len(lrs)))
+        for x in places
+    ]
+    axes.plot(
+        places,
+        best,
+        "o--",
+        color="#d6604d",
+        markerfacecolor="none",
+        markersize=15,
+        markeredgewidth=1.5,
+    )
     axes.set_xticks(range(len(widths)), [f"{width:,}" for width in widths])
     axes.set_yticks(range(len(lrs)), [f"{lr:.3g}" for lr in lrs])
 
@@ -78,16 +107,23 @@ def plot_transfer(runs: list[Run]) -> tuple[Figure, str]:
     for run in runs:
         if run.model.rank == 1:
             cells = losses.setdefault(run.model.variant or "mup", {})
-            cells.setdefault((run.model.width, run.config.train.lr), []).append(run.number("loss_nats"))
+            cells.setdefault((run.model.width, run.config.train.lr), []).append(
+                run.number("loss_nats")
+            )
     maps = {name: cells for name, cells in losses.items() if min(map(len, _axes_of(cells))) > 1}
     if not maps:
         raise UserError(
             "plot.figure=transfer needs nets of two widths and two train.lr at least, of one parametrization: "
             "sweep both, as conf/experiment/figure-transfer.yaml does"
         )
-    widths, lrs = _axes_of({point: cell for cells in maps.values() for point, cell in cells.items()})
+    widths, lrs = _axes_of(
+        {point: cell for cells in maps.values() for point, cell in cells.items()}
+    )
     seeds = max(len(cell) for cells in maps.values() for cell in cells.values())
-    tables = [[[_mean(cells.get((n, lr), []), seeds) for lr in lrs] for n in widths] for cells in maps.values()]
+    tables = [
+        [[_mean(cells.get((n, lr), []), seeds) for lr in lrs] for n in widths]
+        for cells in maps.values()
+    ]
     figure = draw_maps(list(maps), widths, lrs, np.array(tables))
     figure.suptitle("Loss by width and step size")
     epochs, title = runs[0].summary["epochs"], runs[0].group.title

@@ -63,7 +63,9 @@ def plot_vectors(path: Path) -> Figure:
 def plot_places(places: Places, name: str) -> Figure:
     """One map. Raises: UserError for fewer than three places."""
     if len(places.words) < 3:
-        raise UserError(f"{name} has {len(places.words)} of the US cities and states of city-in-state, a map needs 3")
+        raise UserError(
+            f"{name} has {len(places.words)} of the US cities and states of city-in-state, a map needs 3"
+        )
     return draw_panels([Panel(name, places, False)])
 
 
@@ -75,7 +77,14 @@ def draw_panels(panels: list[Panel]) -> Figure:
     for axes, panel in zip(all_axes, panels, strict=True):
         _draw_points(axes, panel)
     handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, title="Embeddings of US cities and states")
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=2,
+        frameon=False,
+        title="Embeddings of US cities and states",
+    )
     figure.canvas.draw()  # labels are measured against the final layout
     for axes, panel in zip(all_axes, panels, strict=True):
         _label_points(axes, panel)
@@ -86,23 +95,38 @@ def _caption(runs: list[Run], panels: list[Panel]) -> str:
     what = "First two principal components of the raw embeddings of US cities and states (TP4 Figure 1); a run a panel (its lowest seed)."
     numbers = "Silhouette (1 apart, 0 mixed) and held-out accuracy of a linear classifier, both on the two components shown"
     base = panels[0].places.is_state.mean()
-    sentences = [what, f"{numbers}; always guessing the larger kind gives {100 * max(base, 1 - base):.0f} %."]
+    sentences = [
+        what,
+        f"{numbers}; always guessing the larger kind gives {100 * max(base, 1 - base):.0f} %.",
+    ]
     if panels[0].is_sample:
         reason = "the NTK limit never moves the embeddings, and the exact PCA of its orthogonal embeddings is degenerate"
-        sentences.append(f"NTK panel: a Gaussian sample of the initialisation (seed {SAMPLE_SEED}), for {reason}.")
+        sentences.append(
+            f"NTK panel: a Gaussian sample of the initialisation (seed {SAMPLE_SEED}), for {reason}."
+        )
     return caption_of(runs, *sentences)
 
 
 def choose_panels(runs: list[Run]) -> list[Panel]:
     """NTK limit as a sample, the finite net of width 64 (else the narrowest), the muP limit: those that have a run."""
-    first = {model: own[0] for model, own in by_model(runs).items() if model.is_usual and _num_places(own[0]) >= 3}
+    first = {
+        model: own[0]
+        for model, own in by_model(runs).items()
+        if model.is_compared and _num_places(own[0]) >= 3
+    }
     narrowest = min((m.width for m in first if m.rank == 1), default=NARROW)
     width = NARROW if any(m.width == NARROW for m in first) else narrowest
     panels = []
     for model, run in first.items():
         places = Places.load(run.folder / PLACES)
         if model.rank == 0:
-            panels.append(Panel(f"NTK limit (sample of width {width:,})", sample_initialisation(places, width), True))
+            panels.append(
+                Panel(
+                    f"NTK limit (sample of width {width:,})",
+                    sample_initialisation(places, width),
+                    True,
+                )
+            )
         elif model.rank == 2 or model.width == width:
             panels.append(Panel(model.label, places, False))
     return panels
@@ -115,14 +139,20 @@ def _num_places(run: Run) -> int:
 
 def sample_initialisation(places: Places, width: int) -> Places:
     """The same places with embeddings u ~ N(0, 1/width): what an untrained net of that width shows."""
-    u = np.random.default_rng(SAMPLE_SEED).standard_normal((len(places.words), width)) / math.sqrt(width)  # [P, D]
+    u = np.random.default_rng(SAMPLE_SEED).standard_normal((len(places.words), width)) / math.sqrt(
+        width
+    )  # [P, D]
     return Places(places.words, places.is_state, u @ u.T)
 
 
 def _draw_points(axes: Axes, panel: Panel) -> None:
     xy, ratio = pca(panel.places.gram)
     for name, colour, marker, mask in zip(
-        ("cities", "states"), COLOURS, "o^", (~panel.places.is_state, panel.places.is_state), strict=True
+        ("cities", "states"),
+        COLOURS,
+        "o^",
+        (~panel.places.is_state, panel.places.is_state),
+        strict=True,
     ):
         axes.scatter(*xy[mask].T, s=16, color=colour, marker=marker, label=name, linewidth=0)
     axes.set_title(f"{panel.name}\n{_separation_text(panel.places)}", fontsize=10)
@@ -136,7 +166,10 @@ def _separation_text(places: Places) -> str:
     numbers = separation(places.gram, places.is_state)
     silhouette, linear = numbers["silhouette"], numbers["linear_accuracy"]
     parts = [] if silhouette is None else [f"silhouette {silhouette:.2f}"]
-    return ", ".join(parts if linear is None else [*parts, f"linear {linear:.0f} %"]) or "too few places for a number"
+    return (
+        ", ".join(parts if linear is None else [*parts, f"linear {linear:.0f} %"])
+        or "too few places for a number"
+    )
 
 
 def _label_points(axes: Axes, panel: Panel) -> None:
@@ -146,15 +179,26 @@ def _label_points(axes: Axes, panel: Panel) -> None:
     to_points = 72 / axes.figure.dpi
     dots = axes.transData.transform(xy) * to_points
     frame = np.array(axes.get_window_extent().extents) * to_points
-    taken = np.concatenate([dots - POINT_RADIUS, dots + POINT_RADIUS], axis=1)  # boxes x0, y0, x1, y1
-    for i in sorted(range(len(dots)), key=lambda i: (not places.is_state[i], -np.linalg.norm(xy[i]))):
+    taken = np.concatenate(
+        [dots - POINT_RADIUS, dots + POINT_RADIUS], axis=1
+    )  # boxes x0, y0, x1, y1
+    for i in sorted(
+        range(len(dots)), key=lambda i: (not places.is_state[i], -np.linalg.norm(xy[i]))
+    ):
         box, offset = _free_place(dots[i], _text_size(places.words[i]), taken, frame)
         if box is None:
             continue
         taken = np.vstack([taken, box])
         colour = COLOURS[int(places.is_state[i])]
         axes.annotate(
-            places.words[i], xy[i], offset, textcoords="offset points", fontsize=LABEL_SIZE, color=colour, va="baseline", ha="left"
+            places.words[i],
+            xy[i],
+            offset,
+            textcoords="offset points",
+            fontsize=LABEL_SIZE,
+            color=colour,
+            va="baseline",
+            ha="left",
         )
 
 
@@ -162,7 +206,9 @@ def _text_size(text: str) -> np.ndarray:
     return np.array(TextPath((0, 0), text, size=LABEL_SIZE, prop=FONT).get_extents().size)
 
 
-def _free_place(dot: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray | None, tuple[float, float]]:
+def _free_place(
+    dot: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: np.ndarray
+) -> tuple[np.ndarray | None, tuple[float, float]]:
     """Box and offset of a label of `size` around `dot`, in typographic points; no box if every side is taken."""
     w, h, gap = *size.tolist(), POINT_RADIUS + 0.5
     for offset in (

@@ -46,7 +46,9 @@ def draw(runs: list[Run], names: Iterable[str] = FIGURES) -> list[Drawing]:
     drawings, refusals = [], []
     for over, figures in _by_swept_option(names).items():
         groups = group_runs(runs, over)
-        for (group, title), stem in zip(group_titles(groups).items(), _file_stems(groups), strict=True):
+        for (group, title), stem in zip(
+            group_titles(groups).items(), _file_stems(groups), strict=True
+        ):
             for name, plot_figure in figures.items():
                 try:
                     figure, caption = plot_figure(groups[group])
@@ -71,8 +73,13 @@ def _by_swept_option(names: Iterable[str]) -> dict[str, dict[str, Plot]]:
 def _file_stems(groups: Iterable[Any]) -> list[str]:
     """What tells the files of one group from another's: nothing if there is one group."""
     groups = list(groups)
-    stems = [f"-{g.corpus}-{g.architecture}-{g.vocab_size}" if len(groups) > 1 else "" for g in groups]
-    return [stem if stems.count(stem) == 1 else f"{stem}-{stems[: i + 1].count(stem)}" for i, stem in enumerate(stems)]
+    stems = [
+        f"-{g.corpus}-{g.architecture}-{g.vocab_size}" if len(groups) > 1 else "" for g in groups
+    ]
+    return [
+        stem if stems.count(stem) == 1 else f"{stem}-{stems[: i + 1].count(stem)}"
+        for i, stem in enumerate(stems)
+    ]
 
 
 def plot_stage(config: Config) -> None:
@@ -92,9 +99,15 @@ def plot(config: Config) -> list[Path]:
         paths = save(plot_vectors(file), config.plot.out or file.parent, f"pca-{file.stem}")
     else:
         folders = folders_to_read(config)
-        names = list(FIGURES) if config.plot.figure is FigureName.all else [config.plot.figure.value]
+        names = (
+            list(FIGURES) if config.plot.figure is FigureName.all else [config.plot.figure.value]
+        )
         out = Path(config.plot.out) if config.plot.out else shared_folder(folders) / "figures"
-        paths = [path for drawing in draw(find_runs(folders), names) for path in save(drawing.figure, out, drawing.name)]
+        paths = [
+            path
+            for drawing in draw(find_runs(folders), names)
+            for path in save(drawing.figure, out, drawing.name)
+        ]
     for path in paths:
         print(path)
     return paths

@@ -21,11 +21,25 @@ from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
 from w2v_inf.reporting import findings
-from w2v_inf.reporting.findings import distance_table, headline, ntk_loss_sentence, protocol_sentence, result_table
+from w2v_inf.reporting.findings import (
+    distance_table,
+    headline,
+    ntk_loss_sentence,
+    protocol_sentence,
+    result_table,
+)
 from w2v_inf.reporting.html import _list, _optional, html_figure, html_page, html_table
 from w2v_inf.reporting.plot import draw
 from w2v_inf.reporting.style import Drawing
-from w2v_inf.runs.results import Run, by_model, find_runs, folders_to_read, group_runs, group_titles, shared_folder
+from w2v_inf.runs.results import (
+    Run,
+    by_model,
+    find_runs,
+    folders_to_read,
+    group_runs,
+    group_titles,
+    shared_folder,
+)
 
 MAX_NEIGHBOURS = 5
 LOCAL_OPTIONS = ("run_dir", "runs_dir", "data_dir", "evaluate", "plot", "reproduce")
@@ -76,7 +90,9 @@ def report(config: Config) -> Path:
     return path
 
 
-def write_report(runs: list[Run], out_html: str | Path, corpora_info: Mapping[str, str] = CORPORA_INFO) -> Path:
+def write_report(
+    runs: list[Run], out_html: str | Path, corpora_info: Mapping[str, str] = CORPORA_INFO
+) -> Path:
     """Write the report of `runs`, a section for each group that may be compared, and return its path.
 
     Args:
@@ -87,8 +103,13 @@ def write_report(runs: list[Run], out_html: str | Path, corpora_info: Mapping[st
         raise UserError("plot.runs holds no finished run: a report needs at least one")
     groups = group_runs(runs)
     titles = group_titles(groups)
-    parts = [_section(titles[group], own, _source(own[0], corpora_info)) for group, own in groups.items()]
-    summary = "".join(f"<h3>{escape(titles[g])}</h3>{_synthetic(own)}{_list(headline(own))}" for g, own in groups.items())
+    parts = [
+        _section(titles[group], own, _source(own[0], corpora_info)) for group, own in groups.items()
+    ]
+    summary = "".join(
+        f"<h3>{escape(titles[g])}</h3>{_synthetic(own)}{_list(headline(own))}"
+        for g, own in groups.items()
+    )
     body = [
         "<h1>Infinite-width limits of word2vec</h1>",
         THEORY,
@@ -111,9 +132,13 @@ def _section(title: str, runs: list[Run], source: str) -> str:
         f"<h3>Results</h3>{html_table(result_table(runs, findings.QUALITY), 'numbers')}<p>{escape(_result_note(runs))}</p>",
         f"<h3>Loss and cost</h3>{html_table(result_table(runs, findings.COST), 'numbers')}<p>{escape(_cost_note(runs))}</p>",
         *(html_figure(drawing) for drawing in _drawings(runs)),
-        _optional("Distance to the limit", html_table(distance_table(runs), "numbers"), DISTANCE_NOTE),
         _optional(
-            "Nearest neighbours", html_table(neighbour_table(runs), "text"), f"The {MAX_NEIGHBOURS} nearest by cosine; one run each."
+            "Distance to the limit", html_table(distance_table(runs), "numbers"), DISTANCE_NOTE
+        ),
+        _optional(
+            "Nearest neighbours",
+            html_table(neighbour_table(runs), "text"),
+            f"The {MAX_NEIGHBOURS} nearest by cosine; one run each.",
         ),
         f"<h3>How to repeat it</h3><pre>{escape(chr(10).join(repeat_commands(runs)))}</pre>",
         f"<h3>Evaluation protocol</h3>{html_table(_facts(run.summary['evaluation'].get('protocol') or {} for run in runs), 'text')}",
@@ -126,7 +151,9 @@ def _section(title: str, runs: list[Run], source: str) -> str:
 def _source(run: Run, corpora_info: Mapping[str, str]) -> str:
     """Where the text comes from and its licence; a user's own file goes by its name, its kind is `file`."""
     known, licence = corpora_info.get(run.config.corpus.name, ""), run.summary.get("licence")
-    return " ".join(part for part in (known, f"Licence of the text: {licence}." if licence else "") if part)
+    return " ".join(
+        part for part in (known, f"Licence of the text: {licence}." if licence else "") if part
+    )
 
 
 COST_NOTE = "Loss: mean of the last epoch, nats per example. Time and memory are those of training on the machine under Environment."
@@ -137,7 +164,11 @@ DISTANCE_NOTE = (
 
 
 def _result_note(runs: list[Run]) -> str:
-    paper = " Paper: TP4's values, CBOW on text8 with V = 71,291." if findings.comparable_with_paper(runs) else ""
+    paper = (
+        " Paper: TP4's values, CBOW on text8 with V = 71,291."
+        if findings.comparable_with_paper(runs)
+        else ""
+    )
     similarity = "WordSim-353 and SimLex-999: Spearman correlation with human scores."
     return f"{protocol_sentence(runs)}. {similarity}{paper}"
 
@@ -147,11 +178,18 @@ def _cost_note(runs: list[Run]) -> str:
 
 
 def _synthetic(runs: list[Run]) -> str:
-    return "<p class=synthetic>SYNTHETIC corpus: generated text, not English.</p>" if runs[0].summary.get("synthetic") else ""
+    return (
+        "<p class=synthetic>SYNTHETIC corpus: generated text, not English.</p>"
+        if runs[0].summary.get("synthetic")
+        else ""
+    )
 
 
 def _paper() -> str:
-    table = [["model", "analogies (%)"], *([label, f"{value:.2f}"] for label, value in findings.PAPER_TEXT8.items())]
+    table = [
+        ["model", "analogies (%)"],
+        *([label, f"{value:.2f}"] for label, value in findings.PAPER_TEXT8.items()),
+    ]
     return f"<h3>The paper's values</h3><p>TP4, CBOW on text8, V = 71,291, 3CosAdd:</p>{html_table(table, 'numbers')}"
 
 
@@ -164,9 +202,14 @@ def _drawings(runs: list[Run]) -> list[Drawing]:
 
 def neighbour_table(runs: list[Run]) -> list[list[str]]:
     """Header and a row a word: its nearest neighbours in each model (lowest seed); empty if none were saved."""
-    first = {model.label: own[0].summary["evaluation"].get("neighbours") or {} for model, own in by_model(runs).items()}
+    first = {
+        model.label: own[0].summary["evaluation"].get("neighbours") or {}
+        for model, own in by_model(runs).items()
+    }
     words = list(dict.fromkeys(word for table in first.values() for word in table))
-    rows = [[word, *(_neighbours(table.get(word, [])) for table in first.values())] for word in words]
+    rows = [
+        [word, *(_neighbours(table.get(word, [])) for table in first.values())] for word in words
+    ]
     return [["word", *first], *rows] if rows else []
 
 
@@ -192,16 +235,26 @@ def _options(runs: list[Run]) -> str:
     parts = []
     for model, own in by_model(runs).items():
         options = OmegaConf.structured(own[0].config)
-        text = OmegaConf.to_yaml(OmegaConf.masked_copy(options, [key for key in options if key not in LOCAL_OPTIONS]))
-        parts.append(f"<details><summary>{escape(model.label)}</summary><pre>{escape(text)}</pre></details>")
+        text = OmegaConf.to_yaml(
+            OmegaConf.masked_copy(options, [key for key in options if key not in LOCAL_OPTIONS])
+        )
+        parts.append(
+            f"<details><summary>{escape(model.label)}</summary><pre>{escape(text)}</pre></details>"
+        )
     return "".join(parts)
 
 
 def repeat_commands(runs: list[Run]) -> list[str]:
     """The shell commands that train these runs again: options that differ from their defaults."""
-    commands = [f"python scripts/prepare.py {corpus}" for corpus in dict.fromkeys(" ".join(_corpus_options(run)) for run in runs)]
+    commands = [
+        f"python scripts/prepare.py {corpus}"
+        for corpus in dict.fromkeys(" ".join(_corpus_options(run)) for run in runs)
+    ]
     for own in by_model(runs).values():
-        commands += [" ".join(["python scripts/train.py", *_corpus_options(run), *_training_options(run)]) for run in own]
+        commands += [
+            " ".join(["python scripts/train.py", *_corpus_options(run), *_training_options(run)])
+            for run in own
+        ]
     return commands
 
 
@@ -211,9 +264,18 @@ def _corpus_options(run: Run) -> list[str]:
 
 def _training_options(run: Run) -> list[str]:
     config = run.config
-    groups = [*_chosen("model", config.model), *_changed("stream.", config.stream), *_changed("train.", config.train)]
+    groups = [
+        *_chosen("model", config.model),
+        *_changed("stream.", config.stream),
+        *_changed("train.", config.train),
+    ]
     embedding = _changed("evaluate.", config.evaluate, ("embedding",))
-    return [*groups, *embedding, *_changed("", config, ("device", "num_threads")), f"seed={run.seed}"]
+    return [
+        *groups,
+        *embedding,
+        *_changed("", config, ("device", "num_threads")),
+        f"seed={run.seed}",
+    ]
 
 
 def _chosen(group: str, member: Any) -> list[str]:
@@ -225,9 +287,16 @@ def _changed(prefix: str, options: Any, names: Iterable[str] = ()) -> list[str]:
     """The options of a dataclass, or those of `names`, that differ from their defaults."""
     # By field: a member need not be valid with all its defaults (corpus=file has no default path).
     fields = [field for field in dataclasses.fields(options) if not names or field.name in names]
-    defaults = {field.name: field.default_factory() if callable(field.default_factory) else field.default for field in fields}
+    defaults = {
+        field.name: field.default_factory() if callable(field.default_factory) else field.default
+        for field in fields
+    }
     values = {name: getattr(options, name) for name in defaults}
-    return [_override(prefix + k, v) for k, v in values.items() if prefix + k in ALWAYS_SAID or v != defaults[k]]
+    return [
+        _override(prefix + k, v)
+        for k, v in values.items()
+        if prefix + k in ALWAYS_SAID or v != defaults[k]
+    ]
 
 
 def _override(key: str, value: Any) -> str:

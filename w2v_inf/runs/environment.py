@@ -33,7 +33,14 @@ def rss_bytes(peak: bool = False) -> int:
     status = Path("/proc/self/status")
     if status.exists():
         field = "VmHWM" if peak else "VmRSS"
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field)) * 1024
+        return (
+            next(
+                int(line.split()[1])
+                for line in status.read_text().splitlines()
+                if line.startswith(field)
+            )
+            * 1024
+        )
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024
 
@@ -68,7 +75,9 @@ def _version(package: str) -> str | None:
 def _git(*arguments: str) -> str:
     """git's answer about the project, or nothing outside a checkout."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()

@@ -19,7 +19,10 @@ PROGRESS = ("loss", "lr", "words_per_s")
 def start(folder: Path, lines: list[dict[str, Any]]) -> None:
     """Begin the folder's event file with `lines` of metrics; one that is there keeps its name, and so its time."""
     path = find(folder) or folder / f"{PREFIX}{int(time.time())}.w2v_inf"
-    path.write_bytes(_record(_event(_began(path), 0, version="brain.Event:2")) + b"".join(_of_line(path, line) for line in lines))
+    path.write_bytes(
+        _record(_event(_began(path), 0, version="brain.Event:2"))
+        + b"".join(_of_line(path, line) for line in lines)
+    )
 
 
 def append(folder: Path, line: dict[str, Any]) -> None:
@@ -46,18 +49,25 @@ def _of_line(path: Path, line: dict[str, Any]) -> bytes:
     else:
         rules = {"3cosadd": line["analogy"], "3cosmul": line["analogy_3cosmul"]}
         scalars = {f"analogy/{rule}": parts["total"]["accuracy"] for rule, parts in rules.items()}
-        scalars |= {f"similarity/{name}": result["spearman"] for name, result in line["similarity"].items()}
+        scalars |= {
+            f"similarity/{name}": result["spearman"] for name, result in line["similarity"].items()
+        }
     known = {name: value for name, value in scalars.items() if value is not None}
     return _record(_event(_began(path) + line["elapsed_s"], line["words_seen"], known))
 
 
-def _event(wall_time: float, step: int, scalars: dict[str, float] | None = None, version: str = "") -> bytes:
+def _event(
+    wall_time: float, step: int, scalars: dict[str, float] | None = None, version: str = ""
+) -> bytes:
     """tensorflow/core/util/event.proto: wall_time = 1, step = 2, file_version = 3, summary = 5."""
     event = b"\x09" + struct.pack("<d", wall_time) + b"\x10" + _varint(step)
     if version:
         event += _bytes(3, version.encode())
     # summary.proto: Summary.value = 1; Value.tag = 1, simple_value = 2.
-    values = b"".join(_bytes(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value)) for tag, value in (scalars or {}).items())
+    values = b"".join(
+        _bytes(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
+        for tag, value in (scalars or {}).items()
+    )
     return event + (_bytes(5, values) if values else b"")
 
 

@@ -22,9 +22,14 @@ from w2v_inf.errors import UserError
 from w2v_inf.files import read_json, write_atomically
 from w2v_inf.runs import events
 
-SUMMARY, CONFIG, STATE, METRICS = "summary.json", "config.yaml", "model.safetensors", "metrics.jsonl"
+SUMMARY, CONFIG, STATE, METRICS = (
+    "summary.json",
+    "config.yaml",
+    "model.safetensors",
+    "metrics.jsonl",
+)
 PLACES, VOCABULARY = "places.npz", "vocab.tsv"
-NOT_TRAINED = ("resume", "log", "memory_gib")
+NOT_TRAINED = ("resume", "log", "pair_table_gib")
 """Options of `train` that change nothing in what comes out."""
 log = logging.getLogger(__name__)
 
@@ -40,7 +45,11 @@ def model_label(model: ModelConfig) -> str:
     if not isinstance(model, Finite):
         return model.name
     exponents = ",".join(f"{e:g}" for e in model.exponents)
-    name = exponents if model.parametrization is Parametrization.custom else model.parametrization.value
+    name = (
+        exponents
+        if model.parametrization is Parametrization.custom
+        else model.parametrization.value
+    )
     return f"{name}-{model.width}"
 
 
@@ -64,7 +73,9 @@ def run_folder(config: Config) -> Path:
     if config.evaluate.embedding is not usual.evaluate.embedding:
         parts.append(f"embedding_{config.evaluate.embedding.value}")
     name = re.sub(r"[^\w.+-]+", "_", "-".join(parts))
-    return Path(config.runs_dir) / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
+    return (
+        Path(config.runs_dir) / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
+    )
 
 
 def _required(group: Any) -> dict[str, Any]:
@@ -72,13 +83,21 @@ def _required(group: Any) -> dict[str, Any]:
     if isinstance(group, TextFile):
         return {"path": group.path}
     custom = isinstance(group, Finite) and group.parametrization is Parametrization.custom
-    return {"parametrization": group.parametrization, "exponents": group.exponents} if custom else {}
+    return (
+        {"parametrization": group.parametrization, "exponents": group.exponents} if custom else {}
+    )
 
 
 def trained_options(config: Config) -> dict[str, Any]:
     """The options that decide what is trained and measured; those of figures and machine are left out."""
-    groups = {name: dataclasses.asdict(getattr(config, name)) for name in ("corpus", "stream", "model", "train")}
-    groups = {group: {name: value for name, value in taken.items() if name not in NOT_TRAINED} for group, taken in groups.items()}
+    groups = {
+        name: dataclasses.asdict(getattr(config, name))
+        for name in ("corpus", "stream", "model", "train")
+    }
+    groups = {
+        group: {name: value for name, value in taken.items() if name not in NOT_TRAINED}
+        for group, taken in groups.items()
+    }
     return groups | {"seed": config.seed, "evaluate": {"embedding": config.evaluate.embedding}}
 
 
@@ -89,22 +108,36 @@ def is_finished(folder: Path, config: Config, corpus_checksum: str) -> bool:
     """
     if not (folder / SUMMARY).exists():
         return False
-    check_same_run(folder, config, corpus_checksum, read_json(folder / SUMMARY)["corpus_checksum"], "delete the folder")
+    check_same_run(
+        folder,
+        config,
+        corpus_checksum,
+        read_json(folder / SUMMARY)["corpus_checksum"],
+        "delete the folder",
+    )
     return True
 
 
-def check_same_run(folder: Path, config: Config, corpus_checksum: str, trained_on: str, advice: str) -> None:
+def check_same_run(
+    folder: Path, config: Config, corpus_checksum: str, trained_on: str, advice: str
+) -> None:
     """Raises: UserError if the folder's run has other options, or `trained_on`, its text's checksum, is not this text's."""
-    difference = _first_difference(trained_options(options.read(folder / CONFIG)), trained_options(config))
+    difference = _first_difference(
+        trained_options(options.read(folder / CONFIG)), trained_options(config)
+    )
     if difference:
-        raise UserError(f"{folder} holds a run with other options ({difference}): choose another run_dir or {advice}")
+        raise UserError(
+            f"{folder} holds a run with other options ({difference}): choose another run_dir or {advice}"
+        )
     if trained_on != corpus_checksum:
         text = f"checksum {trained_on[:12]} there, {corpus_checksum[:12]} here"
-        raise UserError(f"{folder} holds a run on another text ({text}): choose another run_dir or {advice}")
+        raise UserError(
+            f"{folder} holds a run on another text ({text}): choose another run_dir or {advice}"
+        )
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Make the run folder, and keep other processes from training in it. Raises: UserError if one does, or it cannot be made."""
     descriptor = None
     try:
@@ -115,7 +148,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         if descriptor is None:
             raise _not_writable(folder, error) from error
         os.close(descriptor)
-        raise UserError(f"another process is training in run_dir={folder}: wait for it, or choose another folder") from error
+        raise UserError(
+            f"another process is training in run_dir={folder}: wait for it, or choose another folder"
+        ) from error
     try:
         yield
     finally:
@@ -125,17 +160,23 @@ def alone_in(folder: Path) -> Iterator[None]:
 def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
     """Write the options and keep so much of the metrics. Raises: UserError if the folder cannot be written."""
     try:
-        write_atomically(folder / CONFIG, lambda draft: options.save(config, draft))  # a checkpoint is worth nothing without it
+        write_atomically(
+            folder / CONFIG, lambda draft: options.save(config, draft)
+        )  # a checkpoint is worth nothing without it
         with open(folder / METRICS, "a") as file:
             file.truncate(metrics_bytes)
         if config.train.log is Log.tensorboard:
-            events.start(folder, [json.loads(line) for line in (folder / METRICS).read_text().splitlines()])
+            events.start(
+                folder, [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+            )
     except OSError as error:
         raise _not_writable(folder, error) from error
 
 
 def _not_writable(folder: Path, error: OSError) -> UserError:
-    return UserError(f"run_dir={folder} cannot be written ({error.strerror}): choose another folder")
+    return UserError(
+        f"run_dir={folder} cannot be written ({error.strerror}): choose another folder"
+    )
 
 
 def _first_difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:
@@ -158,4 +199,6 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         events.append(folder, line)
     except OSError as error:
-        raise UserError(f"{folder / METRICS} cannot be written ({error.strerror}): free some space") from error
+        raise UserError(
+            f"{folder / METRICS} cannot be written ({error.strerror}): free some space"
+        ) from error

@@ -4,7 +4,7 @@ Decisions:
 - A run counts when it has a `summary.json`, which is written last; others are left out, with a line in the log.
 - Runs are compared only inside a `Group`: same text, vocabulary, architecture, stream, step size and evaluation. Runs
   that differ in any of these never meet in one figure or one mean.
-- Inside a group, runs of one `Model` differ by seed only; of two runs with one seed the newer counts, so that n is honest.
+- Inside a group, runs of one `ModelKey` differ by seed only; of two runs with one seed the newer counts, so that n is honest.
 """
 
 import json
@@ -27,14 +27,27 @@ from w2v_inf.runs.folder import CONFIG, METRICS, SUMMARY, run_folder
 
 log = logging.getLogger(__name__)
 ARCHITECTURE_NAMES = {"cbow": "CBOW", "skipgram": "skip-gram"}
-NEEDED_IN_SUMMARY = ("model", "architecture", "corpus", "vocab_size", "tokens", "epochs", "seed", "corpus_checksum", "evaluation")
-NEEDED_IN_METRICS = {"progress": {"words_seen", "loss"}, "evaluation": {"words_seen", "epoch", "analogy"}}
-FEWEST_PAIRS = 50
+NEEDED_IN_SUMMARY = (
+    "model",
+    "architecture",
+    "corpus",
+    "vocab_size",
+    "tokens",
+    "epochs",
+    "seed",
+    "corpus_checksum",
+    "evaluation",
+)
+NEEDED_IN_METRICS = {
+    "progress": {"words_seen", "loss"},
+    "evaluation": {"words_seen", "epoch", "analogy"},
+}
+MIN_PAIRS = 50
 """Word pairs below which a rank correlation is mostly noise (its standard error is about 1 / sqrt(pairs))."""
 COMPARED_TRAIN_OPTIONS = ("epochs", "lr", "weight_decay", "context_gradient", "sigmoid")
 
 
-class Model(NamedTuple):
+class ModelKey(NamedTuple):
     """What was trained, but for the seed. Sorts as tables list it: NTK limit, finite nets by width, muP limit."""
 
     rank: int
@@ -48,9 +61,11 @@ class Model(NamedTuple):
         return ("ntk_limit", "finite", "mup_limit")[self.rank]
 
     @property
-    def is_usual(self) -> bool:
+    def is_compared(self) -> bool:
         """Whether it is one of those that are compared: both limits, by whichever engine, and plain muP nets."""
-        return not self.variant or (self.kind == "mup_limit" and self.variant == Engine.lowrank.value)
+        return not self.variant or (
+            self.kind == "mup_limit" and self.variant == Engine.lowrank.value
+        )
 
     @property
     def label(self) -> str:
@@ -74,7 +89,7 @@ class Group(NamedTuple):
         return f"{self.corpus}, {name}, V = {self.vocab_size:,}"
 
 
-class Spread(NamedTuple):
+class MeanStd(NamedTuple):
     """Mean and standard deviation over n seeds; sd is nan for n < 2, the mean for n = 0."""
 
     mean: float
@@ -100,18 +115,26 @@ class Run:
         return int(self.summary["seed"])
 
     @cached_property
-    def model(self) -> Model:
+    def model(self) -> ModelKey:
         rank = {"ntk_limit": 0, "finite": 1, "mup_limit": 2}[self.summary["model"]]
-        return Model(rank, _variant(self), int(self.summary.get("width") or 0) if rank == 1 else 0)
+        return ModelKey(
+            rank, _variant(self), int(self.summary.get("width") or 0) if rank == 1 else 0
+        )
 
     @cached_property
     def group(self) -> Group:
         s, train = self.summary, self.config.train
-        values = {f"stream.{k}": v for k, v in asdict(self.config.stream).items() if k != "architecture"}
+        values = {
+            f"stream.{k}": v for k, v in asdict(self.config.stream).items() if k != "architecture"
+        }
         values |= {f"train.{k}": getattr(train, k) for k in COMPARED_TRAIN_OPTIONS}
         values["evaluate.embedding"] = self.config.evaluate.embedding
-        pairs = tuple(sorted((k, str(v.value if isinstance(v, Enum) else v)) for k, v in values.items()))
-        return Group(s["corpus"], s["architecture"], int(s["vocab_size"]), str(s["corpus_checksum"]), pairs)
+        pairs = tuple(
+            sorted((k, str(v.value if isinstance(v, Enum) else v)) for k, v in values.items())
+        )
+        return Group(
+            s["corpus"], s["architecture"], int(s["vocab_size"]), str(s["corpus_checksum"]), pairs
+        )
 
     def accuracy(self, part: str = "total", rule: str = "3cosadd") -> float:
         """Final analogy accuracy in percent of the questions seen; nan if none was seen."""
@@ -124,7 +147,7 @@ class Run:
     def similarity(self, name: str) -> float:
         """Spearman correlation with the human scores of `wordsim353` or `simlex999`; nan if too few pairs are in vocabulary."""
         result = (self.summary["evaluation"].get("similarity") or {}).get(name) or {}
-        return _number(result.get("spearman")) if result.get("pairs", 0) >= FEWEST_PAIRS else math.nan
+        return _number(result.get("spearman")) if result.get("pairs", 0) >= MIN_PAIRS else math.nan
 
     def number(self, key: str) -> float:
         """A number of the summary (`wall_s`, `loss_nats`, ...); nan if absent."""
@@ -151,10 +174,14 @@ def _variant(run: Run) -> str:
     return ", ".join(parts)
 
 
-def spread(values: Iterable[float]) -> Spread:
+def mean_std(values: Iterable[float]) -> MeanStd:
     """Mean and sample deviation of the values that are numbers."""
     known = [v for v in values if not math.isnan(v)]
-    return Spread(fmean(known) if known else math.nan, stdev(known) if len(known) > 1 else math.nan, len(known))
+    return MeanStd(
+        fmean(known) if known else math.nan,
+        stdev(known) if len(known) > 1 else math.nan,
+        len(known),
+    )
 
 
 def load_run(folder: str | Path) -> Run:
@@ -168,11 +195,24 @@ def load_run(folder: str | Path) -> Run:
     if not missing and not isinstance(summary["evaluation"], dict):
         missing = ["evaluation"]
     if missing or summary["model"] not in ("ntk_limit", "finite", "mup_limit"):
-        what = f"lacks {', '.join(missing)}" if missing else f"names an unknown model {summary['model']!r}"
+        what = (
+            f"lacks {', '.join(missing)}"
+            if missing
+            else f"names an unknown model {summary['model']!r}"
+        )
         raise UserError(f"{folder / SUMMARY} {what}: train the run again")
     lines = _read_metrics(folder / METRICS)
-    progress, evaluations = ([line for line in lines if line["event"] == event] for event in ("progress", "evaluation"))
-    return Run(folder, options.read(folder / CONFIG), read_json(folder / "environment.json"), summary, progress, evaluations)
+    progress, evaluations = (
+        [line for line in lines if line["event"] == event] for event in ("progress", "evaluation")
+    )
+    return Run(
+        folder,
+        options.read(folder / CONFIG),
+        read_json(folder / "environment.json"),
+        summary,
+        progress,
+        evaluations,
+    )
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -183,7 +223,9 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
             if not NEEDED_IN_METRICS[line["event"]] <= line.keys():
                 raise KeyError
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}, line {number} is damaged: {text[:60]!r}; delete the line or train the run again") from error
+            raise UserError(
+                f"{path}, line {number} is damaged: {text[:60]!r}; delete the line or train the run again"
+            ) from error
         lines.append(line)
     return lines
 
@@ -196,10 +238,14 @@ def find_runs(folders: Iterable[str | Path]) -> list[Run]:
     found: dict[Path, Run] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: plot.runs takes folders that scripts/train.py wrote")
+            raise UserError(
+                f"{folder} is not a folder: plot.runs takes folders that scripts/train.py wrote"
+            )
         here = [run for path in _run_folders(folder) if (run := _load_if_done(path))]
         if not here:
-            raise UserError(f"{folder} holds no finished run (no {SUMMARY}): run scripts/train.py first or name other folders in plot.runs")
+            raise UserError(
+                f"{folder} holds no finished run (no {SUMMARY}): run scripts/train.py first or name other folders in plot.runs"
+            )
         found |= {run.folder.resolve(): run for run in here}
     return _newest(sorted(found.values(), key=lambda run: str(run.folder)))
 
@@ -216,11 +262,13 @@ def _load_if_done(folder: Path) -> Run | None:
 
 
 def _newest(runs: list[Run]) -> list[Run]:
-    kept: dict[tuple[Group, Model, int], Run] = {}
+    kept: dict[tuple[Group, ModelKey, int], Run] = {}
     for run in sorted(runs, key=lambda run: str(run.environment.get("date", ""))):
         key = (run.group, run.model, run.seed)
         if key in kept:
-            log.warning("%s and %s are the same run: only the newer counts", kept[key].folder, run.folder)
+            log.warning(
+                "%s and %s are the same run: only the newer counts", kept[key].folder, run.folder
+            )
         kept[key] = run
     chosen = {id(run) for run in kept.values()}
     return [run for run in runs if id(run) in chosen]
@@ -255,9 +303,9 @@ def _differences(group: Group, twins: list[Group]) -> list[str]:
     return options if same_text else [*options, f"text {group.checksum[:8]}"]
 
 
-def by_model(runs: Iterable[Run]) -> dict[Model, list[Run]]:
+def by_model(runs: Iterable[Run]) -> dict[ModelKey, list[Run]]:
     """Runs of one group by model in table order, each list by seed."""
-    models: dict[Model, list[Run]] = {}
+    models: dict[ModelKey, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.model, run.seed)):
         models.setdefault(run.model, []).append(run)
     return models
@@ -268,14 +316,20 @@ def check_one_group(runs: list[Run], what: str) -> None:
     if not runs:
         raise UserError(f"{what} needs at least one finished run, got none")
     if len({run.group for run in runs}) > 1:
-        raise UserError(f"{what} got runs that cannot be compared: {'; '.join(group_titles(group_runs(runs)).values())}")
+        raise UserError(
+            f"{what} got runs that cannot be compared: {'; '.join(group_titles(group_runs(runs)).values())}"
+        )
 
 
 def caption_of(runs: list[Run], *sentences: str) -> str:
     """The sentences, then corpus, vocabulary, questions and seeds, as every caption must say."""
     group, models = runs[0].group, by_model(runs)
     total, epochs = runs[0].tally().get("total") or {}, runs[0].summary["epochs"]
-    seen = f"3CosAdd over the whole vocabulary, {total['questions']:,} of {total['total']:,} questions" if total.get("questions") else ""
+    seen = (
+        f"3CosAdd over the whole vocabulary, {total['questions']:,} of {total['total']:,} questions"
+        if total.get("questions")
+        else ""
+    )
     counts = sorted({len(own) for own in models.values()})
     seeds = (
         f"{counts[0]} {'seed' if counts[0] == 1 else 'seeds'} a model"
@@ -283,7 +337,13 @@ def caption_of(runs: list[Run], *sentences: str) -> str:
         else "seeds: " + ", ".join(f"{m.label}: {len(own)}" for m, own in models.items())
     )
     synthetic = "SYNTHETIC corpus" if runs[0].summary.get("synthetic") else ""
-    facts = [group.title, f"{epochs} {'epoch' if epochs == 1 else 'epochs'}", seen, seeds, synthetic]
+    facts = [
+        group.title,
+        f"{epochs} {'epoch' if epochs == 1 else 'epochs'}",
+        seen,
+        seeds,
+        synthetic,
+    ]
     return " ".join([*sentences, "; ".join(fact for fact in facts if fact) + "."])
 
 
@@ -295,7 +355,9 @@ def folders_to_read(config: Config) -> list[Path]:
         return [Path(config.run_dir)]
     folder = run_folder(config).parent
     if not folder.is_dir():
-        raise UserError(f"no run in {folder}: run scripts/train.py first or name the folders of runs in plot.runs")
+        raise UserError(
+            f"no run in {folder}: run scripts/train.py first or name the folders of runs in plot.runs"
+        )
     return [folder]
 
 

@@ -37,10 +37,12 @@ def save_model(path: Path, model: Model) -> None:
         return
     blocks = model.whole_blocks()
     try:
-        if distributed.is_first():
+        if distributed.is_main_process():
             write_atomically(path, lambda draft: _write(draft, model, blocks))
     finally:
-        for _ in blocks:  # every rank takes part in putting together every block, also when writing has failed
+        for _ in (
+            blocks
+        ):  # every rank takes part in putting together every block, also when writing has failed
             pass
 
 
@@ -74,7 +76,9 @@ def load_state(folder: Path, model: Model) -> None:
     try:
         model.load(load_file(path))
     except (SafetensorError, OSError, RuntimeError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): delete {folder} and train again") from error
+        raise UserError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): delete {folder} and train again"
+        ) from error
 
 
 def open_run(folder: Path, machine: Config) -> tuple[Model, Vocabulary]:

@@ -65,9 +65,14 @@ def drift_constant(m: Tensor, t: float) -> Tensor:
 def target(seed: int = 0, singular_values: Sequence[float] = SINGULAR_VALUES) -> Tensor:
     """A matrix [D_IN, D_OUT] with these singular values and random singular vectors."""
     generator = torch.Generator().manual_seed(seed)
-    p, q = (torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q for d in (D_IN, D_OUT))
+    p, q = (
+        torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q
+        for d in (D_IN, D_OUT)
+    )
     rank = len(singular_values)
-    return p[:, :rank] @ torch.diag(torch.tensor(singular_values, dtype=torch.float64)) @ q[:, :rank].T
+    return (
+        p[:, :rank] @ torch.diag(torch.tensor(singular_values, dtype=torch.float64)) @ q[:, :rank].T
+    )
 
 
 def descend(net: nn.Sequential, m: Tensor, lr: float, t: float) -> None:
@@ -93,13 +98,17 @@ def distances(widths: Sequence[int] = WIDTHS, seeds: int = SEEDS) -> np.ndarray:
     u, w = solution(m, TIME)
 
     def measure(width: int, seed: int) -> list[float]:
-        net = random_net(D_IN, D_OUT, width, SCALES, torch.Generator().manual_seed(97 * seed + width))
+        net = random_net(
+            D_IN, D_OUT, width, SCALES, torch.Generator().manual_seed(97 * seed + width)
+        )
         descend(net, m, SHORT_STEP, TIME)
         own, _ = embeddings(net)
         pairs = ((product(net).T, u @ w.T), (own @ own.T, u @ u.T))
         return [float((mine - exact).norm() / exact.norm()) for mine, exact in pairs]
 
-    return np.moveaxis(np.array([[measure(width, seed) for width in widths] for seed in range(seeds)]), 2, 0)
+    return np.moveaxis(
+        np.array([[measure(width, seed) for width in widths] for seed in range(seeds)]), 2, 0
+    )
 
 
 def drifts(step_sizes: Sequence[float] = STEP_SIZES, seeds: int = SEEDS) -> np.ndarray:
@@ -110,12 +119,19 @@ def drifts(step_sizes: Sequence[float] = STEP_SIZES, seeds: int = SEEDS) -> np.n
         descend(net, m, lr, TIME)
         u, w = embeddings(net)
         invariant = (u.T @ u - w.T @ w)[:D_IN, :D_IN]  # the other columns are never reached
-        return [float((invariant - torch.eye(D_IN)).norm()), lr * float(drift_constant(m, TIME).norm())]
+        return [
+            float((invariant - torch.eye(D_IN)).norm()),
+            lr * float(drift_constant(m, TIME).norm()),
+        ]
 
     # Singular values differ between seeds: the bases alone would change no norm.
     generator = torch.Generator().manual_seed(1)
     spectra = [(4 * torch.rand(4, generator=generator)).tolist() for _ in range(seeds)]
-    return np.moveaxis(np.array([[measure(target(i, s), lr) for lr in step_sizes] for i, s in enumerate(spectra)]), 2, 0)
+    return np.moveaxis(
+        np.array([[measure(target(i, s), lr) for lr in step_sizes] for i, s in enumerate(spectra)]),
+        2,
+        0,
+    )
 
 
 def show() -> Exhibit:
@@ -123,15 +139,27 @@ def show() -> Exhibit:
     figure, (curves, against, drift) = new_axes(14.0, 4.4, 3)
     error = _draw_learning(curves)
     slopes: dict[str, Estimate] = {}
-    for name, colour, values in zip(("u w^T", "u u^T"), ("#443a83", "#21908d"), distances(), strict=True):
-        slopes[f"finite nets' {name}"] = draw_against_width(against, WIDTHS, values, name, {"color": colour, "marker": "o"})
+    for name, colour, values in zip(
+        ("u w^T", "u u^T"), ("#443a83", "#21908d"), distances(), strict=True
+    ):
+        slopes[f"finite nets' {name}"] = draw_against_width(
+            against, WIDTHS, values, name, {"color": colour, "marker": "o"}
+        )
     draw_reference(against, WIDTHS, against.get_ylim()[1], -0.5, "slope -1/2")
     against.set(ylabel="relative distance to the formula", title=f"finite nets at time {TIME:g}")
 
     measured, predicted = drifts()
-    slopes["drift of u^T u - w^T w"] = draw_against_width(drift, STEP_SIZES, measured, "measured", {"color": "#443a83", "marker": "o"})
-    drift.plot(STEP_SIZES, np.exp(np.log(predicted).mean(0)), ":", color="0.4", label="predicted, eta |C|")
-    drift.set(xlabel="step size eta", ylabel="|u^T u - w^T w - I|", title=f"invariant of the dense limit at time {TIME:g}")
+    slopes["drift of u^T u - w^T w"] = draw_against_width(
+        drift, STEP_SIZES, measured, "measured", {"color": "#443a83", "marker": "o"}
+    )
+    drift.plot(
+        STEP_SIZES, np.exp(np.log(predicted).mean(0)), ":", color="0.4", label="predicted, eta |C|"
+    )
+    drift.set(
+        xlabel="step size eta",
+        ylabel="|u^T u - w^T w - I|",
+        title=f"invariant of the dense limit at time {TIME:g}",
+    )
     for axes in (curves, against, drift):
         axes.legend(frameon=False, fontsize=8)
 
@@ -145,7 +173,12 @@ def show() -> Exhibit:
     )
     rows = [["exponent of", "variable", "predicted", "measured"]]
     rows += [
-        [name, "width" if "nets" in name else "step size", "-0.50" if "nets" in name else "+1.00", str(slope)]
+        [
+            name,
+            "width" if "nets" in name else "step size",
+            "-0.50" if "nets" in name else "+1.00",
+            str(slope),
+        ]
         for name, slope in slopes.items()
     ]
     return Exhibit(Drawing("closed-form", "Closed form", figure, caption), rows)
@@ -155,7 +188,10 @@ def _draw_learning(axes: Axes) -> float:
     """Singular values of u w^T until time 3, and how far the dense limit's lie from the formula at most."""
     m, times = target(), np.linspace(0, 3, 16)
     wide = random_net(D_IN, D_OUT, WIDTHS[-1], SCALES, torch.Generator().manual_seed(0))
-    looks: list[dict[str, Any]] = [{"marker": "."}, {"marker": "o", "markerfacecolor": "none", "markersize": 7}]
+    looks: list[dict[str, Any]] = [
+        {"marker": "."},
+        {"marker": "o", "markerfacecolor": "none", "markersize": 7},
+    ]
     tracks = []
     for net, look in zip((limit_start(), wide), looks, strict=True):
         track = _learned(net, m, times)
@@ -164,9 +200,20 @@ def _draw_learning(axes: Axes) -> float:
             axes.plot(times, values, linestyle="", color=colour, **look)
     fine, s = np.linspace(0, 3, 200), torch.tensor(SINGULAR_VALUES, dtype=torch.float64)
     for index, (value, colour) in enumerate(zip(SINGULAR_VALUES, COLOURS, strict=True)):
-        axes.plot(fine, [float((2 * theta(s, t)[index]).sinh() / 2) for t in fine], color=colour, label=f"S = {value:g}")
-    axes.set(xlabel="time = step size x steps", ylabel="singular values of u w^T", title="quadratic loss: formula and gradient descent")
-    return float(np.abs(tracks[0] - np.array([((2 * theta(s, t)).sinh() / 2).numpy() for t in times])).max())
+        axes.plot(
+            fine,
+            [float((2 * theta(s, t)[index]).sinh() / 2) for t in fine],
+            color=colour,
+            label=f"S = {value:g}",
+        )
+    axes.set(
+        xlabel="time = step size x steps",
+        ylabel="singular values of u w^T",
+        title="quadratic loss: formula and gradient descent",
+    )
+    return float(
+        np.abs(tracks[0] - np.array([((2 * theta(s, t)).sinh() / 2).numpy() for t in times])).max()
+    )
 
 
 def _learned(net: nn.Sequential, m: Tensor, times: np.ndarray) -> np.ndarray:

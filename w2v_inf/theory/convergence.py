@@ -33,21 +33,26 @@ def distances(text: Text, widths: Sequence[int] = WIDTHS, seeds: int = SEEDS) ->
     First of all V x V logits (Frobenius norm), then of the embeddings' cosines (`gram_error` of `limit_distance`).
     """
     limit = _train(text, MupLimit())
-    errors = [[_distance(_train(text, Finite(width=n), seed), limit) for n in widths] for seed in range(seeds)]
+    errors = [
+        [_distance(_train(text, Finite(width=n), seed), limit) for n in widths]
+        for seed in range(seeds)
+    ]
     return np.moveaxis(np.array(errors), 2, 0)
 
 
 def _train(text: Text, model: Finite | MupLimit, seed: int = 0) -> LinearModel:
     net = text.build(model, seed)
     assert isinstance(net, LinearModel)
-    net.update_all(text.batches)
+    net.train_batches(text.batches)
     return net
 
 
 def _distance(net: LinearModel, limit: LinearModel) -> tuple[float, float]:
     logits, exact = net.u @ net.w.T, limit.u @ limit.w.T
     ids = torch.arange(len(net.u))
-    cosines = limit_distance(*(cosine_table(model, ids, ids).double().cpu() for model in (net, limit)))["gram_error"]
+    cosines = limit_distance(
+        *(cosine_table(model, ids, ids).double().cpu() for model in (net, limit))
+    )["gram_error"]
     assert cosines is not None
     return float((logits - exact).norm() / exact.norm()), cosines
 
@@ -58,7 +63,13 @@ def show(config: Config) -> Exhibit:
     slopes: dict[tuple[str, str], Estimate] = {}
     labels = []
     for architecture, name in NAMES.items():
-        text = read_text(config, VOCAB, NUM_BATCHES[architecture], StreamConfig(architecture=architecture), TrainConfig())
+        text = read_text(
+            config,
+            VOCAB,
+            NUM_BATCHES[architecture],
+            StreamConfig(architecture=architecture),
+            TrainConfig(),
+        )
         labels.append(f"{name}: {text.label}")
         for axes, measure, values in zip(panels, MEASURES, distances(text), strict=True):
             look = {"color": COLOURS[architecture], "marker": "o"}
@@ -73,5 +84,8 @@ def show(config: Config) -> Exhibit:
         + "; ".join(f"{name}, {measure}: {slope}" for (name, measure), slope in slopes.items())
         + "."
     )
-    rows = [["", "distance of", "predicted slope", "measured"], *([*key, "-0.50", str(slope)] for key, slope in slopes.items())]
+    rows = [
+        ["", "distance of", "predicted slope", "measured"],
+        *([*key, "-0.50", str(slope)] for key, slope in slopes.items()),
+    ]
     return Exhibit(Drawing("convergence", "Convergence", figure, caption), rows)

@@ -45,11 +45,16 @@ class Coordinates(NamedTuple):
 
 def measure(text: Text, exponents: Exponents, width: int, seed: int) -> tuple[Coordinates, Tensor]:
     """Train on the text from a random start; the coordinates, and the logits [V, V] at the end."""
-    options = Finite(width=width, parametrization=Parametrization.custom, exponents=list(exponents), output_init_scale=1.0)
+    options = Finite(
+        width=width,
+        parametrization=Parametrization.custom,
+        exponents=list(exponents),
+        output_init_scale=1.0,
+    )
     net = text.build(options, seed)
     assert isinstance(net, LinearModel)
     u, f = net.u.clone(), net.u @ net.w.T
-    net.update_all(text.batches)
+    net.train_batches(text.batches)
     logits = net.u @ net.w.T
     hidden = width**0.5 * _rms(net.u)  # the model holds W1 / sqrt(n)
     return Coordinates(hidden, _rms(net.u - u) / _rms(u), _rms(f), _rms(logits - f)), logits
@@ -59,9 +64,13 @@ def _rms(x: Tensor) -> float:
     return float(x.double().square().mean().sqrt())
 
 
-def coordinates(text: Text, exponents: Exponents, widths: Sequence[int] = WIDTHS, seeds: int = SEEDS) -> np.ndarray:
+def coordinates(
+    text: Text, exponents: Exponents, widths: Sequence[int] = WIDTHS, seeds: int = SEEDS
+) -> np.ndarray:
     """The fields of `Coordinates`, each [seeds, widths]."""
-    values = [[measure(text, exponents, width, seed)[0] for width in widths] for seed in range(seeds)]
+    values = [
+        [measure(text, exponents, width, seed)[0] for width in widths] for seed in range(seeds)
+    ]
     return np.moveaxis(np.array(values), 2, 0)
 
 
@@ -69,7 +78,11 @@ def show(config: Config) -> Exhibit:
     """Three panels: h, its movement, the logits' movement; the table compares slopes with the predicted ones."""
     text = read_text(config, 200, STEPS, StreamConfig(), TrainConfig(weight_decay=0))
     figure, panels = new_axes(14.0, 4.4, 3)
-    titles = ("coordinates of h after training", "movement of h, relative", "movement of the logits")
+    titles = (
+        "coordinates of h after training",
+        "movement of h, relative",
+        "movement of the logits",
+    )
     rows = [["", "quantity", "predicted slope", "measured"]]
     for name in SHOWN:
         values, sizes = coordinates(text, NAMED[name]), linear_sizes(NAMED[name])
@@ -80,7 +93,9 @@ def show(config: Config) -> Exhibit:
             ("logits at the start", 2, sizes.start),
             ("logits move", 3, sizes.logits),
         ):
-            rows.append([name, quantity, f"{predicted:+.2f}", str(fit_slope(WIDTHS, values[index]))])
+            rows.append(
+                [name, quantity, f"{predicted:+.2f}", str(fit_slope(WIDTHS, values[index]))]
+            )
     for axes, title in zip(panels, titles, strict=True):
         axes.set_title(title)
         axes.legend(frameon=False, fontsize=8)

@@ -9,7 +9,7 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.models.build import build_model
 from w2v_inf.models.protocol import Model
 from w2v_inf.runs.folder import corpus_label
-from w2v_inf.stream import Batch, Stream, stream_of
+from w2v_inf.stream import Batch, Stream, build_stream
 from w2v_inf.training.train import BATCHES_AT_ONCE
 
 
@@ -31,12 +31,16 @@ class Text:
         return f"{corpus_label(self.config)}, V = {len(self.vocab):,}, first {self.batches[-1].words_seen:,} words"
 
 
-def read_text(config: Config, max_vocab: int, num_batches: int, stream: StreamConfig, train: TrainConfig) -> Text:
+def read_text(
+    config: Config, max_vocab: int, num_batches: int, stream: StreamConfig, train: TrainConfig
+) -> Text:
     """The commonest words of `config.corpus` and its first batches in the order of the text."""
     corpus = replace(config.corpus, max_vocab=max_vocab)
     own = replace(config, corpus=corpus, stream=stream, train=train, model=Finite())
     encoded, vocab = load_corpus(own)
-    examples = Stream(encoded.tokens, encoded.documents, vocab.counts, own.stream, 1, own.train.lr, own.seed)
+    examples = Stream(
+        encoded.tokens, encoded.documents, vocab.counts, own.stream, 1, own.train.lr, own.seed
+    )
     return Text(own, vocab, list(islice(examples.epoch(0), num_batches)))
 
 
@@ -45,8 +49,8 @@ def train_on(config: Config, trained: bool = True) -> Model:
     encoded, vocab = load_corpus(config)
     net = build_model(config, len(vocab))
     if trained:
-        stream = stream_of(config, encoded, vocab)
+        stream = build_stream(config, encoded, vocab)
         for batches in map(stream.epoch, range(stream.epochs)):
             while some := list(islice(batches, BATCHES_AT_ONCE)):
-                net.update_all(some)
+                net.train_batches(some)
     return net

@@ -44,14 +44,23 @@ def fit_slope(widths: Sequence[float], values: np.ndarray) -> Estimate:
     Raises: ValueError for another shape or values that have no logarithm.
     """
     values = np.asarray(values, float)
-    if values.ndim != 2 or values.shape[1] != len(widths) or len(values) < 2 or not (values > 0).all():
-        raise ValueError(f"values must be positive, [seeds >= 2, {len(widths)}], got {list(values.shape)} from {values.min():g}")
+    if (
+        values.ndim != 2
+        or values.shape[1] != len(widths)
+        or len(values) < 2
+        or not (values > 0).all()
+    ):
+        raise ValueError(
+            f"values must be positive, [seeds >= 2, {len(widths)}], got {list(values.shape)} from {values.min():g}"
+        )
     slopes = np.polyfit(np.log(widths), np.log(values).T, 1)[0]  # [seeds]
     half = t.ppf((1 + LEVEL) / 2, len(slopes) - 1) * slopes.std(ddof=1) / np.sqrt(len(slopes))
     return Estimate(float(slopes.mean()), float(slopes.mean() - half), float(slopes.mean() + half))
 
 
-def draw_against_width(axes: Axes, widths: Sequence[float], values: np.ndarray, label: str, look: dict[str, Any]) -> Estimate:
+def draw_against_width(
+    axes: Axes, widths: Sequence[float], values: np.ndarray, label: str, look: dict[str, Any]
+) -> Estimate:
     """Geometric means of `values` [seeds, widths] with every seed as a faint dot; log axes. Returns the slope."""
     slope = fit_slope(widths, values)
     axes.plot(widths, np.exp(np.log(values).mean(0)), label=f"{label}: {slope}", **look)
@@ -61,7 +70,17 @@ def draw_against_width(axes: Axes, widths: Sequence[float], values: np.ndarray, 
     return slope
 
 
-def draw_reference(axes: Axes, widths: Sequence[float], start: float, exponent: float, label: str) -> None:
+def draw_reference(
+    axes: Axes, widths: Sequence[float], start: float, exponent: float, label: str
+) -> None:
     """A thin line of the predicted slope through `start` at the smallest width."""
     n = np.array(widths, float)
-    axes.plot(n, start * (n / n[0]) ** exponent, color="0.6", linewidth=0.9, linestyle=":", label=label, zorder=0)
+    axes.plot(
+        n,
+        start * (n / n[0]) ** exponent,
+        color="0.6",
+        linewidth=0.9,
+        linestyle=":",
+        label=label,
+        zorder=0,
+    )

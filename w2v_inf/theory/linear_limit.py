@@ -30,7 +30,10 @@ WIDTHS, SEEDS = (64, 256, 1024, 4096, 16384), 8
 
 
 def two_scalar_limit(
-    data: Iterable[tuple[float, float]], derivative: Callable[[float, float], float], lr: Callable[[int], float], weight_decay: float = 0.0
+    data: Iterable[tuple[float, float]],
+    derivative: Callable[[float, float], float],
+    lr: Callable[[int], float],
+    weight_decay: float = 0.0,
 ) -> list[float]:
     """Outputs f_0, f_1, ... of the limit at d_in = d_out = 1, each before its step.
 
@@ -42,20 +45,29 @@ def two_scalar_limit(
         f = (a * c + b * d) * x
         outputs.append(f)
         pull, keep = lr(step) * derivative(f, y) * x, 1 - lr(step) * weight_decay
-        a, b, c, d = keep * a - pull * c, keep * b - pull * d, keep * c - pull * a, keep * d - pull * b
+        a, b, c, d = (
+            keep * a - pull * c,
+            keep * b - pull * d,
+            keep * c - pull * a,
+            keep * d - pull * b,
+        )
     return outputs
 
 
 def make_net(w1: Tensor, w2: Tensor) -> nn.Sequential:
     """The net W2 W1 x from its matrices, [n, d_in] and [d_out, n], which are copied."""
-    net = nn.Sequential(*(nn.Linear(w.shape[1], w.shape[0], bias=False, dtype=w.dtype) for w in (w1, w2)))
+    net = nn.Sequential(
+        *(nn.Linear(w.shape[1], w.shape[0], bias=False, dtype=w.dtype) for w in (w1, w2))
+    )
     for layer, w in zip(net, (w1, w2), strict=True):
         assert isinstance(layer, nn.Linear)
         layer.weight = nn.Parameter(w.clone())
     return net
 
 
-def random_net(d_in: int, d_out: int, width: int, scales: tuple[float, float], generator: torch.Generator) -> nn.Sequential:
+def random_net(
+    d_in: int, d_out: int, width: int, scales: tuple[float, float], generator: torch.Generator
+) -> nn.Sequential:
     """A finite net of the module's docstring, float64; `scales` are s1 and s2."""
     shapes = ((width, d_in), (d_out, width))
     draws = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
@@ -75,8 +87,12 @@ def limit_of(net: nn.Sequential) -> nn.Sequential:
     Raises: ValueError unless the net is Linear, Linear without biases.
     """
     layers = list(net)
-    if len(layers) != 2 or not all(isinstance(layer, nn.Linear) and layer.bias is None for layer in layers):
-        raise ValueError(f"net must be Sequential(Linear(bias=False), Linear(bias=False)), got {net}")
+    if len(layers) != 2 or not all(
+        isinstance(layer, nn.Linear) and layer.bias is None for layer in layers
+    ):
+        raise ValueError(
+            f"net must be Sequential(Linear(bias=False), Linear(bias=False)), got {net}"
+        )
     w1, w2 = (weight.detach() for weight in net.parameters())
     s1, s2 = (float((len(w1) * w.double().square().mean()).sqrt()) for w in (w1, w2))
     return limit_net(w1.shape[1], w2.shape[0], (s1, s2)).to(w1.dtype)
@@ -88,7 +104,13 @@ def product(net: nn.Sequential) -> Tensor:
     return w2 @ w1
 
 
-def train(net: nn.Sequential, batches: Batches, loss: Loss, lr: Callable[[int], float], weight_decay: float = 0.0) -> list[float]:
+def train(
+    net: nn.Sequential,
+    batches: Batches,
+    loss: Loss,
+    lr: Callable[[int], float],
+    weight_decay: float = 0.0,
+) -> list[float]:
     """SGD in place, one step a batch; returns the loss before each step.
 
     Args:
@@ -107,7 +129,11 @@ def train(net: nn.Sequential, batches: Batches, loss: Loss, lr: Callable[[int], 
 
 
 def train_limit(
-    net: nn.Sequential, batches: Batches, loss: Loss, lr: Callable[[int], float], weight_decay: float = 0.0
+    net: nn.Sequential,
+    batches: Batches,
+    loss: Loss,
+    lr: Callable[[int], float],
+    weight_decay: float = 0.0,
 ) -> tuple[nn.Sequential, list[float]]:
     """Train the infinite-width limit of an untrained linear net; `net` is left as it is. See `limit_of` and `train`.
 
@@ -128,7 +154,9 @@ def example(d_in: int, d_out: int, steps: int, seed: int = 0) -> Batches:
 
 def one_dimension(steps: int) -> Batches:
     """Points of a line, y = 2 x, one a step."""
-    points = torch.randn(steps, 1, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    points = torch.randn(
+        steps, 1, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     return [(x, 2 * x) for x in points]
 
 
@@ -147,11 +175,18 @@ def show() -> Exhibit:
     figure, (curves, against) = new_axes(10.0, 4.2, 2)
     _draw_line_fit(curves)
     slopes = {}
-    for name, d_in, d_out, weight_decay, colour in (("40 in, 10 out", 40, 10, 0.0, "#21908d"), ("5 in, 3 out", 5, 3, 0.01, "#443a83")):
+    for name, d_in, d_out, weight_decay, colour in (
+        ("40 in, 10 out", 40, 10, 0.0, "#21908d"),
+        ("5 in, 3 out", 5, 3, 0.01, "#443a83"),
+    ):
         distances = distances_to_limit(d_in, d_out, weight_decay)
-        slopes[name] = draw_against_width(against, WIDTHS, distances, name, {"color": colour, "marker": "o"})
+        slopes[name] = draw_against_width(
+            against, WIDTHS, distances, name, {"color": colour, "marker": "o"}
+        )
     draw_reference(against, WIDTHS, 0.15, -0.5, "slope -1/2")
-    against.set(ylabel="relative distance of W2 W1 to the limit's", title="cross-entropy, falling step size")
+    against.set(
+        ylabel="relative distance of W2 W1 to the limit's", title="cross-entropy, falling step size"
+    )
     against.legend(frameon=False, fontsize=8)
     caption = (
         "Left: online SGD on y = 2x with weight decay 0.01; nets of three widths close in on the recursion in a, b, c, d. "
@@ -160,7 +195,10 @@ def show() -> Exhibit:
         + "; ".join(f"{name}: {slope}" for name, slope in slopes.items())
         + "."
     )
-    rows = [["net", "predicted slope", "measured"], *([name, "-0.50", str(slope)] for name, slope in slopes.items())]
+    rows = [
+        ["net", "predicted slope", "measured"],
+        *([name, "-0.50", str(slope)] for name, slope in slopes.items()),
+    ]
     return Exhibit(Drawing("linear-limit", "Linear nets", figure, caption), rows)
 
 
@@ -173,15 +211,26 @@ def _draw_line_fit(axes: Axes) -> None:
             for step in line:
                 products.append(product(net).item())
                 train(net, [step], squared, lambda _: 0.05, 0.01)
-            axes.plot(products, color=colour, linewidth=1, label=None if seed else f"n = {width:,}, 3 seeds")
+            axes.plot(
+                products,
+                color=colour,
+                linewidth=1,
+                label=None if seed else f"n = {width:,}, 3 seeds",
+            )
     points = [(x.item(), y.item()) for x, y in line]
     outputs = two_scalar_limit(points, lambda f, y: f - y, lambda _: 0.05, 0.01)
-    axes.plot([f / x for f, (x, _) in zip(outputs, points, strict=True)], "k--", label="two-scalar limit, ac + bd")
+    axes.plot(
+        [f / x for f, (x, _) in zip(outputs, points, strict=True)],
+        "k--",
+        label="two-scalar limit, ac + bd",
+    )
     axes.set(xlabel="step", ylabel="W2 W1", title="d_in = d_out = 1, squared loss")
     axes.legend(frameon=False, fontsize=8)
 
 
-def distances_to_limit(d_in: int, d_out: int, weight_decay: float, widths: Sequence[int] = WIDTHS, seeds: int = SEEDS) -> np.ndarray:
+def distances_to_limit(
+    d_in: int, d_out: int, weight_decay: float, widths: Sequence[int] = WIDTHS, seeds: int = SEEDS
+) -> np.ndarray:
     """Relative distance of W2 W1 after the example to the limit's, [seeds, widths]; scales (1, 0.5)."""
     scales, batches = (1.0, 0.5), example(d_in, d_out, 100)
     tables = []
@@ -189,8 +238,16 @@ def distances_to_limit(d_in: int, d_out: int, weight_decay: float, widths: Seque
         train(net, batches, nn.functional.cross_entropy, falling_lr, weight_decay)
         tables.append(product(net))
     limit, *finite = tables
-    return np.array([float((table - limit).norm() / limit.norm()) for table in finite]).reshape(seeds, len(widths))
+    return np.array([float((table - limit).norm() / limit.norm()) for table in finite]).reshape(
+        seeds, len(widths)
+    )
 
 
-def _nets(d_in: int, d_out: int, widths: Sequence[int], seeds: int, scales: tuple[float, float]) -> Iterable[nn.Sequential]:
-    return (random_net(d_in, d_out, n, scales, torch.Generator().manual_seed(97 * s + n)) for s in range(seeds) for n in widths)
+def _nets(
+    d_in: int, d_out: int, widths: Sequence[int], seeds: int, scales: tuple[float, float]
+) -> Iterable[nn.Sequential]:
+    return (
+        random_net(d_in, d_out, n, scales, torch.Generator().manual_seed(97 * s + n))
+        for s in range(seeds)
+        for n in widths
+    )

@@ -27,16 +27,26 @@ LRS = tuple(2.0**k for k in range(-12, -1))
 SHOWN = {"mup": Parametrization.mup, "sp, c = 0": Parametrization.sp}
 
 
-def final_losses(text: Text, parametrization: Parametrization, widths: Sequence[int], lrs: Sequence[float], seeds: int) -> np.ndarray:
+def final_losses(
+    text: Text,
+    parametrization: Parametrization,
+    widths: Sequence[int],
+    lrs: Sequence[float],
+    seeds: int,
+) -> np.ndarray:
     """Mean loss of the last batches, nats an example, infinite where the training diverged; [seeds, widths, lrs].
 
     text: read with train.lr = 1.
     """
     losses = np.empty((seeds, len(widths), len(lrs)))
-    for seed, (i, width), (j, lr) in itertools.product(range(seeds), enumerate(widths), enumerate(lrs)):
+    for seed, (i, width), (j, lr) in itertools.product(
+        range(seeds), enumerate(widths), enumerate(lrs)
+    ):
         net = text.build(Finite(width=width, parametrization=parametrization), seed)
-        steps = net.update_all([replace(batch, lr=lr * batch.lr) for batch in text.batches])
-        losses[seed, i, j] = np.nan_to_num(np.mean(steps[-round(LAST * len(steps)) :]), nan=np.inf, posinf=np.inf)
+        steps = net.train_batches([replace(batch, lr=lr * batch.lr) for batch in text.batches])
+        losses[seed, i, j] = np.nan_to_num(
+            np.mean(steps[-round(LAST * len(steps)) :]), nan=np.inf, posinf=np.inf
+        )
     return losses
 
 
@@ -48,13 +58,23 @@ def best_lrs(losses: np.ndarray, lrs: Sequence[float]) -> np.ndarray:
 def show(config: Config) -> Exhibit:
     """A map of losses for mup and for sp; the slopes of the best step size and its loss against width."""
     text = read_text(config, VOCAB, NUM_BATCHES, StreamConfig(), TrainConfig(lr=1.0))
-    rows = [["", "slope of the best step size: predicted", "measured", *(f"best, n = {width:,} (lowest loss, nats)" for width in WIDTHS)]]
+    rows = [
+        [
+            "",
+            "slope of the best step size: predicted",
+            "measured",
+            *(f"best, n = {width:,} (lowest loss, nats)" for width in WIDTHS),
+        ]
+    ]
     tables = []
     for name, parametrization in SHOWN.items():
         losses = final_losses(text, parametrization, WIDTHS, LRS, SEEDS)
         best, mean = best_lrs(losses, LRS), losses.mean(0)
         predicted = "0" if parametrization is Parametrization.mup else "-1 to 0"
-        at_best = [f"{lr:.2g} ({row.min():.2f})" for lr, row in zip(np.exp(np.log(best).mean(0)), mean, strict=True)]
+        at_best = [
+            f"{lr:.2g} ({row.min():.2f})"
+            for lr, row in zip(np.exp(np.log(best).mean(0)), mean, strict=True)
+        ]
         rows.append([name, predicted, str(fit_slope(WIDTHS, best)), *at_best])
         tables.append(mean)
     figure = draw_maps(list(SHOWN), WIDTHS, LRS, np.array(tables))

@@ -68,37 +68,83 @@ def limit_logits(net: NtkLimit) -> Tensor:
 
 def measure(text: Text, output_init_scale: float, width: int, seed: int) -> Measures:
     """Train an ntp net and the limit started from its logits on the text."""
-    net = text.build(Finite(width=width, parametrization=Parametrization.ntp, output_init_scale=output_init_scale), seed)
+    net = text.build(
+        Finite(
+            width=width, parametrization=Parametrization.ntp, output_init_scale=output_init_scale
+        ),
+        seed,
+    )
     limit = text.build(options.NtkLimit(output_init_scale=output_init_scale), seed)
     assert isinstance(net, LinearModel) and isinstance(limit, NtkLimit)
     u0, f0 = net.u.double(), net.u @ net.w.T
     if limit.start is not None:
         limit.start.e.copy_(f0)
-    net.update_all(text.batches)
-    limit.update_all(text.batches)
+    net.train_batches(text.batches)
+    limit.train_batches(text.batches)
     u, f, exact = net.u.double(), net.u @ net.w.T, limit_logits(limit)
     turned = (normalize(u) - normalize(u0)).norm() / len(u) ** 0.5
-    return Measures(*(float(x) for x in ((f - exact).norm() / (exact - f0).norm(), turned, (u - u0).norm() / u0.norm())))
+    return Measures(
+        *(
+            float(x)
+            for x in ((f - exact).norm() / (exact - f0).norm(), turned, (u - u0).norm() / u0.norm())
+        )
+    )
 
 
-def measures(text: Text, output_init_scale: float, widths: Sequence[int] = WIDTHS, seeds: int = SEEDS) -> np.ndarray:
+def measures(
+    text: Text, output_init_scale: float, widths: Sequence[int] = WIDTHS, seeds: int = SEEDS
+) -> np.ndarray:
     """The fields of `Measures`, each [seeds, widths]."""
-    values = [[measure(text, output_init_scale, width, seed) for width in widths] for seed in range(seeds)]
+    values = [
+        [measure(text, output_init_scale, width, seed) for width in widths] for seed in range(seeds)
+    ]
     return np.moveaxis(np.array(values), 2, 0)
 
 
 def show(config: Config) -> Exhibit:
     """Distance to the limit, turning and movement against width for both starts, with and without weight decay."""
     figure, panels = new_axes(14.0, 4.4, 3)
-    quantities = ("distance of logits to the limit's", "turning of embeddings", "movement of embeddings")
-    rows = [["w(0)", "weight decay", "quantity", "predicted slope", "measured", f"at n = {WIDTHS[-1]:,}"]]
+    quantities = (
+        "distance of logits to the limit's",
+        "turning of embeddings",
+        "movement of embeddings",
+    )
+    rows = [
+        [
+            "w(0)",
+            "weight decay",
+            "quantity",
+            "predicted slope",
+            "measured",
+            f"at n = {WIDTHS[-1]:,}",
+        ]
+    ]
     label = ""
     for (scale, decay), look in zip(CASES, LOOKS, strict=True):
-        text = read_text(config, VOCAB, NUM_BATCHES, StreamConfig(), TrainConfig(weight_decay=decay))
+        text = read_text(
+            config, VOCAB, NUM_BATCHES, StreamConfig(), TrainConfig(weight_decay=decay)
+        )
         start, label = "N(0, 1)" if scale else "0", text.label
-        for axes, quantity, values, exponent in zip(panels, quantities, measures(text, scale), predicted(scale, decay), strict=True):
-            slope = draw_against_width(axes, WIDTHS, values, f"w(0) ~ {start}, wd {decay:g}" if scale else f"w(0) = 0, wd {decay:g}", look)
-            rows.append([start, f"{decay:g}", quantity, f"{exponent:+.2f}", str(slope), f"{values[:, -1].mean():.1e}"])
+        for axes, quantity, values, exponent in zip(
+            panels, quantities, measures(text, scale), predicted(scale, decay), strict=True
+        ):
+            slope = draw_against_width(
+                axes,
+                WIDTHS,
+                values,
+                f"w(0) ~ {start}, wd {decay:g}" if scale else f"w(0) = 0, wd {decay:g}",
+                look,
+            )
+            rows.append(
+                [
+                    start,
+                    f"{decay:g}",
+                    quantity,
+                    f"{exponent:+.2f}",
+                    str(slope),
+                    f"{values[:, -1].mean():.1e}",
+                ]
+            )
     for axes, quantity in zip(panels, quantities, strict=True):
         axes.set(title=quantity, ylabel="relative")
         axes.set_ylim(top=axes.get_ylim()[1] * 8)  # room for the legend

@@ -16,7 +16,18 @@ from w2v_inf.files import write_atomically
 from w2v_inf.models.cpu.threads import set_threads
 from w2v_inf.reporting.html import html_figure, html_page, html_table
 from w2v_inf.reporting.style import save
-from w2v_inf.theory import closed_form, convergence, coordinates, linear_limit, lr_transfer, ntk, overfitting, parametrizations, pmi, probes
+from w2v_inf.theory import (
+    closed_form,
+    convergence,
+    coordinates,
+    linear_limit,
+    lr_transfer,
+    ntk,
+    overfitting,
+    parametrizations,
+    pmi,
+    probes,
+)
 from w2v_inf.theory.exhibit import Exhibit
 
 log = logging.getLogger(__name__)
@@ -56,8 +67,15 @@ def theory(config: Config) -> Path:
             sections.append(_section(module, f"<p>Not measured: {escape(str(error))}.</p>"))
             continue
         save(exhibit.drawing.figure, out, exhibit.drawing.name)
-        sections.append(_section(module, html_figure(exhibit.drawing) + html_table(exhibit.table, "numbers")))
-        log.info("%s: %.0f s. %s", exhibit.drawing.name, time.perf_counter() - start, exhibit.drawing.caption)
+        sections.append(
+            _section(module, html_figure(exhibit.drawing) + html_table(exhibit.table, "numbers"))
+        )
+        log.info(
+            "%s: %.0f s. %s",
+            exhibit.drawing.name,
+            time.perf_counter() - start,
+            exhibit.drawing.caption,
+        )
     body = "\n".join([f"<h1>{escape(TITLE)}</h1><p>{escape(INTRODUCTION)}</p>", *sections])
     page, path = html_page(TITLE, body), out / "theory.html"
     write_atomically(path, lambda draft: draft.write_text(page, encoding="utf-8"))

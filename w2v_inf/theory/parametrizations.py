@@ -98,7 +98,12 @@ def linear_sizes(exponents: Exponents, steps: int = 4) -> Sizes:
     a, b, c_, d = start[0], -math.inf, -math.inf, start[1]
     move_a = move_d = -math.inf
     for _ in range(steps):
-        move_a, b, c_, move_d = max(move_a, c_ - k1), max(b, d - k1), max(c_, a - k2), max(move_d, b - k2)
+        move_a, b, c_, move_d = (
+            max(move_a, c_ - k1),
+            max(b, d - k1),
+            max(c_, a - k2),
+            max(move_d, b - k2),
+        )
         a, d = max(start[0], move_a), max(start[1], move_d)
     clt = 0.5 + max(move_a + d, a + move_d, b + c_)
     return Sizes(max(b, move_a) - start[0], 0.5 + sum(start), max(1 + a + c_, 1 + b + d, clt))
@@ -122,14 +127,30 @@ def show() -> Exhibit:
     colours = dict(zip(Regime, ("#f0b7a4", "#e8e8e8", "#3b6fb6", "#111111"), strict=True))
     a1, a2 = np.linspace(-1.25, 1.0, 226), np.linspace(-0.25, 1.5, 176)
     table = regime_map(a1, a2)
-    axes.pcolormesh(a1, a2, table, cmap=ListedColormap(list(colours.values())), vmin=-0.5, vmax=3.5, rasterized=True)
-    for regime, size in ((Regime.kernel, 9), (Regime.feature, 90)):  # a line and a point: no pixels of their own
+    axes.pcolormesh(
+        a1,
+        a2,
+        table,
+        cmap=ListedColormap(list(colours.values())),
+        vmin=-0.5,
+        vmax=3.5,
+        rasterized=True,
+    )
+    for regime, size in (
+        (Regime.kernel, 9),
+        (Regime.feature, 90),
+    ):  # a line and a point: no pixels of their own
         y, x = np.nonzero(table == list(Regime).index(regime))
         axes.scatter(a1[x], a2[y], size, colours[regime], label=regime.value, zorder=3)
-    for text, x, y in (("unstable: logits or\nembeddings blow up", -0.85, 0.15), ("trivial: logits do not\nmove in the limit", 0.45, 1.05)):
+    for text, x, y in (
+        ("unstable: logits or\nembeddings blow up", -0.85, 0.15),
+        ("trivial: logits do not\nmove in the limit", 0.45, 1.05),
+    ):
         axes.text(x, y, text, ha="center")
     for text, x, y in (("muP, mfp", -0.5, 0.5), ("ntp", 0.0, 0.5), ("sp", 0.0, 0.0)):
-        axes.annotate(text, (x, y), (-10, -22), textcoords="offset points", fontsize=10, fontweight="bold")
+        axes.annotate(
+            text, (x, y), (-10, -22), textcoords="offset points", fontsize=10, fontweight="bold"
+        )
         axes.plot(x, y, "o", color="white", markeredgecolor="black", markersize=5, zorder=4)
     axes.set(xlabel="a1", ylabel="a2", title="c = 0, b1 = -a1, w(0) = 0", aspect="equal")
     axes.grid(visible=False)
@@ -144,7 +165,15 @@ def show() -> Exhibit:
 
 def regime_table() -> list[list[str]]:
     """The named parametrizations: exponents, what the theorems say, and our sizes."""
-    head = ["", "a1, b1, a2, b2, c", "r", "theorems", "linear net, derived here", "embeddings move", "logits move"]
+    head = [
+        "",
+        "a1, b1, a2, b2, c",
+        "r",
+        "theorems",
+        "linear net, derived here",
+        "embeddings move",
+        "logits move",
+    ]
     rows = []
     for name, exponents in NAMED.items():
         sizes = linear_sizes(exponents)
@@ -152,5 +181,14 @@ def regime_table() -> list[list[str]]:
         verdict = classify(exponents).value if inside else "do not apply (a1 + b1 is not 0)"
         powers = [f"n^{size:+g}" for size in (sizes.moved, sizes.logits)]
         numbers = ", ".join(f"{e:g}" for e in exponents)
-        rows.append([name, numbers, f"{richness(exponents):g}" if inside else "", verdict, classify_linear(exponents).value, *powers])
+        rows.append(
+            [
+                name,
+                numbers,
+                f"{richness(exponents):g}" if inside else "",
+                verdict,
+                classify_linear(exponents).value,
+                *powers,
+            ]
+        )
     return [head, *rows]

@@ -29,18 +29,27 @@ from w2v_inf.models.build import build_model
 from w2v_inf.models.ntk_limit import NtkLimit as NtkTable
 from w2v_inf.reporting.style import Drawing, new_axes
 from w2v_inf.runs.folder import corpus_label
-from w2v_inf.stream import Stream, noise_cdf
+from w2v_inf.stream import Stream, negatives_cdf
 from w2v_inf.theory.exhibit import Exhibit
 from w2v_inf.theory.ntk import limit_logits
 
 VOCAB, EPOCHS, SEEDS, LR = 60, 12, 3, 0.1
-OPTIONS = StreamConfig(Architecture.skipgram, window=2, num_negatives=5, subsample_threshold=0, batch_size=64, group_size=1)
+OPTIONS = StreamConfig(
+    Architecture.skipgram,
+    window=2,
+    num_negatives=5,
+    subsample_threshold=0,
+    batch_size=64,
+    group_size=1,
+)
 BINS = ((20, 50), (50, 200), (200, np.inf))
 """Occurrences of a pair an epoch, from and below."""
 COLOURS = ("#8fd744", "#21908d", "#443a83")
 
 
-def shifted_pmi(counts: np.ndarray, p: np.ndarray, num_negatives: int, skipped: bool = True) -> np.ndarray:
+def shifted_pmi(
+    counts: np.ndarray, p: np.ndarray, num_negatives: int, skipped: bool = True
+) -> np.ndarray:
     """The optimum of every pair, [V_in, V_out]; minus infinity where the pair does not occur.
 
     Args:
@@ -75,16 +84,27 @@ def learn(config: Config, vocab_size: int = VOCAB, epochs: int = EPOCHS, seed: i
             np.add.at(counts, (batch.context[:, 0], batch.target), 1)
             net.update(batch)
         logits.append(limit_logits(net).double().numpy())
-    return Learning(np.array(logits), counts / epochs, np.diff(noise_cdf(vocab.counts), prepend=0))
+    return Learning(
+        np.array(logits), counts / epochs, np.diff(negatives_cdf(vocab.counts), prepend=0)
+    )
 
 
 def own_options(config: Config, vocab_size: int, seed: int) -> Config:
     """The corpus and machine of `config` with this item's own model, stream and training."""
     corpus = replace(config.corpus, max_vocab=vocab_size)
-    return replace(config, corpus=corpus, stream=OPTIONS, train=TrainConfig(weight_decay=0), model=NtkLimit(), seed=seed)
+    return replace(
+        config,
+        corpus=corpus,
+        stream=OPTIONS,
+        train=TrainConfig(weight_decay=0),
+        model=NtkLimit(),
+        seed=seed,
+    )
 
 
-def deviations(learning: Learning, counts: tuple[float, float] = (BINS[0][0], np.inf), skipped: bool = True) -> np.ndarray:
+def deviations(
+    learning: Learning, counts: tuple[float, float] = (BINS[0][0], np.inf), skipped: bool = True
+) -> np.ndarray:
     """Root mean square deviation from `shifted_pmi` after each epoch, over pairs that occur so often an epoch; [epochs]."""
     chosen = (learning.counts >= counts[0]) & (learning.counts < counts[1])
     optimum = shifted_pmi(learning.counts, learning.p, OPTIONS.num_negatives, skipped)
@@ -104,16 +124,38 @@ def show(config: Config) -> Exhibit:
     figure, (scatter, falling) = new_axes(10.0, 4.4, 2)
     _draw_scatter(scatter, runs[0])
     epochs = range(1, EPOCHS + 1)
-    head = ["deviation after epoch 1", f"epoch {EPOCHS // 2}", f"epoch {EPOCHS}", f"epoch {EPOCHS}, without skipping"]
+    head = [
+        "deviation after epoch 1",
+        f"epoch {EPOCHS // 2}",
+        f"epoch {EPOCHS}",
+        f"epoch {EPOCHS}, without skipping",
+    ]
     rows = [["pairs an epoch", "number", *head]]
     for (low, high), colour in zip(BINS, COLOURS, strict=True):
         name = f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
-        values, plain = (np.array([deviations(run, (low, high), skipped) for run in runs]) for skipped in (True, False))
+        values, plain = (
+            np.array([deviations(run, (low, high), skipped) for run in runs])
+            for skipped in (True, False)
+        )
         number = int(((runs[0].counts >= low) & (runs[0].counts < high)).sum())
         falling.plot(epochs, values.mean(0), ".-", color=colour, label=f"{name} an epoch")
-        falling.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.25, linewidth=0)
-        rows.append([name, f"{number:,}", *(_spread(values[:, e]) for e in (0, EPOCHS // 2 - 1, -1)), _spread(plain[:, -1])])
-    falling.set(yscale="log", xlabel="epoch", ylabel="root mean square deviation of logits", title="distance to shifted PMI")
+        falling.fill_between(
+            epochs, values.min(0), values.max(0), color=colour, alpha=0.25, linewidth=0
+        )
+        rows.append(
+            [
+                name,
+                f"{number:,}",
+                *(_spread(values[:, e]) for e in (0, EPOCHS // 2 - 1, -1)),
+                _spread(plain[:, -1]),
+            ]
+        )
+    falling.set(
+        yscale="log",
+        xlabel="epoch",
+        ylabel="root mean square deviation of logits",
+        title="distance to shifted PMI",
+    )
     falling.legend(frameon=False, fontsize=8)
     first, last = (np.array([correlation(run, epoch) for run in runs]) for epoch in (0, -1))
     text = f"{corpus_label(own_options(config, VOCAB, 0))}, V = {VOCAB}, window {OPTIONS.window}, K = {OPTIONS.num_negatives}"
@@ -133,10 +175,21 @@ def _draw_scatter(axes: Axes, learning: Learning) -> None:
     optimum = shifted_pmi(learning.counts, learning.p, OPTIONS.num_negatives)
     for (low, high), colour in zip(BINS, COLOURS, strict=True):
         chosen = (learning.counts >= low) & (learning.counts < high)
-        axes.plot(optimum[chosen], learning.logits[-1][chosen], ".", color=colour, markersize=3, rasterized=True)
+        axes.plot(
+            optimum[chosen],
+            learning.logits[-1][chosen],
+            ".",
+            color=colour,
+            markersize=3,
+            rasterized=True,
+        )
     ends = [optimum[learning.counts >= BINS[0][0]].min(), optimum.max()]
     axes.plot(ends, ends, "k:", linewidth=0.9, label="equal")
-    axes.set(xlabel="log N_io - log[K p(o)(N_i - N_io)]", ylabel="logit", title=f"logits after {EPOCHS} epochs")
+    axes.set(
+        xlabel="log N_io - log[K p(o)(N_i - N_io)]",
+        ylabel="logit",
+        title=f"logits after {EPOCHS} epochs",
+    )
     axes.legend(frameon=False, fontsize=8)
 
 

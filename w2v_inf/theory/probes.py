@@ -22,7 +22,18 @@ from matplotlib.axes import Axes
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from w2v_inf.config import Config, Finite, ModelConfig, MupLimit, NtkLimit, Parametrization, Planted, Sample, StreamConfig, TrainConfig
+from w2v_inf.config import (
+    Config,
+    Finite,
+    ModelConfig,
+    MupLimit,
+    NtkLimit,
+    Parametrization,
+    Planted,
+    Sample,
+    StreamConfig,
+    TrainConfig,
+)
 from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
@@ -38,7 +49,11 @@ CITY, STATE, COUNTRY, OTHER = CLASSES = ("city", "state", "country", "other")
 COLUMNS = {
     CITY: (("city-in-state", 0), ("capital-world", 0), ("capital-common-countries", 0)),
     STATE: (("city-in-state", 1),),
-    COUNTRY: (("capital-world", 1), ("capital-common-countries", 1), ("gram6-nationality-adjective", 0)),
+    COUNTRY: (
+        ("capital-world", 1),
+        ("capital-common-countries", 1),
+        ("gram6-nationality-adjective", 0),
+    ),
 }
 """Where the words of a class stand: section of questions-words, and first (0) or second word of its pairs."""
 SAME_RELATION = {"capital-common-countries": "capital-world"}
@@ -70,32 +85,52 @@ class Task(NamedTuple):
 def word_task(vocab: Vocabulary) -> Task:
     """Cities, states, countries and all other question words; a word of two classes (georgia) is left out."""
     pairs = _pairs()
-    members = {kind: {pair[column] for section, column in places for pair in pairs[section]} for kind, places in COLUMNS.items()}
+    members = {
+        kind: {pair[column] for section, column in places for pair in pairs[section]}
+        for kind, places in COLUMNS.items()
+    }
     ids, labels = [], []
-    for word in sorted({word for section in pairs.values() for pair in section for word in pair} & vocab.id_of.keys()):
+    for word in sorted(
+        {word for section in pairs.values() for pair in section for word in pair}
+        & vocab.id_of.keys()
+    ):
         kinds = [kind for kind, words in members.items() if word in words] or [OTHER]
         if len(kinds) == 1:
             ids.append([vocab.id_of[word]])
             labels.append(CLASSES.index(kinds[0]))
-    return Task("city, state, country, other", np.array(ids, int).reshape(-1, 1), np.array(labels, int), np.arange(len(ids)))
+    return Task(
+        "city, state, country, other",
+        np.array(ids, int).reshape(-1, 1),
+        np.array(labels, int),
+        np.arange(len(ids)),
+    )
 
 
 def relation_task(vocab: Vocabulary) -> Task:
     """Pairs of each relation with at least `FEWEST` of them in the vocabulary; the two sections of capitals are one relation."""
     by_relation: dict[str, set[tuple[int, int]]] = {}
     for section, pairs in _pairs().items():
-        known = {(vocab.id_of[a], vocab.id_of[b]) for a, b in pairs if a in vocab.id_of and b in vocab.id_of}
+        known = {
+            (vocab.id_of[a], vocab.id_of[b])
+            for a, b in pairs
+            if a in vocab.id_of and b in vocab.id_of
+        }
         by_relation.setdefault(SAME_RELATION.get(section, section), set()).update(known)
     kept = [sorted(pairs) for pairs in by_relation.values() if len(pairs) >= FEWEST]
     ids = np.array([pair for pairs in kept for pair in pairs], int).reshape(-1, 2)
     labels = np.repeat(np.arange(len(kept)), [len(pairs) for pairs in kept])
     links = coo_array((np.ones(len(ids)), (ids[:, 0], ids[:, 1])), shape=(len(vocab), len(vocab)))
-    return Task("relation of a pair", ids, labels, connected_components(links, directed=False)[1][ids[:, 0]])
+    return Task(
+        "relation of a pair", ids, labels, connected_components(links, directed=False)[1][ids[:, 0]]
+    )
 
 
 def _pairs() -> dict[str, set[tuple[str, str]]]:
     """The pairs (a, b) and (c, d) of each section's questions."""
-    return {name: {(q[i], q[i + 1]) for q in questions for i in (0, 2)} for name, questions in read_questions()}
+    return {
+        name: {(q[i], q[i + 1]) for q in questions for i in (0, 2)}
+        for name, questions in read_questions()
+    }
 
 
 def features(model: Model, task: Task) -> np.ndarray:
@@ -136,7 +171,9 @@ def score(hit: np.ndarray, task: Task) -> Estimate:
     times = generator.multinomial(num, np.full(num, 1 / num), RESAMPLES)[:, cluster]  # [R, N]
     resampled = _balanced(times, hit, task.labels)
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Estimate(float(_balanced(np.ones((1, len(hit))), hit, task.labels)[0]), float(low), float(high))
+    return Estimate(
+        float(_balanced(np.ones((1, len(hit))), hit, task.labels)[0]), float(low), float(high)
+    )
 
 
 def _balanced(times: np.ndarray, hit: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -154,15 +191,24 @@ def text_with_places(config: Config) -> Config:
     if isinstance(config.corpus, Sample | Planted):
         return replace(config, corpus=Planted(), stream=StreamConfig(), train=PLANTED_TRAINING)
     largest = min(config.corpus.max_vocab or MAX_VOCAB, MAX_VOCAB)
-    return replace(config, corpus=replace(config.corpus, max_vocab=largest), stream=StreamConfig(), train=TrainConfig())
+    return replace(
+        config,
+        corpus=replace(config.corpus, max_vocab=largest),
+        stream=StreamConfig(),
+        train=TrainConfig(),
+    )
 
 
 def check(tasks: Sequence[Task], corpus: str) -> None:
     """Raises: UserError if a task has fewer than two classes, or a class fewer clusters than there are folds."""
     for task in tasks:
-        clusters = [len(np.unique(task.clusters[task.labels == label])) for label in np.unique(task.labels)]
+        clusters = [
+            len(np.unique(task.clusters[task.labels == label])) for label in np.unique(task.labels)
+        ]
         if len(clusters) < 2 or min(clusters) < FOLDS:
-            raise UserError(f"corpus={corpus} knows too few question words to probe ({task.name}): take a longer text, or corpus=planted")
+            raise UserError(
+                f"corpus={corpus} knows too few question words to probe ({task.name}): take a longer text, or corpus=planted"
+            )
 
 
 def probed_models(widths: Sequence[int] = WIDTHS) -> list[tuple[str, ModelConfig, bool]]:
@@ -187,9 +233,16 @@ def show(config: Config) -> Exhibit:
         seeds = range(SEEDS if isinstance(model, Finite) else 1)
         nets = [train_on(replace(own, model=model, seed=seed), trained) for seed in seeds]
         names.append(name)
-        scores.append([score(np.mean([hits(features(net, task), task) for net in nets], axis=0), task) for task in tasks])
+        scores.append(
+            [
+                score(np.mean([hits(features(net, task), task) for net in nets], axis=0), task)
+                for task in tasks
+            ]
+        )
     figure, panels = new_axes(12.0, 4.4, 2)
-    for axes, task, values, colour in zip(panels, tasks, zip(*scores, strict=True), COLOURS, strict=True):
+    for axes, task, values, colour in zip(
+        panels, tasks, zip(*scores, strict=True), COLOURS, strict=True
+    ):
         _draw(axes, task, names, values, colour)
     words, pairs = tasks
     caption = (
@@ -198,14 +251,24 @@ def show(config: Config) -> Exhibit:
         f"{pairs.labels.max() + 1} relations by the difference of their embeddings, no word of a pair in training. Balanced accuracy, "
         f"dotted: chance; bars: 95 % intervals over words (pairs: over groups that share words); finite nets: mean of {SEEDS} seeds."
     )
-    rows = [["", f"{words.name} (%)", f"{pairs.name} (%)"], ["chance", f"{words.chance:.1f}", f"{pairs.chance:.1f}"]]
-    rows += [[name, *(f"{value:.1f}" for value in values)] for name, values in zip(names, scores, strict=True)]
+    rows = [
+        ["", f"{words.name} (%)", f"{pairs.name} (%)"],
+        ["chance", f"{words.chance:.1f}", f"{pairs.chance:.1f}"],
+    ]
+    rows += [
+        [name, *(f"{value:.1f}" for value in values)]
+        for name, values in zip(names, scores, strict=True)
+    ]
     return Exhibit(Drawing("probes", "Linear probes", figure, caption), rows)
 
 
-def _draw(axes: Axes, task: Task, names: list[str], scores: Sequence[Estimate], colour: str) -> None:
+def _draw(
+    axes: Axes, task: Task, names: list[str], scores: Sequence[Estimate], colour: str
+) -> None:
     mean, low, high = np.array(scores).T
-    axes.errorbar(range(len(names)), mean, [mean - low, high - mean], fmt="o", color=colour, capsize=3)
+    axes.errorbar(
+        range(len(names)), mean, [mean - low, high - mean], fmt="o", color=colour, capsize=3
+    )
     axes.axhline(task.chance, color="0.4", linestyle=":", linewidth=0.9)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set(ylim=(0, 103), ylabel="balanced accuracy (%)", title=task.name)

@@ -34,7 +34,7 @@ from w2v_inf.runs.weights import save_model
 
 FORMAT_VERSION = 2
 KEPT = 2
-SHORTEST_INTERVAL_S = 60.0
+MIN_INTERVAL_S = 60.0
 SHARE = 0.02
 """Of the training time, for writing checkpoints."""
 FIRST_GUESS_BYTES_PER_S = 2e8
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """A whole checkpoint, its checksums verified.
 
-    tally: where the run stood (`training.Tally`).    metrics_bytes: the length of metrics.jsonl then.
+    tally: where the run stood (`training.TrainState`).    metrics_bytes: the length of metrics.jsonl then.
     made_with: corpus checksum, threads, ranks and device.
     """
 
@@ -64,24 +64,32 @@ class Checkpoint:
         return load_file(self.path.with_suffix(".safetensors"))
 
 
-def save(folder: Path, model: Model, tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]) -> Path:
+def save(
+    folder: Path, model: Model, tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]
+) -> Path:
     """Write a checkpoint and delete all but the last two; returns its JSON. All ranks call it, the first alone writes.
 
     Raises: UserError if it cannot be written; those before it are still there then, and nothing half-written is.
     Cost: the tensors written, synced and read once for their checksum: 5 s a GiB on a shared virtual disk.
     """
     name = f"checkpoint-{tally['steps']:012d}"
-    if distributed.is_first() and shutil.disk_usage(folder).free < 1.1 * num_bytes(model.state()) * distributed.count():
+    if (
+        distributed.is_main_process()
+        and shutil.disk_usage(folder).free
+        < 1.1 * num_bytes(model.state()) * distributed.world_size()
+    ):
         _keep_last(folder, KEPT - 1)
     path = folder / f"{name}.safetensors"
     save_model(path, model)
-    if distributed.is_first():
+    if distributed.is_main_process():
         _save_rest(folder / f"{name}.json", path, tally, metrics, made_with)
         _keep_last(folder, KEPT)
     return folder / f"{name}.json"
 
 
-def _save_rest(path: Path, tensors: Path, tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]) -> None:
+def _save_rest(
+    path: Path, tensors: Path, tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]
+) -> None:
     """Write the JSON that makes a checkpoint of the tensors' file."""
     try:
         sync(metrics)
@@ -94,7 +102,9 @@ def _save_rest(path: Path, tensors: Path, tally: dict[str, Any], metrics: Path, 
         }
         write_json(path, content | {"sha256": _content_sha256(content)})
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): free some space or choose another folder") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): free some space or choose another folder"
+        ) from error
 
 
 def newest(folder: Path, metrics: Path) -> Checkpoint | None:
@@ -129,7 +139,7 @@ def num_bytes(state: dict[str, Tensor]) -> int:
 
 
 @dataclass
-class Keeper:
+class CheckpointManager:
     """Writes the checkpoints of one run when they are due."""
 
     folder: Path
@@ -145,7 +155,7 @@ class Keeper:
 
     def is_due(self) -> bool:
         """Whether the last checkpoint is long enough ago; ranks differ in it."""
-        return time.monotonic() - self._last >= max(SHORTEST_INTERVAL_S, self._cost_s / SHARE)
+        return time.monotonic() - self._last >= max(MIN_INTERVAL_S, self._cost_s / SHARE)
 
     def save(self, tally: dict[str, Any]) -> Path | None:
         """Write a checkpoint, all ranks together; returns its JSON, or None, with a line in the log, if it could not be had."""
@@ -153,7 +163,9 @@ class Keeper:
         written = None
         try:
             # The loss of a later step will stop such a run; until then the checkpoints before it are the ones to keep.
-            [is_sick] = distributed.largest(not all(map(_is_finite, self.model.state().values())))
+            [is_sick] = distributed.all_reduce_max(
+                not all(map(_is_finite, self.model.state().values()))
+            )
             if not is_sick:
                 written = save(self.folder, self.model, tally, self.metrics, self.made_with)
         except UserError as error:
@@ -179,7 +191,9 @@ def _load(path: Path, metrics: Path) -> Checkpoint:
         raise UserError(f"{tensors} is missing or damaged")
     if not metrics.is_file() or metrics.stat().st_size < content["metrics_bytes"]:
         raise UserError(f"{metrics} is shorter than when {path.name} was written")
-    return Checkpoint(path.absolute(), content["tally"], content["metrics_bytes"], content["made_with"])
+    return Checkpoint(
+        path.absolute(), content["tally"], content["metrics_bytes"], content["made_with"]
+    )
 
 
 def _keep_last(folder: Path, number: int) -> None:

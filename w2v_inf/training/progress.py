@@ -27,7 +27,7 @@ SHOWN_EVERY_S = 10.0
 
 
 @dataclass
-class Tally:
+class TrainState:
     """Where a run stands, as a checkpoint keeps it."""
 
     epoch: int = 0
@@ -50,12 +50,12 @@ class Tally:
 
 
 @dataclass
-class Meter:
+class Progress:
     """Counts what happens and says it: metrics.jsonl in equal steps of the text, stderr as time passes."""
 
     folder: Path
     stream: Stream
-    tally: Tally = field(default_factory=Tally)
+    tally: TrainState = field(default_factory=TrainState)
     _wall: float = field(default_factory=time.perf_counter)
     _cpu: float = field(default_factory=time.process_time)
     _last_shown: float = field(default_factory=time.perf_counter)
@@ -71,7 +71,7 @@ class Meter:
     def state(self) -> dict[str, Any]:
         """The tally now, within an epoch, ready for JSON; CPU seconds are those of all ranks, which ask together."""
         wall_s, cpu_s = self._times()
-        return asdict(self.tally) | {"wall_s": wall_s, "cpu_s": total_of_ranks(cpu_s)}
+        return asdict(self.tally) | {"wall_s": wall_s, "cpu_s": total_over_processes(cpu_s)}
 
     def count(self, loss: float, num_examples: int, words_seen: int, lr: float) -> None:
         """One step is done; `loss` in nats per example. Raises: UserError if it is not finite."""
@@ -137,7 +137,7 @@ class Meter:
         tally.sums = [0.0, 0.0]
         append_metrics(self.folder, line)
         live = sys.stderr.isatty()
-        if not distributed.is_first():
+        if not distributed.is_main_process():
             return
         if live or time.perf_counter() - self._last_shown >= SHOWN_EVERY_S:
             self._last_shown = time.perf_counter()
@@ -152,12 +152,14 @@ def _show(line: dict[str, Any], epochs: int, live: bool) -> None:
         f"  loss {line['loss']:.3f} nats  lr {line['lr']:.4f}  {line['words_per_s'] / 1e3:,.0f}k words/s"
         f"  {line['rss_bytes'] / 2**30:.1f} GiB  eta {_duration(eta_s)}"
     )
-    print(f"\r{text}\033[K" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
+    print(
+        f"\r{text}\033[K" if live else text, end="" if live else "\n", file=sys.stderr, flush=True
+    )
 
 
-def total_of_ranks(x: float) -> float:
+def total_over_processes(x: float) -> float:
     """The sum of a number over the ranks."""
-    return float(distributed.add_up(torch.tensor(x, dtype=torch.float64)))
+    return float(distributed.all_reduce_sum(torch.tensor(x, dtype=torch.float64)))
 
 
 def _clear_line() -> None:
@@ -169,15 +171,35 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def log_evaluation(evaluation: dict[str, Any], meter: Meter, epoch: int, model: Model) -> None:
+def log_evaluation(evaluation: dict[str, Any], meter: Progress, epoch: int, model: Model) -> None:
     """Keep what was measured after an epoch (0: before training), and say the accuracy."""
     parts = ("total", "semantic", "syntactic")
-    line = {"event": "evaluation", "epoch": epoch, "words_seen": epoch * meter.stream.words_per_epoch, "elapsed_s": meter.tally.wall_s}
+    line = {
+        "event": "evaluation",
+        "epoch": epoch,
+        "words_seen": epoch * meter.stream.words_per_epoch,
+        "elapsed_s": meter.tally.wall_s,
+    }
     line |= {"analogy": {part: evaluation["analogy"]["3cosadd"][part] for part in parts}}
     line |= {"analogy_3cosmul": {part: evaluation["analogy"]["3cosmul"][part] for part in parts}}
-    append_metrics(meter.folder, line | {"similarity": evaluation["similarity"], "approximation": model.report()})
+    append_metrics(
+        meter.folder,
+        line | {"similarity": evaluation["similarity"], "approximation": model.diagnostics()},
+    )
     total = line["analogy"]["total"]
-    accuracy = "no question in the vocabulary" if total["accuracy"] is None else f"analogies {total['accuracy']:.2f} %"
+    accuracy = (
+        "no question in the vocabulary"
+        if total["accuracy"] is None
+        else f"analogies {total['accuracy']:.2f} %"
+    )
     _clear_line()
     loss = "" if epoch == 0 else f"  loss {meter.tally.epoch_loss:.4f} nats"
-    log.info("epoch %d/%d%s  %s (%s of %s questions)", epoch, meter.stream.epochs, loss, accuracy, total["questions"], total["total"])
+    log.info(
+        "epoch %d/%d%s  %s (%s of %s questions)",
+        epoch,
+        meter.stream.epochs,
+        loss,
+        accuracy,
+        total["questions"],
+        total["total"],
+    )

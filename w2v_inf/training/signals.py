@@ -23,7 +23,7 @@ class Interruption:
 
 
 @contextmanager
-def noting_interruptions() -> Iterator[Interruption]:
+def catch_signals() -> Iterator[Interruption]:
     """Let Ctrl-C and SIGTERM only be noted inside; what was not acted on by the end acts there.
 
     A second Ctrl-C acts at once. A SIGTERM behind a Ctrl-C does not: whoever started several runs sends both.
@@ -39,7 +39,11 @@ def noting_interruptions() -> Iterator[Interruption]:
 
     here = threading.current_thread() is threading.main_thread()
     # A process in the background may have been told to ignore Ctrl-C.
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if here and signal.getsignal(n) is not signal.SIG_IGN]
+    heard = [
+        n
+        for n in (signal.SIGINT, signal.SIGTERM)
+        if here and signal.getsignal(n) is not signal.SIG_IGN
+    ]
     before = [(number, signal.signal(number, note)) for number in heard]
     try:
         yield noted

@@ -32,19 +32,26 @@ from w2v_inf.runs.folder import (
     STATE,
     SUMMARY,
     VOCABULARY,
-    alone_in,
     check_same_run,
     corpus_label,
     is_finished,
+    lock,
     model_label,
     run_folder,
     start_run,
 )
 from w2v_inf.runs.weights import save_model
-from w2v_inf.stream import Batch, Stream, stream_of
+from w2v_inf.stream import Batch, Stream, build_stream
 from w2v_inf.training import checkpoint
-from w2v_inf.training.progress import NO_EXAMPLE, Meter, Tally, _clear_line, log_evaluation, total_of_ranks
-from w2v_inf.training.signals import Interruption, noting_interruptions
+from w2v_inf.training.progress import (
+    NO_EXAMPLE,
+    Progress,
+    TrainState,
+    _clear_line,
+    log_evaluation,
+    total_over_processes,
+)
+from w2v_inf.training.signals import Interruption, catch_signals
 
 log = logging.getLogger(__name__)
 BATCHES_AT_ONCE = 128
@@ -64,52 +71,75 @@ def train(config: Config) -> Path:
     folder = run_folder(config)
     corpus, vocab = load_corpus(config)
     if is_finished(folder, config, corpus.info["tokens_sha256"]):
-        if distributed.is_first():
+        if distributed.is_main_process():
             checkpoint.remove_all(folder)  # a run killed at its very end has some
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
-    stream = stream_of(config, corpus, vocab)
+    stream = build_stream(config, corpus, vocab)
     if next(stream.epoch(0), None) is None:
         raise UserError(NO_EXAMPLE)  # before there is a run folder
     model = build_model(config, len(vocab))
-    with distributed.folder_to_write(folder) as folder, alone_in(folder), noting_interruptions() as interruption:
+    with (
+        distributed.folder_to_write(folder) as folder,
+        lock(folder),
+        catch_signals() as interruption,
+    ):
         return train_model(model, stream, folder, config, corpus, vocab, interruption)
 
 
 def train_model(
-    model: Model, stream: Stream, folder: Path, config: Config, corpus: EncodedCorpus, vocab: Vocabulary, interruption: Interruption
+    model: Model,
+    stream: Stream,
+    folder: Path,
+    config: Config,
+    corpus: EncodedCorpus,
+    vocab: Vocabulary,
+    interruption: Interruption,
 ) -> Path:
     """Train `model` from its start or the folder's last checkpoint; `interruption` is looked at between calls of the model."""
     device = pick_device(config.device)
-    keeper = checkpoint.Keeper(folder, folder / METRICS, model, made_with(corpus, device))
+    keeper = checkpoint.CheckpointManager(
+        folder, folder / METRICS, model, made_with(corpus, device)
+    )
     tally = resume_or_start(keeper, config)
     vocab.save(folder / VOCABULARY)
     reset_peak_rss()
-    write_json(folder / "environment.json", environment(config, device, corpus.info["tokens_sha256"]))
+    write_json(
+        folder / "environment.json", environment(config, device, corpus.info["tokens_sha256"])
+    )
     size = f"{model_bytes(config.model, len(vocab)) / GIB:.2f} GiB"
-    facts = [model_label(config.model), f"V={len(vocab):,}", config.stream.architecture.value, f"{size} on {device}"]
+    facts = [
+        model_label(config.model),
+        f"V={len(vocab):,}",
+        config.stream.architecture.value,
+        f"{size} on {device}",
+    ]
     log.info("%s: %s", folder, ", ".join(facts))
 
     questions = load_questions(vocab)
-    meter = Meter(folder, stream, tally)
+    meter = Progress(folder, stream, tally)
     evaluation = {}
     if tally.steps == 0:
         evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
         log_evaluation(evaluation, meter, 0, model)
         meter.go_on()
-        model.get_ready(stream, lambda: bool(interruption.number))
+        model.prepare(stream, lambda: bool(interruption.number))
         meter.stop()
         if interruption.number:
             log.info("interrupted before the first step: the same command starts anew")
             interruption.act()
     for epoch in range(tally.epoch, config.train.epochs):
         meter.go_on()
-        for some in batches_at_once(stream.epoch(epoch, skip=tally.batches), ahead=device.type != "cpu"):
-            for batch, loss in zip(some, model.update_all(some), strict=True):
+        for some in batches_at_once(
+            stream.epoch(epoch, skip=tally.batches), ahead=device.type != "cpu"
+        ):
+            for batch, loss in zip(some, model.train_batches(some), strict=True):
                 meter.count(loss, len(batch.target), batch.words_seen, batch.lr)
-            number, due = distributed.largest(interruption.number, keeper.is_due())
+            number, due = distributed.all_reduce_max(interruption.number, keeper.is_due())
             if number:
-                interruption.number = number  # and otherwise left alone: a signal may just have come
+                interruption.number = (
+                    number  # and otherwise left alone: a signal may just have come
+                )
                 save_and_stop(keeper, meter, interruption)
             if due:
                 keeper.save(meter.state)
@@ -121,7 +151,8 @@ def train_model(
     place_gram(model, vocab, config.evaluate.embedding).save(folder / PLACES)
     write_json(
         folder / SUMMARY,
-        summarise(config, corpus, vocab, meter, device) | {"approximation": model.report(), "evaluation": evaluation},
+        summarise(config, corpus, vocab, meter, device)
+        | {"approximation": model.diagnostics(), "evaluation": evaluation},
     )
     checkpoint.remove_all(folder)
     return folder
@@ -145,55 +176,82 @@ def batches_at_once(batches: Iterator[Batch], ahead: bool) -> Iterator[list[Batc
 
 def made_with(corpus: EncodedCorpus, device: torch.device) -> dict[str, Any]:
     """What a run must be gone on with: the text, or the result would be another's; threads, ranks and device, for its bits."""
-    machine = {"num_threads": threads.size(), "num_ranks": distributed.count(), "device": str(device)}
+    machine = {
+        "num_threads": threads.size(),
+        "num_processes": distributed.world_size(),
+        "device": str(device),
+    }
     return {"corpus_checksum": corpus.info["tokens_sha256"]} | machine
 
 
-def resume_or_start(keeper: checkpoint.Keeper, config: Config) -> "Tally":
+def resume_or_start(keeper: checkpoint.CheckpointManager, config: Config) -> "TrainState":
     """Put the model and the metrics where the last checkpoint left them, or make the folder ready for a start.
 
     Raises: UserError if the folder's checkpoint is of a run with other options or on another text.
     """
-    found = distributed.from_first(lambda: _find_checkpoint(keeper, config))
+    found = distributed.broadcast(lambda: _find_checkpoint(keeper, config))
     if found is None:
         start_run(keeper.folder, config)
-        return Tally()
-    start_run(keeper.folder, config, found.metrics_bytes if distributed.is_first() else 0)
+        return TrainState()
+    start_run(keeper.folder, config, found.metrics_bytes if distributed.is_main_process() else 0)
     keeper.model.load(found.state)
-    tally = Tally(**found.tally)
-    if not distributed.is_first():
+    tally = TrainState(**found.tally)
+    if not distributed.is_main_process():
         tally.cpu_s = 0.0  # the first has those of all
     log.info("%s: going on at step %s of %s", keeper.folder, f"{tally.steps:,}", found.path.name)
-    for name in ("num_threads", "num_ranks", "device"):
+    for name in ("num_threads", "num_processes", "device"):
         there, here = found.made_with[name], keeper.made_with[name]
-        if there != here and distributed.is_first():
-            log.warning("%s was %s until there and is %s now: the last bits of the result may differ", name, there, here)
+        if there != here and distributed.is_main_process():
+            log.warning(
+                "%s was %s until there and is %s now: the last bits of the result may differ",
+                name,
+                there,
+                here,
+            )
     return tally
 
 
-def _find_checkpoint(keeper: checkpoint.Keeper, config: Config) -> checkpoint.Checkpoint | None:
+def _find_checkpoint(
+    keeper: checkpoint.CheckpointManager, config: Config
+) -> checkpoint.Checkpoint | None:
     """The folder's last checkpoint that is this run's, or None, with the folder cleared of others."""
     folder = keeper.folder
     checkpoint.remove_drafts(folder)
-    found = checkpoint.newest(folder, keeper.metrics) if config.train.resume is Resume.auto else None
+    found = (
+        checkpoint.newest(folder, keeper.metrics) if config.train.resume is Resume.auto else None
+    )
     if found is None:
         checkpoint.remove_all(folder)
         return None
     advice = "start this one anew with train.resume=never"
-    check_same_run(folder, config, keeper.made_with["corpus_checksum"], found.made_with["corpus_checksum"], advice)
+    check_same_run(
+        folder,
+        config,
+        keeper.made_with["corpus_checksum"],
+        found.made_with["corpus_checksum"],
+        advice,
+    )
     return found
 
 
-def save_and_stop(keeper: checkpoint.Keeper, meter: "Meter", interruption: Interruption) -> NoReturn:
+def save_and_stop(
+    keeper: checkpoint.CheckpointManager, meter: "Progress", interruption: Interruption
+) -> NoReturn:
     """Keep an interrupted run and stop as the signal asks."""
     path = keeper.save(meter.state)
     _clear_line()
-    where = f"{path}: the same command goes on from there" if path else f"checkpoints before it, if any, are in {keeper.folder}"
+    where = (
+        f"{path}: the same command goes on from there"
+        if path
+        else f"checkpoints before it, if any, are in {keeper.folder}"
+    )
     log.info("interrupted after step %s; %s", f"{meter.tally.steps:,}", where)
     interruption.act()
 
 
-def summarise(config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: Meter, device: torch.device) -> dict[str, Any]:
+def summarise(
+    config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: Progress, device: torch.device
+) -> dict[str, Any]:
     """summary.json, less the evaluation."""
     model, tally = config.model, meter.tally
     return {
@@ -214,10 +272,10 @@ def summarise(config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: M
         "seed": config.seed,
         "loss_nats": tally.epoch_loss,
         "wall_s": tally.wall_s,
-        "cpu_s": total_of_ranks(tally.cpu_s),
+        "cpu_s": total_over_processes(tally.cpu_s),
         "words_per_s": tally.words_seen / tally.wall_s,
-        "peak_rss_bytes": int(total_of_ranks(rss_bytes(peak=True))),
-        "num_ranks": distributed.count(),
+        "peak_rss_bytes": int(total_over_processes(rss_bytes(peak=True))),
+        "num_processes": distributed.world_size(),
         "device": str(device),
         "corpus_checksum": corpus.info["tokens_sha256"],
         "limit_distance": None,

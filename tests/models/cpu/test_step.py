@@ -16,21 +16,30 @@ from w2v_inf.reference import updates as reference
 from w2v_inf.stream import Batch
 
 
-def tables(vocab_size: int, width: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+def tables(
+    vocab_size: int, width: int, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    u, w = (torch.randn(vocab_size, width, generator=generator, dtype=torch.float64).mul_(0.6).to(dtype) for _ in "uw")
+    u, w = (
+        torch.randn(vocab_size, width, generator=generator, dtype=torch.float64).mul_(0.6).to(dtype)
+        for _ in "uw"
+    )
     return u, w
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("tile", [1, 3, 64])
 @pytest.mark.parametrize(("tp4", "whole"), [(False, False), (False, True), (True, False)])
-def test_equals_torch_step_and_twin(shape: tuple[int, ...], tile: int, tp4: bool, whole: bool) -> None:
+def test_equals_torch_step_and_twin(
+    shape: tuple[int, ...], tile: int, tp4: bool, whole: bool
+) -> None:
     u, w = tables(shape[0], 7)
     twins = Twins(u, w, tp4, whole)
     for seed in range(3):
         batch = toy_batch(seed, *shape)
-        twins.step(batch, fused_steps(u, w, [batch], 0.2, FACTORS, tp4, whole, tile=tile)[0], rel=1e-12)
+        twins.step(
+            batch, fused_steps(u, w, [batch], 0.2, FACTORS, tp4, whole, tile=tile)[0], rel=1e-12
+        )
         twins.compare(u, w, atol=1e-12)
 
 
@@ -43,18 +52,24 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("num_threads", [2, 3])
-def test_threads_share_the_columns(num_threads: int, dtype: torch.dtype, threads: Callable[[int], None]) -> None:
+def test_threads_share_the_columns(
+    num_threads: int, dtype: torch.dtype, threads: Callable[[int], None]
+) -> None:
     """200 columns are worth three threads; what they add up in parts differs from one thread's by rounding only.
 
     In bfloat16 a difference in rounding can land an entry on another neighbour.
     """
-    batches = [toy_batch(seed, 13, 9, 6, 4, 3) for seed in range(40 if dtype is torch.float64 else 4)]
+    batches = [
+        toy_batch(seed, 13, 9, 6, 4, 3) for seed in range(40 if dtype is torch.float64 else 4)
+    ]
     runs = []
     for number in (1, num_threads, num_threads):
         threads(number)
         u, w = tables(13, 200, dtype)
         scales = (torch.ones(13), torch.ones(13)) if dtype is torch.bfloat16 else None
-        runs.append((u, w, torch.from_numpy(fused_steps(u, w, batches, 0.2, scales=scales)), scales))
+        runs.append(
+            (u, w, torch.from_numpy(fused_steps(u, w, batches, 0.2, scales=scales)), scales)
+        )
     one, many, again = runs
     tolerance = 1e-10 if dtype is torch.float64 else 0.02
     for single, several in zip(one[:3], many[:3], strict=True):
@@ -76,7 +91,9 @@ def test_far_logits_and_a_loss_that_is_not_finite() -> None:
     """Beyond +-40 sigma is flat to double precision and the loss is linear; nan and infinity show in the loss."""
     batch = toy_batch(0, 7, 5, 4, 3, 1)
     u, w = tables(7, 5)
-    slow = reference.linear_update(20 * u.numpy(), 20 * w.numpy(), **arrays(batch), weight_decay=0.0)
+    slow = reference.linear_update(
+        20 * u.numpy(), 20 * w.numpy(), **arrays(batch), weight_decay=0.0
+    )
     far_u, far_w = 20 * u, 20 * w
     assert fused_steps(far_u, far_w, [batch], 0.0)[0] == pytest.approx(slow[2], rel=1e-12)
     np.testing.assert_allclose(far_u, slow[0], rtol=1e-10, atol=1e-10)
@@ -91,7 +108,7 @@ def bfloat16_steps(engine: str, model: LinearModel, batches: list[Batch]) -> Non
     with pytest.MonkeyPatch.context() as patch:
         if engine == "torch":
             patch.setattr(gpu_step, "kernels_run_on", lambda device: False)
-        model.update_all(batches) if engine == "fused" else model.update_on_device(batches)
+        model.train_batches(batches) if engine == "fused" else model.update_on_device(batches)
 
 
 ENGINES = ["fused", "torch"] + ["kernels"] * gpu_step.kernels_run_on(torch.device("cpu"))
@@ -116,7 +133,9 @@ def test_bfloat16_rounds_without_bias(engine: str) -> None:
     moved = (u.float() != exact_u).any(1)
     assert moved.sum() > 8
     # A rounding error has at most the size of a unit in the last place, 2^-7 |x|, and half that deviation.
-    deviations = (total / num_salts - exact_u.double()) / (2**-8 * exact_u.abs().double() / num_salts**0.5)
+    deviations = (total / num_salts - exact_u.double()) / (
+        2**-8 * exact_u.abs().double() / num_salts**0.5
+    )
     assert deviations[moved].abs().max() < 5 and deviations[moved].abs().mean() > 0.05
 
 
@@ -124,11 +143,13 @@ def test_bfloat16_rounds_without_bias(engine: str) -> None:
 def test_bfloat16_row_scales_take_the_decay(engine: str) -> None:
     """Rows decay by e^-45 against their steps, a factor at a time that 8 bits hardly hold; scales are folded in when small."""
     num_steps, weight_decay = (500, 3.0) if engine == "kernels" else (5000, 0.3)
-    batches = [replace(toy_batch(1, 13, 9, 6, 4, 3, lr=0.03), words_seen=step) for step in range(num_steps)]
+    batches = [
+        replace(toy_batch(1, 13, 9, 6, 4, 3, lr=0.03), words_seen=step) for step in range(num_steps)
+    ]
     model, twin = init_mup_limit(13, 0.0, torch.bfloat16), init_mup_limit(13, 0.0, torch.float64)
     model.weight_decay = twin.weight_decay = weight_decay
     bfloat16_steps(engine, model, batches)
-    twin.update_all(batches)
+    twin.train_batches(batches)
     assert model.scales is not None
     for scale in model.scales:
         assert float(scale.min()) > 0.9e-3 and float(scale.max()) <= 1 and float(scale.min()) < 0.1

@@ -17,11 +17,13 @@ def four_threads() -> Iterator[None]:
 
 
 @njit(nogil=True)
-def relay(rank: int, num_threads: int, sync: np.ndarray, board: np.ndarray, seen: np.ndarray) -> None:
+def relay(
+    rank: int, num_threads: int, sync: np.ndarray, board: np.ndarray, seen: np.ndarray
+) -> None:
     """Each round everyone writes, meets, and reads what everyone wrote."""
     for turn in range(len(seen)):
         board[turn % 2, rank] = turn + rank
-        threads.meet(sync, num_threads * (turn + 1), num_threads)
+        threads.barrier(sync, num_threads * (turn + 1), num_threads)
         seen[turn, rank] = board[turn % 2].sum()
 
 
@@ -36,7 +38,7 @@ def test_an_error_in_one_ends_all(who: int) -> None:
     def fail_or_wait(rank: int, num_threads: int, sync: np.ndarray) -> None:
         if rank == who:
             raise MemoryError("no room")
-        threads.meet(sync, num_threads, num_threads)
+        threads.barrier(sync, num_threads, num_threads)
 
     with pytest.raises(MemoryError, match="no room"):
         threads.run(fail_or_wait, 4)

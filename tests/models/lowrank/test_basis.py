@@ -33,7 +33,9 @@ def tables(vocab_size: int, columns: int, seed: int) -> tuple[np.ndarray, np.nda
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("tp4", "whole"), [(False, False), (True, False), (False, True)])
-def test_steps_back_are_the_transposed_steps(shape: tuple[int, ...], tp4: bool, whole: bool) -> None:
+def test_steps_back_are_the_transposed_steps(
+    shape: tuple[int, ...], tp4: bool, whole: bool
+) -> None:
     """Several batches, more columns than a tile; the twin multiplies by explicit matrices."""
     vocab_size, batches = shape[0], [toy_batch(seed, *shape) for seed in range(3)]
     u, w = tables(vocab_size, 5, 0)
@@ -41,8 +43,12 @@ def test_steps_back_are_the_transposed_steps(shape: tuple[int, ...], tp4: bool, 
     fused_steps(fast_u, fast_w, batches, DECAY, tp4=tp4, whole_gradient=whole, tile=2, kept=kept)
     product = np.eye(2 * vocab_size)
     for batch in batches:
-        step = reference.step_matrix(u, w, **arrays(batch), weight_decay=DECAY, tp4=tp4, whole=whole)
-        stepped = reference.linear_update(u, w, **arrays(batch), weight_decay=DECAY, tp4=tp4, whole=whole)
+        step = reference.step_matrix(
+            u, w, **arrays(batch), weight_decay=DECAY, tp4=tp4, whole=whole
+        )
+        stepped = reference.linear_update(
+            u, w, **arrays(batch), weight_decay=DECAY, tp4=tp4, whole=whole
+        )
         u, w = stepped[:2]
         product = step @ product
     start = np.concatenate(tables(vocab_size, 5, 0))
@@ -51,7 +57,11 @@ def test_steps_back_are_the_transposed_steps(shape: tuple[int, ...], tp4: bool, 
 
     back_u, back_w = (torch.from_numpy(table) for table in tables(vocab_size, 5, 1))
     go_back(back_u, back_w, batches, np.concatenate(kept), DECAY, whole, tile=2)
-    np.testing.assert_allclose(np.concatenate([back_u, back_w]), product.T @ np.concatenate(tables(vocab_size, 5, 1)), atol=1e-10)
+    np.testing.assert_allclose(
+        np.concatenate([back_u, back_w]),
+        product.T @ np.concatenate(tables(vocab_size, 5, 1)),
+        atol=1e-10,
+    )
 
 
 def test_threads_share_the_columns() -> None:
@@ -68,12 +78,14 @@ def test_threads_share_the_columns() -> None:
 
 @pytest.mark.parametrize(("rank", "ratio"), [(16, 1.1), (100, 1.3)])
 @pytest.mark.parametrize("architecture", Architecture)
-def test_it_holds_nearly_what_the_best_basis_does(architecture: Architecture, rank: int, ratio: float, tmp_path: Path) -> None:
+def test_it_holds_nearly_what_the_best_basis_does(
+    architecture: Architecture, rank: int, ratio: float, tmp_path: Path
+) -> None:
     """Of the energy that the dense limit has learnt on the same stream, off the diagonal of u and in w, at 300 words."""
     stream, vocab_size = sample_stream(architecture, tmp_path)
     limit = init_mup_limit(vocab_size, 0.0)
     limit.weight_decay = 1e-3
-    limit.update_all(list(stream.epoch(0)))
+    limit.train_batches(list(stream.epoch(0)))
     learnt = np.concatenate([limit.u - torch.diag(limit.u.diagonal()), limit.w])
     basis, missed = find_basis(stream, rank, limit.weight_decay) or (None, 0)
     assert basis is not None
@@ -91,10 +103,17 @@ def test_a_tolerance_takes_as_few_directions_as_will_do(tmp_path: Path) -> None:
     assert whole is not None and 0 < whole.missed < 0.1
     for tolerance in (0.02, 0.012):
         found = find_basis(stream, 96, 1e-3, tolerance=tolerance)
-        assert found is not None and found.missed <= tolerance and found.b.shape[1] % 16 == 0 and 16 < found.b.shape[1] < 96
+        assert (
+            found is not None
+            and found.missed <= tolerance
+            and found.b.shape[1] % 16 == 0
+            and 16 < found.b.shape[1] < 96
+        )
         np.testing.assert_array_equal(found.b, whole.b[:, : found.b.shape[1]])
         fewer = find_basis(stream, found.b.shape[1] - 16, 1e-3)
-        assert fewer is not None and fewer.missed > 0.9 * tolerance  # its rehearsal has fewer columns too
+        assert (
+            fewer is not None and fewer.missed > 0.9 * tolerance
+        )  # its rehearsal has fewer columns too
     found = find_basis(stream, 90, 1e-3, tolerance=1e-9)
     assert found is not None and found.b.shape[1] == 90 and found.missed > 1e-9
 
@@ -105,10 +124,14 @@ def test_other_groups_of_negatives(options: dict, tmp_path: Path) -> None:
     stream, _ = sample_stream(Architecture.cbow, tmp_path, **options)
     usual, _ = sample_stream(Architecture.cbow, tmp_path)
     bases = [found.b for s in (stream, usual) if (found := find_basis(s, 16, 1e-3))]
-    np.testing.assert_allclose(np.linalg.norm(bases[0].T @ bases[1]), 4, rtol=0.1)  # the same text, other negatives
+    np.testing.assert_allclose(
+        np.linalg.norm(bases[0].T @ bases[1]), 4, rtol=0.1
+    )  # the same text, other negatives
 
 
-def test_the_rehearsal_ends_when_its_room_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_rehearsal_ends_when_its_room_is_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     stream, _ = sample_stream(Architecture.cbow, tmp_path)
     caplog.set_level("INFO")
     assert stream.num_blocks == 2 and find_basis(stream, 4, 0.0, most_bytes=1) is not None
@@ -122,11 +145,19 @@ def test_a_rehearsal_that_is_interrupted_has_no_basis(tmp_path: Path) -> None:
     assert find_basis(stream, 4, 0.0, interrupted=lambda: bool(calls.append(1))) is not None
     for last in (1, len(calls)):
         left = iter(range(last))
-        assert find_basis(stream, 4, 0.0, interrupted=lambda left=left, last=last: next(left) == last - 1) is None
+        assert (
+            find_basis(
+                stream, 4, 0.0, interrupted=lambda left=left, last=last: next(left) == last - 1
+            )
+            is None
+        )
 
 
 def test_a_rehearsal_that_diverges_says_so(tmp_path: Path) -> None:
     stream, _ = sample_stream(Architecture.cbow, tmp_path)
     stream.lr = 1e4
-    with pytest.raises(UserError, match=r"lowrank diverged in block 1 of epoch 1: lower train.lr \(now 10000\) or stream.batch_size"):
+    with pytest.raises(
+        UserError,
+        match=r"lowrank diverged in block 1 of epoch 1: lower train.lr \(now 10000\) or stream.batch_size",
+    ):
         find_basis(stream, 4, 0.0)

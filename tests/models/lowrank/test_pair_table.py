@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 
 from w2v_inf.models.lowrank import pair_table as fast
-from w2v_inf.models.lowrank.pair_table import PairMemory, make_memory
+from w2v_inf.models.lowrank.pair_table import PairTable, make_memory
 
 V = 40
 
 
-def dense(memory: PairMemory) -> np.ndarray:
+def dense(memory: PairTable) -> np.ndarray:
     """All entries, [V_out, V_in], by asking for each."""
     out = np.zeros((V, V))
     fast.recall_block(memory, np.arange(V), np.arange(V, dtype=np.int32), out)
     return out
 
 
-def filled(num_calls: int = 600, num_slots: int = 1 << 14, seed: int = 0) -> tuple[PairMemory, np.ndarray]:
+def filled(
+    num_calls: int = 600, num_slots: int = 1 << 14, seed: int = 0
+) -> tuple[PairTable, np.ndarray]:
     """A memory after random additions and decays, and what it should hold."""
     rng = np.random.default_rng(seed)
     memory, twin = make_memory(V, num_slots, np.float64), np.zeros((V, V))
@@ -40,7 +42,7 @@ def test_holds_what_was_added_and_decayed() -> None:
     np.testing.assert_allclose(dense(memory), twin, rtol=1e-10, atol=1e-14)
     assert memory.num_pairs.tolist() == (twin != 0).sum(1).tolist()
     assert memory.log2.max() == 6 and memory.end[1] == 0
-    assert float(memory.scale.min()) >= fast.SMALLEST_SCALE
+    assert float(memory.scale.min()) >= fast.MIN_SCALE
 
 
 def test_grown_tables_are_used_again() -> None:
@@ -74,7 +76,15 @@ def test_packs_and_unpacks_slot_by_slot(num_threads: int) -> None:
     for name, packed in fast.pack(memory).items():
         np.testing.assert_array_equal(packed, fast.pack(again)[name])
     assert np.array_equal(dense(memory), dense(again))
-    fast.remember(again, 5, np.arange(V, dtype=np.int32), np.arange(V, dtype=np.int32), 1.0, np.ones(V), num_threads - 1)
+    fast.remember(
+        again,
+        5,
+        np.arange(V, dtype=np.int32),
+        np.arange(V, dtype=np.int32),
+        1.0,
+        np.ones(V),
+        num_threads - 1,
+    )
     np.testing.assert_allclose(dense(again)[5], dense(memory)[5] + 1, rtol=1e-12)
 
 

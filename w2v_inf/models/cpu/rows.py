@@ -62,7 +62,9 @@ def _store_bfloat16(rows, table, ids, start, salt):
     bits = rows.view(np.uint32)
     for k in range(len(ids)):
         out, row = table[ids[k], start : start + rows.shape[1]], bits[k]
-        seed = _hash(np.uint32(salt) + _hash(np.uint32(ids[k]))) + np.uint32(start) * np.uint32(0x9E3779B9)
+        seed = _hash(np.uint32(salt) + _hash(np.uint32(ids[k]))) + np.uint32(start) * np.uint32(
+            0x9E3779B9
+        )
         for j in range(len(row)):
             random = _hash(np.uint32(seed) + np.uint32(j) * np.uint32(0x9E3779B9)) >> np.uint32(16)
             out[j] = np.uint16((row[j] + random) >> np.uint32(16))

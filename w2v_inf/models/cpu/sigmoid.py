@@ -32,7 +32,10 @@ def _sigmoid(x):
     magnitude = abs(x)
     # exp(-|x|) by Taylor at |x| / 256, then eight squarings; beyond 40 it no longer changes 1 + z.
     y = min(magnitude, 40.0) * (-1 / 256)
-    z = 1 + y * (1 + y / 2 * (1 + y / 3 * (1 + y / 4 * (1 + y / 5 * (1 + y / 6 * (1 + y / 7 * (1 + y / 8)))))))
+    z = 1 + y * (
+        1
+        + y / 2 * (1 + y / 3 * (1 + y / 4 * (1 + y / 5 * (1 + y / 6 * (1 + y / 7 * (1 + y / 8))))))
+    )
     z *= z
     z *= z
     z *= z
@@ -44,8 +47,17 @@ def _sigmoid(x):
     # log(1 + z) = 2 artanh(z / (2 + z)), whose argument is at most 1/3.
     s = z / (2 + z)
     q = s * s
-    series = 1 / 17 + q * (1 / 19 + q * (1 / 21 + q * (1 / 23 + q * (1 / 25 + q * (1 / 27 + q * (1 / 29 + q / 31))))))
-    series = 1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q * (1 / 15 + q * series)))))))
+    series = 1 / 17 + q * (
+        1 / 19 + q * (1 / 21 + q * (1 / 23 + q * (1 / 25 + q * (1 / 27 + q * (1 / 29 + q / 31)))))
+    )
+    series = 1 + q * (
+        1 / 3
+        + q
+        * (
+            1 / 5
+            + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q * (1 / 15 + q * series)))))
+        )
+    )
     return (1.0 if x >= 0 else z) / (1 + z), 0.5 * (x + magnitude) + 2 * s * series
 
 
@@ -68,6 +80,11 @@ def _table_gradients(f, pair_f, count):
 def _table_sigmoid(f):
     """Looked-up sigma, and softplus of the logit that the loss is taken at, with that logit."""
     certain = abs(f) >= MAX_EXP
-    x = f if certain else (2 * math.floor((f + MAX_EXP) * (TABLE_SIZE // MAX_EXP // 2)) / TABLE_SIZE - 1) * MAX_EXP
+    x = (
+        f
+        if certain
+        else (2 * math.floor((f + MAX_EXP) * (TABLE_SIZE // MAX_EXP // 2)) / TABLE_SIZE - 1)
+        * MAX_EXP
+    )
     p, softplus = _sigmoid(x)
     return (1.0 if f > 0 else 0.0) if certain else p, softplus, x

@@ -18,11 +18,21 @@ import numpy as np
 import torch
 from numba import njit
 
-from w2v_inf.models.batch_counts import count_interactions, stack
+from w2v_inf.models.batch_counts import count_arrays, stack
 from w2v_inf.models.cpu import threads
-from w2v_inf.models.cpu.rows import add, add_to_rows, compiled, decay_and_add, dot, load_rows, mean_rows, multiply, store_rows
+from w2v_inf.models.cpu.rows import (
+    add,
+    add_to_rows,
+    compiled,
+    decay_and_add,
+    dot,
+    load_rows,
+    mean_rows,
+    multiply,
+    store_rows,
+)
 from w2v_inf.models.cpu.sigmoid import logit_gradients
-from w2v_inf.models.step import SMALLEST_SCALE
+from w2v_inf.models.step import MIN_SCALE
 from w2v_inf.stream import Batch
 
 TILE = 512
@@ -61,13 +71,26 @@ def fused_steps(
     at_once = max(1, COLUMNS_AT_ONCE // u.shape[1])
     return np.concatenate(
         [
-            _steps(u, w, batches[k : k + at_once], weight_decay, lr_factors, tp4, whole_gradient, scales, tile, kept)
+            _steps(
+                u,
+                w,
+                batches[k : k + at_once],
+                weight_decay,
+                lr_factors,
+                tp4,
+                whole_gradient,
+                scales,
+                tile,
+                kept,
+            )
             for k in range(0, len(batches), at_once)
         ]
     )
 
 
-def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales, tile, kept) -> np.ndarray:
+def _steps(
+    u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales, tile, kept
+) -> np.ndarray:
     """`fused_steps` in one compiled call a thread."""
     u_table, w_table, u_scale, w_scale = numpy_tables(u, w, scales)
     stacked, edges, lr = stack(batches)
@@ -78,10 +101,27 @@ def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales,
     # Logits of a batch: hidden vectors x distinct noise words, and positives. Two of each, so that a thread may be a batch ahead.
     most = max(len(b.target) * (min(b.noise.size, len(u)) + 1) for b in batches)
     parts = np.empty((2, num_threads, most), np.float64 if u.dtype is torch.float64 else np.float32)
-    options = batches[0].noise_weight, weight_decay, *lr_factors, tp4, whole_gradient, tile
-    room, kept_end = np.empty(len(batches) * most if kept is not None else 0, parts.dtype), np.zeros(1, np.int64)
+    options = batches[0].negative_weight, weight_decay, *lr_factors, tp4, whole_gradient, tile
+    room, kept_end = (
+        np.empty(len(batches) * most if kept is not None else 0, parts.dtype),
+        np.zeros(1, np.int64),
+    )
     threads.run(
-        _train, num_threads, parts, u_table, w_table, u_scale, w_scale, *stacked, *edges, lr, salt, *options, losses, room, kept_end
+        _train,
+        num_threads,
+        parts,
+        u_table,
+        w_table,
+        u_scale,
+        w_scale,
+        *stacked,
+        *edges,
+        lr,
+        salt,
+        *options,
+        losses,
+        room,
+        kept_end,
     )
     if kept is not None:
         kept.append(room[: kept_end[0]])
@@ -90,7 +130,9 @@ def _steps(u, w, batches, weight_decay, lr_factors, tp4, whole_gradient, scales,
 
 def numpy_tables(u, w, scales) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The tables, bfloat16 as uint16, and the scales of their rows, empty if there are none; not copies."""
-    u_table, w_table = (t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w))
+    u_table, w_table = (
+        t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy() for t in (u, w)
+    )
     u_scale, w_scale = (scale.numpy() for scale in scales) if scales else (NO_SCALE, NO_SCALE)
     return u_table, w_table, u_scale, w_scale
 
@@ -102,30 +144,51 @@ def num_threads_for(num_columns: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _train(
-    rank, num_threads, sync, parts, u, w, u_scale, w_scale, context, target, noise, noise_row, first_example, first_noise,
-    lrs, salts, noise_weight, weight_decay, u_factor, w_factor, tp4, whole_gradient, tile, losses, room, kept_end,
+    rank, num_threads, sync, parts, u, w, u_scale, w_scale, context, target, noise, negatives_row, first_example, first_negatives,
+    lrs, salts, negative_weight, weight_decay, u_factor, w_factor, tp4, whole_gradient, tile, losses, room, kept_end,
 ):  # fmt: skip
     """The share of thread `rank` in the steps of all batches: its columns."""
     zero = parts[0, 0, :1]  # for its type: what is computed in
-    start, stop = threads.stretch(rank, num_threads, u.shape[1])
+    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
     tile = min(tile, stop - start)
     place = np.full(len(u), -1, np.int32)
     met = 0
     for b in range(len(lrs)):
-        here, there = slice(first_example[b], first_example[b + 1]), slice(first_noise[b], first_noise[b + 1])
-        rows, negatives, touches = plan(context[here], target[here], noise[there], noise_row[here], noise_weight, place)
+        here, there = (
+            slice(first_example[b], first_example[b + 1]),
+            slice(first_negatives[b], first_negatives[b + 1]),
+        )
+        rows, negatives, touches = plan(
+            context[here], target[here], noise[there], negatives_row[here], negative_weight, place
+        )
         log_decay = math.log1p(-lrs[b] * weight_decay)
         u_steps = row_steps(u_scale, rows[0], log_decay, touches[0], lrs[b] * u_factor, zero)
         w_steps = row_steps(w_scale, rows[1], log_decay, touches[1], lrs[b] * w_factor, zero)
         scratch = np.empty(scratch_rows(rows, negatives) * tile, zero.dtype)
 
         logits, pair_logits = part_of(parts[b % 2, rank], negatives, len(target[here]))
-        partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits)
+        partial_logits(
+            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits
+        )
         met += num_threads
-        threads.meet(sync, met, num_threads)
+        threads.barrier(sync, met, num_threads)
         g, pair_g = sum_parts(parts[b % 2], negatives, len(target[here]))
         loss = logit_gradients(g.ravel(), pair_g, negatives.ravel(), tp4)
-        update_rows(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salts[b])
+        update_rows(
+            u,
+            w,
+            rows,
+            u_steps,
+            w_steps,
+            start,
+            stop,
+            tile,
+            scratch,
+            g,
+            pair_g,
+            whole_gradient,
+            salts[b],
+        )
 
         if rank == 0:
             losses[b] = loss / len(target[here])
@@ -135,7 +198,7 @@ def _train(
             keep_scales(w_scale, rows[1], w_steps)
         if len(u_scale):  # nobody reads the scales before they are written
             met += num_threads
-            threads.meet(sync, met, num_threads)
+            threads.barrier(sync, met, num_threads)
 
 
 @compiled
@@ -155,11 +218,18 @@ def sum_parts(parts, negatives, num_examples):
 
 
 @compiled
-def plan(context, target, noise, noise_row, noise_weight, place):
+def plan(context, target, noise, negatives_row, negative_weight, place):
     """`interactions` with what moves rows in a plain tuple."""
-    counts = count_interactions(context, target, noise, noise_row, noise_weight, place)
-    rows = counts.inputs, counts.outputs, counts.slots, counts.first_slot, counts.pair_hidden, counts.pair_output
-    return rows, counts.negatives, (counts.input_touches, counts.output_touches)
+    counts = count_arrays(context, target, noise, negatives_row, negative_weight, place)
+    rows = (
+        counts.inputs,
+        counts.outputs,
+        counts.slots,
+        counts.first_slot,
+        counts.pair_hidden,
+        counts.pair_output,
+    )
+    return rows, counts.negatives, (counts.input_update_counts, counts.output_update_counts)
 
 
 @compiled
@@ -174,7 +244,7 @@ def row_steps(scale, ids, log_decay, touches, lr, zero):
     for k in range(len(before)):
         before[k] = scale[ids[k]]
         after = before[k] * decay[k]
-        unscale[k] = 1 / after if after > SMALLEST_SCALE else 1.0
+        unscale[k] = 1 / after if after > MIN_SCALE else 1.0
     return before, decay.astype(zero.dtype), zero.dtype.type(lr), unscale
 
 
@@ -202,26 +272,35 @@ def scratch_rows(rows, negatives):
 @compiled
 def load_scratch(u, w, rows, u_steps, w_steps, negatives, start, width, scratch):
     """Load one tile for `update_rows`; returns the hidden vectors in it, and whether they are means."""
-    u_rows, w_rows, hidden, _, _, mean = _carve(scratch, rows, negatives.shape[0], negatives.shape[1], width)
+    u_rows, w_rows, hidden, _, _, mean = _carve(
+        scratch, rows, negatives.shape[0], negatives.shape[1], width
+    )
     _load_tile(u, w, rows, u_steps, w_steps, start, u_rows, w_rows, hidden, mean)
     return hidden, mean
 
 
 @compiled
-def _carve(scratch, rows, num_hidden, num_noise, tile):
+def _carve(scratch, rows, num_hidden, num_negatives, tile):
     """The scratch memory as input rows, output rows, hidden vectors, their gradients and the noise words' gradients.
 
     Hidden vectors that are the inputs themselves share their memory; the last value says whether they are means.
     """
     inputs, outputs, slots, first_slot, _, _ = rows
     mean = len(slots) != len(first_slot) - 1
-    ends = np.cumsum(np.array((len(inputs), len(outputs), num_hidden if mean else 0, num_hidden, num_noise))) * tile
+    ends = (
+        np.cumsum(
+            np.array(
+                (len(inputs), len(outputs), num_hidden if mean else 0, num_hidden, num_negatives)
+            )
+        )
+        * tile
+    )
     u_rows = scratch[: ends[0]].reshape(len(inputs), tile)
     w_rows = scratch[ends[0] : ends[1]].reshape(len(outputs), tile)
     hidden = scratch[ends[1] : ends[2]].reshape(num_hidden, tile) if mean else u_rows
     hidden_gradient = scratch[ends[2] : ends[3]].reshape(num_hidden, tile)
-    noise_gradient = scratch[ends[3] : ends[4]].reshape(num_noise, tile)
-    return u_rows, w_rows, hidden, hidden_gradient, noise_gradient, mean
+    negative_gradient = scratch[ends[3] : ends[4]].reshape(num_negatives, tile)
+    return u_rows, w_rows, hidden, hidden_gradient, negative_gradient, mean
 
 
 @compiled
@@ -250,38 +329,42 @@ def partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, log
     pair_hidden, pair_output = rows[4:]
     logits[:] = 0
     pair_logits[:] = 0
-    num_hidden, num_noise = logits.shape
+    num_hidden, num_negatives = logits.shape
     partial = np.empty_like(logits)
     for c in range(start, stop, tile):
         width = min(tile, stop - c)
-        u_rows, w_rows, hidden, _, _, mean = _carve(scratch, rows, num_hidden, num_noise, width)
+        u_rows, w_rows, hidden, _, _, mean = _carve(scratch, rows, num_hidden, num_negatives, width)
         _load_tile(u, w, rows, u_steps, w_steps, c, u_rows, w_rows, hidden, mean)
-        np.dot(hidden, w_rows[:num_noise].T, partial)
+        np.dot(hidden, w_rows[:num_negatives].T, partial)
         add(partial.dtype.type(1), partial.ravel(), logits.ravel())
         for b in range(len(pair_logits)):
             pair_logits[b] += dot(hidden[pair_hidden[b]], w_rows[pair_output[b]])
 
 
 @compiled
-def update_rows(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salt):
+def update_rows(
+    u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, salt
+):
     """Decay, then add: w_o += lr sum_e g_eo h_e and u_i += lr sum_e bag_ei sum_o g_eo w_o, over columns [start, stop)."""
     inputs, outputs, slots, first_slot, pair_hidden, pair_output = rows
     (_, u_decay, u_lr, u_unscale), (_, w_decay, w_lr, w_unscale) = u_steps, w_steps
-    num_hidden, num_noise = g.shape
+    num_hidden, num_negatives = g.shape
     for c in range(start, stop, tile):
         width = min(tile, stop - c)
-        u_rows, w_rows, hidden, hidden_gradient, noise_gradient, mean = _carve(scratch, rows, num_hidden, num_noise, width)
+        u_rows, w_rows, hidden, hidden_gradient, negative_gradient, mean = _carve(
+            scratch, rows, num_hidden, num_negatives, width
+        )
         if stop - start > tile:  # otherwise the one tile is still there
             _load_tile(u, w, rows, u_steps, w_steps, c, u_rows, w_rows, hidden, mean)
-        np.dot(g, w_rows[:num_noise], hidden_gradient)
-        np.dot(g.T, hidden, noise_gradient)
+        np.dot(g, w_rows[:num_negatives], hidden_gradient)
+        np.dot(g.T, hidden, negative_gradient)
         for b in range(len(pair_g)):
             add(pair_g[b], w_rows[pair_output[b]], hidden_gradient[pair_hidden[b]])
 
         # The outputs first: `hidden` may be the input rows themselves.
-        for n in range(num_noise):
-            decay_and_add(w_decay[n], w_rows[n], w_lr, noise_gradient[n])
-        _multiply_rows(w_decay[num_noise:], w_rows[num_noise:])
+        for n in range(num_negatives):
+            decay_and_add(w_decay[n], w_rows[n], w_lr, negative_gradient[n])
+        _multiply_rows(w_decay[num_negatives:], w_rows[num_negatives:])
         for b in range(len(pair_g)):
             add(w_lr * pair_g[b], hidden[pair_hidden[b]], w_rows[pair_output[b]])
         _multiply_rows(w_unscale, w_rows)

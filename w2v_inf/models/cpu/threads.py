@@ -74,13 +74,13 @@ def run(function: Callable[..., None], num_threads: int, *arguments: object) -> 
         other.result()
 
 
-def ahead(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+def prefetch(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     """function(item) of each item in order, worked out ahead of whoever asks by the team's threads."""
     return _pool.map(function, items)
 
 
 @intrinsic
-def add_and_fetch(typing_context, array, value):
+def fetch_add(typing_context, array, value):
     """array[0] += value as one atomic, sequentially consistent step; returns what was there before."""
 
     def generate(context, builder, signature, arguments):
@@ -96,19 +96,19 @@ _give_core_away = types.ExternalFunction("sched_yield", types.int32())
 
 
 @njit(cache=True, nogil=True)
-def stretch(rank: int, num_threads: int, num_columns: int) -> tuple[int, int]:
+def column_slice(rank: int, num_threads: int, num_columns: int) -> tuple[int, int]:
     """Where the columns of thread `rank` start and stop."""
     return rank * num_columns // num_threads, (rank + 1) * num_columns // num_threads
 
 
 @njit(cache=True, nogil=True)
-def meet(sync: np.ndarray, arrivals: int, num_threads: int) -> None:
+def barrier(sync: np.ndarray, arrivals: int, num_threads: int) -> None:
     """Wait until all threads are here: `arrivals` so far, counted over all meetings, x threads."""
     if num_threads == 1:
         return
-    add_and_fetch(sync, 1)  # pyright: ignore[reportCallIssue]
+    fetch_add(sync, 1)  # pyright: ignore[reportCallIssue]
     spins = 0
-    while add_and_fetch(sync, 0) < arrivals:  # pyright: ignore[reportCallIssue]
+    while fetch_add(sync, 0) < arrivals:  # pyright: ignore[reportCallIssue]
         spins += 1
         if spins > SPINS:
             _give_core_away()
@@ -117,8 +117,8 @@ def meet(sync: np.ndarray, arrivals: int, num_threads: int) -> None:
 def set_threads(config: Config) -> None:
     """Take `num_threads` CPU threads, in torch and in our own loops, or every core (the ranks of a machine share them) if 0."""
     num_threads = config.num_threads
-    if not num_threads and distributed.local_count() > 1:
-        num_threads = max(1, threads.num_cores() // distributed.local_count())
+    if not num_threads and distributed.local_world_size() > 1:
+        num_threads = max(1, threads.num_cores() // distributed.local_world_size())
     if num_threads:
         torch.set_num_threads(num_threads)
     threads.use_threads(num_threads)

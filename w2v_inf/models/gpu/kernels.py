@@ -57,9 +57,14 @@ def _products(
         columns = first + tl.arange(0, BLOCK_D)
         u_cells, u_mask = _cells(u, input_words, is_input, columns, stop, u_stride)
         w_cells, w_mask = _cells(w, output_words, is_output, columns, stop, w_stride)
-        u_rows, w_rows = tl.load(u_cells, mask=u_mask, other=0.0).to(FLOAT), tl.load(w_cells, mask=w_mask, other=0.0).to(FLOAT)
+        u_rows, w_rows = (
+            tl.load(u_cells, mask=u_mask, other=0.0).to(FLOAT),
+            tl.load(w_cells, mask=w_mask, other=0.0).to(FLOAT),
+        )
         if u_scale is None:
-            total = tl.dot(u_rows, tl.trans(w_rows), total, input_precision=PRECISION, out_dtype=FLOAT)
+            total = tl.dot(
+                u_rows, tl.trans(w_rows), total, input_precision=PRECISION, out_dtype=FLOAT
+            )
         else:
             total = tl.dot(u_rows, tl.trans(w_rows), total, input_precision="tf32", out_dtype=FLOAT)
     if u_scale is not None:
@@ -74,11 +79,15 @@ def _table_logit(f):
     """`step.tp4_logit`: sigma as looked up, and the logit that the loss is taken at."""
     inside = tl.abs(f) < 12.0
     looked_up = (2.0 * tl.floor((f + 12.0) * 41.0) / 1000.0 - 1.0) * 12.0
-    return tl.where(inside, tl.sigmoid(looked_up), tl.where(f > 0, 1.0, 0.0)), tl.where(inside, looked_up, f)
+    return tl.where(inside, tl.sigmoid(looked_up), tl.where(f > 0, 1.0, 0.0)), tl.where(
+        inside, looked_up, f
+    )
 
 
 @triton.jit
-def _logit_gradients(f, positives, negatives, first, rows, columns, num_rows, num_columns, TP4: tl.constexpr):
+def _logit_gradients(
+    f, positives, negatives, first, rows, columns, num_rows, num_columns, TP4: tl.constexpr
+):
     """`step.logit_gradient` of some logits; the counts' table [num_rows, num_columns] starts at `first`."""
     places = first + rows[:, None] * num_columns + columns[None, :]
     mask = (rows < num_rows)[:, None] & (columns < num_columns)[None, :]
@@ -99,11 +108,19 @@ def _coefficients(
 ):  # fmt: skip
     """Store lr C [I, O] for u and lr C^T [O, I] for w, of the outputs `o`; returns their share of the loss."""
     i = tl.arange(0, BLOCK_I)
-    num_inputs, num_outputs = _part(edges, 0, step, num_edges)[1], _part(edges, 1, step, num_edges)[1]
+    num_inputs, num_outputs = (
+        _part(edges, 0, step, num_edges)[1],
+        _part(edges, 1, step, num_edges)[1],
+    )
     first_hidden, num_hidden = _part(edges, 2, step, num_edges)
-    first_share, first_count = _part(edges, 3, step, num_edges)[0], _part(edges, 4, step, num_edges)[0]
+    first_share, first_count = (
+        _part(edges, 3, step, num_edges)[0],
+        _part(edges, 4, step, num_edges)[0],
+    )
     if bag is None:
-        c, loss = _logit_gradients(products, positives, negatives, first_count, i, o, num_hidden, num_outputs, TP4)
+        c, loss = _logit_gradients(
+            products, positives, negatives, first_count, i, o, num_hidden, num_outputs, TP4
+        )
         u_c = c
     else:
         c, u_c = tl.zeros([BLOCK_I, BLOCK_O], FLOAT), tl.zeros([BLOCK_I, BLOCK_O], FLOAT)
@@ -111,14 +128,24 @@ def _coefficients(
         for start in range(0, num_hidden, BLOCK_E):
             e = start + tl.arange(0, BLOCK_E)
             mask = (e < num_hidden)[:, None] & (i < num_inputs)[None, :]
-            share = tl.load(bag + first_share + e[:, None] * num_inputs + i[None, :], mask=mask, other=0.0)
+            share = tl.load(
+                bag + first_share + e[:, None] * num_inputs + i[None, :], mask=mask, other=0.0
+            )
             f = tl.dot(share, products, input_precision="ieee", out_dtype=FLOAT)
-            g, some_loss = _logit_gradients(f, positives, negatives, first_count, e, o, num_hidden, num_outputs, TP4)
+            g, some_loss = _logit_gradients(
+                f, positives, negatives, first_count, e, o, num_hidden, num_outputs, TP4
+            )
             loss += some_loss
             c = tl.dot(tl.trans(share), g, c, input_precision="ieee", out_dtype=FLOAT)
             if num_words is not None:
                 words = tl.load(num_words + first_hidden + e, mask=e < num_hidden, other=0.0)
-                u_c = tl.dot(tl.trans(share), g * words[:, None], u_c, input_precision="ieee", out_dtype=FLOAT)
+                u_c = tl.dot(
+                    tl.trans(share),
+                    g * words[:, None],
+                    u_c,
+                    input_precision="ieee",
+                    out_dtype=FLOAT,
+                )
         if num_words is None:
             u_c = c
     tl.store(u_coefficients + i[:, None] * most_o + o[None, :], u_c * tl.load(u_lr + step))
@@ -162,7 +189,9 @@ def _store(cells, mask, rows, after, words, known, places, columns, salt):
         seeds = _hash(salt.to(tl.uint32) + _hash(words.to(tl.uint32)))
         random = _hash(seeds[:, None] + (columns.to(tl.uint32) * 0x9E3779B9)[None, :]) >> 16
         bits = (unscaled.to(tl.uint32, bitcast=True) + random) >> 16
-        bits = tl.where(unscaled == unscaled, bits, 0x7FC0)  # a card's not-a-number has all bits set, and would wrap around
+        bits = tl.where(
+            unscaled == unscaled, bits, 0x7FC0
+        )  # a card's not-a-number has all bits set, and would wrap around
         tl.store(cells, bits.to(tl.uint16).to(tl.bfloat16, bitcast=True), mask=mask)
 
 
@@ -212,7 +241,11 @@ def logits_pass(
     BLOCK_I: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_D: tl.constexpr, FLOAT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """parts[p] = P over the columns of part p; grid: parts x blocks of outputs."""
-    part, i, o = tl.program_id(0), tl.arange(0, BLOCK_I), tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
+    part, i, o = (
+        tl.program_id(0),
+        tl.arange(0, BLOCK_I),
+        tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O),
+    )
     first_input, num_inputs = _part(edges, 0, step, num_edges)
     first_output, num_outputs = _part(edges, 1, step, num_edges)
     input_words, is_input, input_places = _words(inputs, first_input, num_inputs, i)
@@ -240,7 +273,9 @@ def gradients(
     for start in range(0, num_parts, AT_ONCE):
         part = start + tl.arange(0, AT_ONCE)
         places = (part[:, None, None] * BLOCK_I + i[None, :, None]) * most_o + o[None, None, :]
-        products += tl.sum(tl.load(parts + places, mask=(part < num_parts)[:, None, None], other=0.0), 0)
+        products += tl.sum(
+            tl.load(parts + places, mask=(part < num_parts)[:, None, None], other=0.0), 0
+        )
     loss = _coefficients(
         products, edges, num_words, bag, positives, negatives, u_lr, w_lr, u_coefficients, w_coefficients, o, step, num_edges, most_o,
         BLOCK_I, BLOCK_O, BLOCK_E, TP4, FLOAT,
@@ -250,8 +285,28 @@ def gradients(
         if block == 0:
             first_input, num_inputs = _part(edges, 0, step, num_edges)
             first_output, num_outputs = _part(edges, 1, step, num_edges)
-            _move_scales(u_scale, u_before, u_after, u_decay, inputs, first_input, num_inputs, SMALLEST, BLOCK_I)
-            _move_scales(w_scale, w_before, w_after, w_decay, outputs, first_output, num_outputs, SMALLEST, BLOCK_I)
+            _move_scales(
+                u_scale,
+                u_before,
+                u_after,
+                u_decay,
+                inputs,
+                first_input,
+                num_inputs,
+                SMALLEST,
+                BLOCK_I,
+            )
+            _move_scales(
+                w_scale,
+                w_before,
+                w_after,
+                w_decay,
+                outputs,
+                first_output,
+                num_outputs,
+                SMALLEST,
+                BLOCK_I,
+            )
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -296,8 +351,28 @@ def many_steps(
         tl.store(losses + step, loss)
         tl.debug_barrier()
         if u_scale is not None:
-            _move_scales(u_scale, u_before, u_after, u_decay, inputs, first_input, num_inputs, SMALLEST, BLOCK_I)
-            _move_scales(w_scale, w_before, w_after, w_decay, outputs, first_output, num_outputs, SMALLEST, BLOCK_I)
+            _move_scales(
+                u_scale,
+                u_before,
+                u_after,
+                u_decay,
+                inputs,
+                first_input,
+                num_inputs,
+                SMALLEST,
+                BLOCK_I,
+            )
+            _move_scales(
+                w_scale,
+                w_before,
+                w_after,
+                w_decay,
+                outputs,
+                first_output,
+                num_outputs,
+                SMALLEST,
+                BLOCK_I,
+            )
             tl.debug_barrier()
         for first in range(0, num_columns, BLOCK_D):
             columns = first + tl.arange(0, BLOCK_D)

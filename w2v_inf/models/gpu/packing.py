@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from w2v_inf.models.batch_counts import Interactions, count_interactions, stack
+from w2v_inf.models.batch_counts import BatchCounts, count_arrays, stack
 from w2v_inf.stream import Batch
 
 
 class Packed(NamedTuple):
-    """n batches one after another: I inputs, O outputs and E hidden vectors each, as in `Interactions`. Floats are all of one type.
+    """n batches one after another: I inputs, O outputs and E hidden vectors each, as in `BatchCounts`. Floats are all of one type.
 
     edges [5, n + 1] int64: where each batch's inputs, outputs, hidden vectors, bag and counts start, then their ends.
     inputs, outputs: word ids, int32.    u_decay, w_decay: of the row of each, (1 - lr wd)^touches.
@@ -38,29 +38,63 @@ class Packed(NamedTuple):
 def pack(batches: Sequence[Batch], weight_decay: float, vocab_size: int, dtype: type) -> Packed:
     """`interactions` of batches of one stream. Cost: O(B (C + S) + E (I + O)) a batch on one core; without the interpreter lock."""
     stacked, edges, lr = stack(batches)
-    options = batches[0].noise_weight, np.log1p(-lr * weight_decay), vocab_size, np.zeros(1, dtype)
+    options = (
+        batches[0].negative_weight,
+        np.log1p(-lr * weight_decay),
+        vocab_size,
+        np.zeros(1, dtype),
+    )
     return Packed(*_pack(*stacked, *edges, *options))  # pyright: ignore[reportCallIssue] - it does not know how long lists are
 
 
 @njit(cache=True, nogil=True)
-def _pack(context, target, noise, noise_row, first_example, first_noise, noise_weight, log_decay, vocab_size, zero):
+def _pack(
+    context,
+    target,
+    noise,
+    negatives_row,
+    first_example,
+    first_negatives,
+    negative_weight,
+    log_decay,
+    vocab_size,
+    zero,
+):
     """Count, then copy to arrays of the right size; `zero`, for the type of the floats."""
     place = np.full(vocab_size, -1, np.int32)
     counted = []
     for b in range(len(log_decay)):
-        here, there = slice(first_example[b], first_example[b + 1]), slice(first_noise[b], first_noise[b + 1])
-        counted.append(count_interactions(context[here], target[here], noise[there], noise_row[here], noise_weight, place))
+        here, there = (
+            slice(first_example[b], first_example[b + 1]),
+            slice(first_negatives[b], first_negatives[b + 1]),
+        )
+        counted.append(
+            count_arrays(
+                context[here],
+                target[here],
+                noise[there],
+                negatives_row[here],
+                negative_weight,
+                place,
+            )
+        )
     edges, bagged = _edges(counted)
     inputs, outputs = np.empty(edges[0, -1], np.int32), np.empty(edges[1, -1], np.int32)
     u_decay, w_decay = np.empty(edges[0, -1], zero.dtype), np.empty(edges[1, -1], zero.dtype)
-    num_words, bag = np.ones(edges[2, -1], zero.dtype), np.zeros(edges[3, -1] if bagged else 0, zero.dtype)
+    num_words, bag = (
+        np.ones(edges[2, -1], zero.dtype),
+        np.zeros(edges[3, -1] if bagged else 0, zero.dtype),
+    )
     positives, negatives = np.zeros(edges[4, -1], zero.dtype), np.zeros(edges[4, -1], zero.dtype)
     for b in range(len(counted)):
-        counts, (first_input, first_output, first_hidden, first_share, first_count) = counted[b], edges[:, b]
+        counts, (first_input, first_output, first_hidden, first_share, first_count) = (
+            counted[b],
+            edges[:, b],
+        )
         inputs[first_input : edges[0, b + 1]] = counts.inputs
         outputs[first_output : edges[1, b + 1]] = counts.outputs
-        u_decay[first_input : edges[0, b + 1]] = np.exp(log_decay[b] * counts.input_touches)
-        w_decay[first_output : edges[1, b + 1]] = np.exp(log_decay[b] * counts.output_touches)
+        u_decay[first_input : edges[0, b + 1]] = np.exp(log_decay[b] * counts.input_update_counts)
+        w_decay[first_output : edges[1, b + 1]] = np.exp(log_decay[b] * counts.output_update_counts)
         if bagged:
             _fill_bag(counts, num_words[first_hidden:], bag[first_share:])
         _fill_counts(counts, positives[first_count:], negatives[first_count:])
@@ -68,13 +102,17 @@ def _pack(context, target, noise, noise_row, first_example, first_noise, noise_w
 
 
 @njit(cache=True, nogil=True)
-def _edges(counted: list[Interactions]) -> tuple[np.ndarray, bool]:
+def _edges(counted: list[BatchCounts]) -> tuple[np.ndarray, bool]:
     """`Packed.edges`, and whether some hidden vector is a mean."""
     edges, bagged = np.zeros((5, len(counted) + 1), np.int64), False
     for b in range(len(counted)):
         counts = counted[b]
         i, o, e = len(counts.inputs), len(counts.outputs), len(counts.negatives)
-        edges[0, b + 1], edges[1, b + 1], edges[2, b + 1] = edges[0, b] + i, edges[1, b] + o, edges[2, b] + e
+        edges[0, b + 1], edges[1, b + 1], edges[2, b + 1] = (
+            edges[0, b] + i,
+            edges[1, b] + o,
+            edges[2, b] + e,
+        )
         edges[3, b + 1], edges[4, b + 1] = edges[3, b] + e * i, edges[4, b] + e * o
         bagged |= len(counts.slots) != len(counts.pair_output)
     return edges, bagged
@@ -98,8 +136,8 @@ def _fill_bag(counts, num_words, bag):
 @njit(cache=True, nogil=True)
 def _fill_counts(counts, positives, negatives):
     """How often each hidden vector is drawn to and pushed from each output."""
-    num_outputs, num_noise = len(counts.outputs), counts.negatives.shape[1]
+    num_outputs, num_negatives = len(counts.outputs), counts.negatives.shape[1]
     for e in range(len(counts.negatives)):
-        negatives[e * num_outputs : e * num_outputs + num_noise] = counts.negatives[e]
+        negatives[e * num_outputs : e * num_outputs + num_negatives] = counts.negatives[e]
     for b in range(len(counts.pair_output)):
         positives[counts.pair_hidden[b] * num_outputs + counts.pair_output[b]] += 1

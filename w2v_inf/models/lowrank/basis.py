@@ -69,7 +69,14 @@ def first_factors(vocab_size: int, rank: int, dtype: type = np.float32) -> Facto
 
 def factors_on(b: np.ndarray) -> Factors:
     """The start of training, u = I and w = 0, on the basis `b` [V, r] with orthonormal columns."""
-    return Factors(b.copy(), np.zeros(b.shape, b.dtype), np.zeros(b.shape, b.dtype), b, np.ones(len(b), b.dtype), own_weights(b))
+    return Factors(
+        b.copy(),
+        np.zeros(b.shape, b.dtype),
+        np.zeros(b.shape, b.dtype),
+        b,
+        np.ones(len(b), b.dtype),
+        own_weights(b),
+    )
 
 
 class Basis(NamedTuple):
@@ -106,7 +113,9 @@ def find_basis(
     kept = _there(stream, partial(fused_steps, u, w, tp4=tp4, **how), most_bytes, interrupted)
     if kept is None:
         return None
-    own = ((u * start).sum(1) / start.square().sum(1))[:, None]  # what each word has along its own direction
+    own = ((u * start).sum(1) / start.square().sum(1))[
+        :, None
+    ]  # what each word has along its own direction
     learnt = u.sub_(own * start)
     gram = learnt.T @ learnt + w.T @ w
     u = learnt.clone()
@@ -127,19 +136,28 @@ def find_basis(
 
 def _random_start(vocab_size: int, width: int) -> torch.Tensor:
     """Rows of length about 1; the same numbers each time."""
-    return torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(width)
+    return torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(
+        width
+    )
 
 
 Kept = list[tuple[tuple[int, int], np.ndarray]]
 """Of each piece of the stream that was trained on: its block, and its gradients, float16."""
 
 
-def _there(stream: Stream, step: Callable[..., np.ndarray], most_bytes: int, interrupted: Callable[[], bool]) -> Kept | None:
+def _there(
+    stream: Stream,
+    step: Callable[..., np.ndarray],
+    most_bytes: int,
+    interrupted: Callable[[], bool],
+) -> Kept | None:
     """Take `step` with the first epochs, piece by piece; what was kept on the way, or None if it was interrupted."""
     kept: Kept = []
     num_bytes, loss = 0, math.nan
     places = list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))
-    for place, piece in ((at, piece) for at in _saying("rehearsing", places) for piece in _pieces(stream, at)):
+    for place, piece in (
+        (at, piece) for at in _saying("rehearsing", places) for piece in _pieces(stream, at)
+    ):
         gradients: list[np.ndarray] = []
         loss = step(piece, kept=gradients).mean()
         if not math.isfinite(loss):
@@ -156,9 +174,14 @@ def _there(stream: Stream, step: Callable[..., np.ndarray], most_bytes: int, int
     return kept
 
 
-def _back(stream: Stream, step_back: Callable[..., None], kept: Kept, interrupted: Callable[[], bool]) -> bool:
+def _back(
+    stream: Stream, step_back: Callable[..., None], kept: Kept, interrupted: Callable[[], bool]
+) -> bool:
     """Take `step_back` with every piece that was kept, the last first; False if it was interrupted."""
-    blocks = {place: [gradients for _, gradients in group] for place, group in groupby(kept, key=itemgetter(0))}
+    blocks = {
+        place: [gradients for _, gradients in group]
+        for place, group in groupby(kept, key=itemgetter(0))
+    }
     for place in _saying("going back", list(reversed(blocks))):
         pieces = list(islice(_pieces(stream, place), len(blocks[place])))
         for piece, gradients in zip(reversed(pieces), reversed(blocks[place]), strict=True):
@@ -169,7 +192,9 @@ def _back(stream: Stream, step_back: Callable[..., None], kept: Kept, interrupte
 
 
 def _diverged(stream: Stream, where: str) -> UserError:
-    advice = f"lower train.lr (now {stream.lr:g}) or stream.batch_size (now {stream.config.batch_size})"
+    advice = (
+        f"lower train.lr (now {stream.lr:g}) or stream.batch_size (now {stream.config.batch_size})"
+    )
     return UserError(f"the rehearsal of model.engine=lowrank diverged {where}: {advice}")
 
 
@@ -237,22 +262,29 @@ def go_back(
     stacked, edges, lr = stack(batches)
     num_threads = num_threads_for(u.shape[1])
     gradients = kept.astype(u.numpy().dtype)
-    options = batches[0].noise_weight, weight_decay, whole_gradient, tile
-    threads.run(_go_back, num_threads, u.numpy(), w.numpy(), *stacked, *edges, lr, *options, gradients)
+    options = batches[0].negative_weight, weight_decay, whole_gradient, tile
+    threads.run(
+        _go_back, num_threads, u.numpy(), w.numpy(), *stacked, *edges, lr, *options, gradients
+    )
 
 
 @njit(cache=True, nogil=True)
 def _go_back(
-    rank, num_threads, sync, u, w, context, target, noise, noise_row, first_example, first_noise,
-    lrs, noise_weight, weight_decay, whole_gradient, tile, kept,
+    rank, num_threads, sync, u, w, context, target, noise, negatives_row, first_example, first_negatives,
+    lrs, negative_weight, weight_decay, whole_gradient, tile, kept,
 ):  # fmt: skip
     """The share of thread `rank` in the transposed steps: its columns."""
-    start, stop = threads.stretch(rank, num_threads, u.shape[1])
+    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
     place = np.full(len(u), -1, np.int32)
     end = len(kept)
     for b in range(len(lrs) - 1, -1, -1):
-        here, there = slice(first_example[b], first_example[b + 1]), slice(first_noise[b], first_noise[b + 1])
-        rows, negatives, touches = plan(context[here], target[here], noise[there], noise_row[here], noise_weight, place)
+        here, there = (
+            slice(first_example[b], first_example[b + 1]),
+            slice(first_negatives[b], first_negatives[b + 1]),
+        )
+        rows, negatives, touches = plan(
+            context[here], target[here], noise[there], negatives_row[here], negative_weight, place
+        )
         log_decay = math.log1p(-lrs[b] * weight_decay)
         u_steps = row_steps(NO_SCALE, rows[0], log_decay, touches[0], lrs[b], kept)
         w_steps = row_steps(NO_SCALE, rows[1], log_decay, touches[1], lrs[b], kept)
@@ -263,7 +295,11 @@ def _go_back(
             width = min(tile, stop - c)
             scratch = np.empty(scratch_rows(rows, negatives) * width, kept.dtype)
             hidden, mean = load_scratch(u, w, rows, u_steps, w_steps, negatives, c, width, scratch)
-            if whole_gradient and mean:  # each word gets what the mean gets: transposed, w gets their sum, and they the mean's share
+            if (
+                whole_gradient and mean
+            ):  # each word gets what the mean gets: transposed, w gets their sum, and they the mean's share
                 for e in range(len(hidden)):
                     multiply(kept.dtype.type(rows[3][e + 1] - rows[3][e]), hidden[e])
-            update_rows(u, w, rows, u_steps, w_steps, c, c + width, width, scratch, g, pair_g, False, 0)
+            update_rows(
+                u, w, rows, u_steps, w_steps, c, c + width, width, scratch, g, pair_g, False, 0
+            )

@@ -15,9 +15,15 @@ from torch import Tensor
 from w2v_inf.config import Embedding
 from w2v_inf.errors import UserError
 from w2v_inf.models.cpu import threads
-from w2v_inf.models.lowrank.basis import OVERSAMPLING, factors_on, find_basis, first_factors, own_weights
+from w2v_inf.models.lowrank.basis import (
+    OVERSAMPLING,
+    factors_on,
+    find_basis,
+    first_factors,
+    own_weights,
+)
 from w2v_inf.models.lowrank.pair_table import (
-    PairMemory,
+    PairTable,
     expand,
     make_memory,
     pack,
@@ -34,14 +40,14 @@ from w2v_inf.models.step import exact_logit, tp4_logit
 from w2v_inf.stream import Batch, Stream
 
 log = logging.getLogger(__name__)
-MOST_KEPT_BYTES = 2 << 30
+MAX_KEPT_BYTES = 2 << 30
 """Of gradients, in the rehearsal that finds the basis; the same on every machine, since the basis depends on it."""
 SLOT_BYTES = 8
-USUAL_PAIRS = (15_000_000, 1000)
+DEFAULT_PAIRS = (15_000_000, 1000)
 """A number, and so many a word. Measured on 100 MB of text: 22.7 million at V = 8,000, 58.3 million at V = 67,930."""
-USUAL_LOAD = 0.5
+DEFAULT_LOAD = 0.5
 """Tables are between three eighths and three quarters full."""
-MOST_SLOTS = 2**34
+MAX_SLOTS = 2**34
 """That a free list can name."""
 ARENA_SHARE = 0.8
 """Of the free memory, that the arena may take."""
@@ -55,15 +61,15 @@ class LowRankLimit:
     """
 
     factors: Factors
-    memory: PairMemory
+    memory: PairTable
     weight_decay: float = 0.0
     logit: Callable[[Tensor], Tensor] = exact_logit
     whole_gradient: bool = False
     tolerance: float = 0.0
     missed: float = 1.0
-    """Before `get_ready` nothing is known of the basis."""
+    """Before `prepare` nothing is known of the basis."""
 
-    def get_ready(self, stream: Stream, interrupted: Callable[[], bool] = lambda: False) -> None:
+    def prepare(self, stream: Stream, interrupted: Callable[[], bool] = lambda: False) -> None:
         """Start on the basis that a rehearsal of the first epochs finds (`basis.find_basis`); as it was if that is interrupted.
 
         Raises: UserError if the rehearsal diverges.
@@ -72,25 +78,33 @@ class LowRankLimit:
         if rank == len(self.factors.u) and not self.tolerance:
             self.missed = 0.0  # all directions are there
             return
-        log.info("looking for %s%d directions: a rehearsal of the first epochs", "at most " if self.tolerance else "", rank)
+        log.info(
+            "looking for %s%d directions: a rehearsal of the first epochs",
+            "at most " if self.tolerance else "",
+            rank,
+        )
         how = self.weight_decay, self.logit is tp4_logit, self.whole_gradient
-        basis = find_basis(stream, rank, *how, MOST_KEPT_BYTES, interrupted, self.tolerance)
+        basis = find_basis(stream, rank, *how, MAX_KEPT_BYTES, interrupted, self.tolerance)
         if basis is None:
             return
         self.factors, self.missed = factors_on(basis.b.astype(self.factors.b.dtype)), basis.missed
-        log.info("%d directions miss %.3g of what the rehearsal learnt", basis.b.shape[1], basis.missed)
+        log.info(
+            "%d directions miss %.3g of what the rehearsal learnt", basis.b.shape[1], basis.missed
+        )
         if self.tolerance and not self._is_tolerated():
             advice = f"raise model.rank (now {rank}) or model.tolerance"
-            log.warning("model.tolerance=%g is not reached: %s; the run goes on", self.tolerance, advice)
+            log.warning(
+                "model.tolerance=%g is not reached: %s; the run goes on", self.tolerance, advice
+            )
 
     def _is_tolerated(self) -> bool:
         return self.missed <= self.tolerance
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
-        return self.update_all([batch])[0]
+        return self.train_batches([batch])[0]
 
-    def update_all(self, batches: Sequence[Batch]) -> list[float]:
+    def train_batches(self, batches: Sequence[Batch]) -> list[float]:
         """A step a batch; returns the losses. Raises: UserError if the memory of pairs is full, saying what to do."""
         how = self.weight_decay, self.logit is tp4_logit, self.whole_gradient
         losses = lowrank_steps(self.factors, self.memory, batches, *how).tolist()
@@ -98,7 +112,9 @@ class LowRankLimit:
             raise UserError(_full_message(self.memory))
         return losses
 
-    def gram(self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram(
+        self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input
+    ) -> Tensor:
         """Inner products of the embeddings of `rows` [R] with those of `columns` [C], or of all V words; [R, C].
 
         Cost: O(R C r); with the output embedding also a pass over the memory of `columns` with R numbers an entry.
@@ -115,7 +131,9 @@ class LowRankLimit:
     def _inputs(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """u_i . u_j = U_i . U_j + s_i s_j ([i = j] - B_i . B_j)."""
         u, b, s = self.factors.u, self.factors.b, self.factors.s
-        gram = b[left] @ b[right].T  # in place from here on: [R, V] is the largest table of an evaluation
+        gram = (
+            b[left] @ b[right].T
+        )  # in place from here on: [R, V] is the largest table of an evaluation
         gram *= -1
         gram[left[:, None] == right] += 1
         gram *= s[left, None]
@@ -126,7 +144,10 @@ class LowRankLimit:
     def _outputs(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """w_o . w_p = W_o . W_p - N_o . N_p + (M^T M)_op."""
         w, n = self.factors.w, self.factors.n
-        rows, products = np.empty((len(w), len(left)), w.dtype), np.empty((len(right), len(left)), w.dtype)
+        rows, products = (
+            np.empty((len(w), len(left)), w.dtype),
+            np.empty((len(right), len(left)), w.dtype),
+        )
         expand(self.memory, left, rows)
         project(self.memory, right, rows, products)
         return w[left] @ w[right].T - n[left] @ n[right].T + products.T
@@ -138,7 +159,7 @@ class LowRankLimit:
         recall_block(self.memory, right, left, remembered)
         return u[left] @ w[right].T + s[left, None] * (remembered.T - b[left] @ n[right].T)
 
-    def gram_product(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
+    def gram_matmul(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
         """The Gram matrix of all embeddings times x [V, k], from the factors; [V, k].
 
         Cost: O(V r k); with the output embedding also two passes over the memory with k numbers an entry.
@@ -171,7 +192,9 @@ class LowRankLimit:
             return torch.from_numpy(outputs)
         diagonal = np.empty_like(s)
         recall_diagonal(self.memory, diagonal)
-        return torch.from_numpy(inputs + outputs + 2 * ((u * w).sum(1) + s * (diagonal - (b * n).sum(1))))
+        return torch.from_numpy(
+            inputs + outputs + 2 * ((u * w).sum(1) + s * (diagonal - (b * n).sum(1)))
+        )
 
     def _remembered_squares(self) -> np.ndarray:
         squares = np.empty_like(self.factors.s)
@@ -192,7 +215,7 @@ class LowRankLimit:
             rows += (w[words] - n[words]) @ b.T + remembered.T
         return torch.from_numpy(rows)
 
-    def report(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """Rank, pairs remembered, bytes of the tables they are in, the share of w's energy that lies outside the basis, that of
         what the rehearsal learnt; and whether this is tolerated."""
         outside = float(self._remembered_squares().sum() - np.square(self.factors.n).sum())
@@ -219,25 +242,34 @@ class LowRankLimit:
         factors = {name: tables[name].copy() for name in ("u", "w", "n", "b", "s")}
         self.factors = Factors(**factors, own=own_weights(factors["b"]))
         self.memory = unpack(tables, len(self.memory.keys), len(self.memory.free))
-        self.missed = float(tables.get("missed", [1.0])[0])  # models written before 2026-11-25 do not say
+        self.missed = float(
+            tables.get("missed", [1.0])[0]
+        )  # models written before 2026-11-25 do not say
 
 
-def init_lowrank(vocab_size: int, rank: int, num_slots: int, dtype: type = np.float32) -> LowRankLimit:
-    """The limit at its start, u = I and w = 0, on the directions of the `rank` commonest words until `get_ready` finds better ones.
+def init_lowrank(
+    vocab_size: int, rank: int, num_slots: int, dtype: type = np.float32
+) -> LowRankLimit:
+    """The limit at its start, u = I and w = 0, on the directions of the `rank` commonest words until `prepare` finds better ones.
 
     num_slots: room for word pairs, see `arena_slots`.
     """
-    return LowRankLimit(first_factors(vocab_size, rank, dtype), make_memory(vocab_size, num_slots, dtype, threads.size()))
+    return LowRankLimit(
+        first_factors(vocab_size, rank, dtype),
+        make_memory(vocab_size, num_slots, dtype, threads.size()),
+    )
 
 
-def lowrank_bytes(vocab_size: int, rank: int, memory_gib: float) -> int:
+def lowrank_bytes(vocab_size: int, rank: int, pair_table_gib: float) -> int:
     """What the engine takes: its tables, and what is more of the rehearsal's gradients and the word pairs after it.
 
-    Pairs take `memory_gib`, or if it is 0 what those of a text of usual length take; never more than all V x V.
+    Pairs take `pair_table_gib`, or if it is 0 what those of a text of usual length take; never more than all V x V.
     """
-    usual = min(vocab_size**2, USUAL_PAIRS[0] + USUAL_PAIRS[1] * vocab_size)
-    given = min(int(memory_gib * 2**30), SLOT_BYTES * _most_slots(vocab_size))
-    return factors_bytes(vocab_size, rank) + max(MOST_KEPT_BYTES, given or int(usual / USUAL_LOAD) * SLOT_BYTES)
+    usual = min(vocab_size**2, DEFAULT_PAIRS[0] + DEFAULT_PAIRS[1] * vocab_size)
+    given = min(int(pair_table_gib * 2**30), SLOT_BYTES * _max_slots(vocab_size))
+    return factors_bytes(vocab_size, rank) + max(
+        MAX_KEPT_BYTES, given or int(usual / DEFAULT_LOAD) * SLOT_BYTES
+    )
 
 
 def factors_bytes(vocab_size: int, rank: int) -> int:
@@ -245,21 +277,21 @@ def factors_bytes(vocab_size: int, rank: int) -> int:
     return 4 * vocab_size * (5 * rank + 3 * OVERSAMPLING)
 
 
-def arena_slots(memory_gib: float, vocab_size: int, free: int) -> int:
-    """Room for word pairs: `memory_gib`, or most of the `free` bytes if it is 0; never more than all V x V pairs can take."""
-    allowed = memory_gib * 2**30 if memory_gib else ARENA_SHARE * free
-    return int(min(allowed / SLOT_BYTES, MOST_SLOTS, _most_slots(vocab_size)))
+def arena_slots(pair_table_gib: float, vocab_size: int, free: int) -> int:
+    """Room for word pairs: `pair_table_gib`, or most of the `free` bytes if it is 0; never more than all V x V pairs can take."""
+    allowed = pair_table_gib * 2**30 if pair_table_gib else ARENA_SHARE * free
+    return int(min(allowed / SLOT_BYTES, MAX_SLOTS, _max_slots(vocab_size)))
 
 
-def _most_slots(vocab_size: int) -> int:
+def _max_slots(vocab_size: int) -> int:
     """What all V x V pairs can take: a table of V words is at most 8/3 V slots long, and its predecessors as much again."""
     return int(16 / 3 * vocab_size**2 + 16 * vocab_size)
 
 
-def _full_message(memory: PairMemory) -> str:
+def _full_message(memory: PairTable) -> str:
     gib = SLOT_BYTES * len(memory.keys) / 2**30
     return (
-        f"model.memory_gib={gib:.3g} cannot hold more than the {int(memory.num_pairs.sum()):,} word pairs that have met so far: "
-        f"model.memory_gib={2 * gib:.3g} holds twice as many, "
+        f"model.pair_table_gib={gib:.3g} cannot hold more than the {int(memory.num_pairs.sum()):,} word pairs that have met so far: "
+        f"model.pair_table_gib={2 * gib:.3g} holds twice as many, "
         "and the run goes on with it; or raise corpus.min_count, or lower corpus.max_vocab"
     )

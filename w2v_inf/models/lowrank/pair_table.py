@@ -13,17 +13,17 @@ import numpy as np
 from numba import njit
 
 from w2v_inf.models.cpu.rows import add, compiled, dot, multiply
-from w2v_inf.models.cpu.threads import add_and_fetch
+from w2v_inf.models.cpu.threads import fetch_add
 
-SMALLEST_LOG2 = 3
+MIN_LOG2 = 3
 NUM_SIZES = 32
 EMPTY = -1
 FIBONACCI = 2654435769
 """2^32 / golden ratio: spreads neighbouring ids over a table."""
-SMALLEST_SCALE = 1e-3
+MIN_SCALE = 1e-3
 
 
-class PairMemory(NamedTuple):
+class PairTable(NamedTuple):
     """Entry (o, i) is scale[o] x the value of key i in table o.
 
     keys [slots] int32, EMPTY where free; values [slots] float; first [V] int64: first slot of a table; log2 [V] int64: its size, -1 for
@@ -41,9 +41,11 @@ class PairMemory(NamedTuple):
     end: np.ndarray
 
 
-def make_memory(vocab_size: int, num_slots: int, dtype: type = np.float32, num_threads: int = 1) -> PairMemory:
+def make_memory(
+    vocab_size: int, num_slots: int, dtype: type = np.float32, num_threads: int = 1
+) -> PairTable:
     """An empty memory with room for `num_slots`; 8 bytes a slot in float32, taken as they are used."""
-    return PairMemory(
+    return PairTable(
         keys=np.empty(num_slots, np.int32),
         values=np.empty(num_slots, dtype),
         first=np.zeros(vocab_size, np.int64),
@@ -83,7 +85,9 @@ def remember(memory, word, inputs, which, factor, shares, rank):
 
     An arena that is full is noted in `end`, and nothing added.
     """
-    most = min(memory.num_pairs[word] + len(which), len(memory.scale))  # a table never holds more than all words
+    most = min(
+        memory.num_pairs[word] + len(which), len(memory.scale)
+    )  # a table never holds more than all words
     while memory.log2[word] < 0 or 4 * most > 3 << memory.log2[word]:
         if not _grow(memory, word, rank):
             memory.end[1] = 1
@@ -104,14 +108,18 @@ def remember(memory, word, inputs, which, factor, shares, rank):
 def _table(memory, word):
     """Keys and values of a table, and how far a hash is shifted to be a place in it."""
     log2, first = memory.log2[word], memory.first[word]
-    return memory.keys[first : first + (1 << log2)], memory.values[first : first + (1 << log2)], np.uint32(32 - log2)
+    return (
+        memory.keys[first : first + (1 << log2)],
+        memory.values[first : first + (1 << log2)],
+        np.uint32(32 - log2),
+    )
 
 
 @compiled
 def decay(memory, word, factor):
     """Multiply all entries of `word`; O(1) but for the rare call that multiplies the scale into them."""
     memory.scale[word] *= factor
-    if memory.scale[word] < SMALLEST_SCALE:
+    if memory.scale[word] < MIN_SCALE:
         if memory.log2[word] >= 0:
             multiply(memory.scale[word], _table(memory, word)[1])
         memory.scale[word] = 1
@@ -121,12 +129,14 @@ def decay(memory, word, factor):
 def _grow(memory, word, rank):
     """Move the table of `word` to one of twice the size; False if the arena has no room for it."""
     old, log2 = memory.first[word], memory.log2[word]
-    new_log2 = max(SMALLEST_LOG2, log2 + 1)
+    new_log2 = max(MIN_LOG2, log2 + 1)
     new = _take(memory, new_log2, rank)
     if new < 0:
         return False
     memory.keys[new : new + (1 << new_log2)] = EMPTY
-    memory.values[new : new + (1 << new_log2)] = 0  # of free slots too: the state must be the same bits, and finite
+    memory.values[new : new + (1 << new_log2)] = (
+        0  # of free slots too: the state must be the same bits, and finite
+    )
     memory.first[word], memory.log2[word] = new, new_log2
     if log2 >= 0:
         keys, values, shift = _table(memory, word)
@@ -135,7 +145,9 @@ def _grow(memory, word, rank):
                 place = _place(keys, memory.keys[k], shift)
                 keys[place], values[place] = memory.keys[k], memory.values[k]
         # The list is threaded through the tables themselves, in units of the smallest table.
-        memory.keys[old] = memory.free[rank, log2] >> SMALLEST_LOG2 if memory.free[rank, log2] >= 0 else EMPTY
+        memory.keys[old] = (
+            memory.free[rank, log2] >> MIN_LOG2 if memory.free[rank, log2] >= 0 else EMPTY
+        )
         memory.free[rank, log2] = old
     return True
 
@@ -146,9 +158,9 @@ def _take(memory, log2, rank):
     first = memory.free[rank, log2]
     if first >= 0:
         following = memory.keys[first]
-        memory.free[rank, log2] = np.int64(following) << SMALLEST_LOG2 if following != EMPTY else -1
+        memory.free[rank, log2] = np.int64(following) << MIN_LOG2 if following != EMPTY else -1
         return first
-    first = add_and_fetch(memory.end, 1 << log2)  # pyright: ignore[reportCallIssue]
+    first = fetch_add(memory.end, 1 << log2)  # pyright: ignore[reportCallIssue]
     return first if first + (1 << log2) <= len(memory.keys) else -1
 
 
@@ -225,7 +237,7 @@ def _table_sizes(log2: np.ndarray) -> np.ndarray:
     return np.where(log2 >= 0, 1 << np.maximum(log2, 0), 0)
 
 
-def pack(memory: PairMemory) -> dict[str, np.ndarray]:
+def pack(memory: PairTable) -> dict[str, np.ndarray]:
     """What `unpack` needs: all tables as they are, one after another. Slots keep their order, and with it the bits of every sum."""
     used = table_slots(memory.log2)
     keys, values = np.empty(used, memory.keys.dtype), np.empty(used, memory.values.dtype)
@@ -251,13 +263,19 @@ def _copy_tables(memory, keys, values):
             end += size
 
 
-def unpack(packed: dict[str, np.ndarray], num_slots: int, num_threads: int) -> PairMemory:
+def unpack(packed: dict[str, np.ndarray], num_slots: int, num_threads: int) -> PairTable:
     """The memory that was packed, in an arena of at least `num_slots`."""
     sizes = _table_sizes(packed["memory_log2"])
     used = int(sizes.sum())
-    memory = make_memory(len(sizes), max(num_slots, used), packed["memory_values"].dtype.type, num_threads)
+    memory = make_memory(
+        len(sizes), max(num_slots, used), packed["memory_values"].dtype.type, num_threads
+    )
     memory.keys[:used], memory.values[:used] = packed["memory_keys"], packed["memory_values"]
     memory.first[:] = np.cumsum(sizes) - sizes
-    memory.log2[:], memory.num_pairs[:], memory.scale[:] = packed["memory_log2"], packed["memory_num_pairs"], packed["memory_scale"]
+    memory.log2[:], memory.num_pairs[:], memory.scale[:] = (
+        packed["memory_log2"],
+        packed["memory_num_pairs"],
+        packed["memory_scale"],
+    )
     memory.end[0] = used
     return memory

@@ -20,8 +20,18 @@ from w2v_inf.models.batch_counts import stack
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.rows import add, compiled, dot, load_rows, mean_rows, multiply, store_rows
 from w2v_inf.models.cpu.sigmoid import logit_gradients
-from w2v_inf.models.cpu.step import NO_SCALE, TILE, num_threads_for, part_of, partial_logits, plan, row_steps, scratch_rows, update_rows
-from w2v_inf.models.lowrank.pair_table import PairMemory, decay, recall, remember
+from w2v_inf.models.cpu.step import (
+    NO_SCALE,
+    TILE,
+    num_threads_for,
+    part_of,
+    partial_logits,
+    plan,
+    row_steps,
+    scratch_rows,
+    update_rows,
+)
+from w2v_inf.models.lowrank.pair_table import PairTable, decay, recall, remember
 from w2v_inf.stream import Batch
 
 
@@ -41,7 +51,7 @@ class Factors(NamedTuple):
 
 def lowrank_steps(
     factors: Factors,
-    memory: PairMemory,
+    memory: PairTable,
     batches: Sequence[Batch],
     weight_decay: float,
     tp4: bool = False,
@@ -57,35 +67,45 @@ def lowrank_steps(
     stacked, edges, lr = stack(batches)
     losses = np.empty(len(batches))
     num_threads = min(num_threads_for(factors.u.shape[1]), len(memory.free))
-    most = max(_part_size(len(b.target), min(b.noise.size, len(factors.s)), b.context.size) for b in batches)
+    most = max(
+        _part_size(len(b.target), min(b.noise.size, len(factors.s)), b.context.size)
+        for b in batches
+    )
     parts = np.empty((2, num_threads, most), factors.u.dtype)
-    options = batches[0].noise_weight, weight_decay, tp4, whole_gradient, tile
+    options = batches[0].negative_weight, weight_decay, tp4, whole_gradient, tile
     copies = np.tile(factors.s, (num_threads, 1))
-    threads.run(_train, num_threads, parts, factors, copies, memory, *stacked, *edges, lr, *options, losses)
+    threads.run(
+        _train, num_threads, parts, factors, copies, memory, *stacked, *edges, lr, *options, losses
+    )
     factors.s[:] = copies[0]
     return losses
 
 
-def _part_size(num_examples: int, num_noise: int, num_slots: int) -> int:
+def _part_size(num_examples: int, num_negatives: int, num_slots: int) -> int:
     """Numbers that a thread adds to the others': logits of negatives and positives, and as many residuals as words can meet in."""
-    return num_examples * (num_noise + 1) + num_slots * (num_noise + 1)
+    return num_examples * (num_negatives + 1) + num_slots * (num_negatives + 1)
 
 
 @njit(cache=True, nogil=True)
 def _train(
-    rank, num_threads, sync, parts, factors, copies, memory, context, target, noise, noise_row, first_example, first_noise,
-    lrs, noise_weight, weight_decay, tp4, whole_gradient, tile, losses,
+    rank, num_threads, sync, parts, factors, copies, memory, context, target, noise, negatives_row, first_example, first_negatives,
+    lrs, negative_weight, weight_decay, tp4, whole_gradient, tile, losses,
 ):  # fmt: skip
     """The share of thread `rank` in the steps of all batches: its columns, and the memory of its words."""
     u, w, s = factors.u, factors.w, copies[rank]
     zero = parts[0, 0, :1]
-    start, stop = threads.stretch(rank, num_threads, u.shape[1])
+    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
     tile = min(tile, stop - start)
     place = np.full(len(u), -1, np.int32)
     met = 0
     for k in range(len(lrs)):
-        here, there = slice(first_example[k], first_example[k + 1]), slice(first_noise[k], first_noise[k + 1])
-        rows, negatives, touches = plan(context[here], target[here], noise[there], noise_row[here], noise_weight, place)
+        here, there = (
+            slice(first_example[k], first_example[k + 1]),
+            slice(first_negatives[k], first_negatives[k + 1]),
+        )
+        rows, negatives, touches = plan(
+            context[here], target[here], noise[there], negatives_row[here], negative_weight, place
+        )
         inputs, outputs, num_examples = rows[0], rows[1], len(target[here])
         log_decay = math.log1p(-lrs[k] * weight_decay)
         u_steps = row_steps(NO_SCALE, inputs, log_decay, touches[0], lrs[k], zero)
@@ -95,11 +115,25 @@ def _train(
 
         mine = parts[k % 2, rank]
         logits, pair_logits = part_of(mine, negatives, num_examples)
-        partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits)
+        partial_logits(
+            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits
+        )
         residuals, pair_residuals = _residuals_of(mine, negatives, rows)
-        _partial_residuals(factors, memory, rows, rank, num_threads, start, stop, tile, side, residuals, pair_residuals)
+        _partial_residuals(
+            factors,
+            memory,
+            rows,
+            rank,
+            num_threads,
+            start,
+            stop,
+            tile,
+            side,
+            residuals,
+            pair_residuals,
+        )
         met += num_threads
-        threads.meet(sync, met, num_threads)
+        threads.barrier(sync, met, num_threads)
 
         total = _add_up(parts[k % 2], negatives, rows)
         g, pair_g = part_of(total, negatives, num_examples)
@@ -108,12 +142,16 @@ def _train(
         shares = _shares(rows, len(negatives), zero)
         _add_residual_logits(shares, s_rows, residuals, pair_residuals, rows, g, pair_g)
         loss = logit_gradients(g.ravel(), pair_g, negatives.ravel(), tp4)
-        update_rows(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, 0)
+        update_rows(
+            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, 0
+        )
         _store_pairs(memory, rows, s_rows, w_steps, pair_g, rank, num_threads)
         _update_projection(factors, rows, s_rows, w_steps, pair_g, start, stop, tile, side)
         gradient = _own_gradient(shares, residuals, pair_residuals, rows, g, pair_g, whole_gradient)
         for i in range(len(inputs)):
-            s[inputs[i]] = u_steps[1][i] * s_rows[i] + u_steps[2] * factors.own[inputs[i]] * gradient[i]
+            s[inputs[i]] = (
+                u_steps[1][i] * s_rows[i] + u_steps[2] * factors.own[inputs[i]] * gradient[i]
+            )
         if rank == 0:
             losses[k] = loss / num_examples
 
@@ -121,9 +159,11 @@ def _train(
 @compiled
 def _residuals_of(part, negatives, rows):
     """The residuals in a thread's part, behind its logits: of inputs and noise words [I, N], of each context slot and its target."""
-    first, num_noise = negatives.size + len(rows[4]), negatives.shape[1]
-    behind = first + len(rows[0]) * num_noise
-    return part[first:behind].reshape(len(rows[0]), num_noise), part[behind : behind + len(rows[2])]
+    first, num_negatives = negatives.size + len(rows[4]), negatives.shape[1]
+    behind = first + len(rows[0]) * num_negatives
+    return part[first:behind].reshape(len(rows[0]), num_negatives), part[
+        behind : behind + len(rows[2])
+    ]
 
 
 @compiled
@@ -137,12 +177,14 @@ def _add_up(parts, negatives, rows):
 
 
 @compiled
-def _partial_residuals(factors, memory, rows, rank, num_threads, start, stop, tile, side, residuals, pair_residuals):
+def _partial_residuals(
+    factors, memory, rows, rank, num_threads, start, stop, tile, side, residuals, pair_residuals
+):
     """Write this thread's share of R_io = M_io - B_i . N_o: its columns of B and N, its words of M."""
     inputs, outputs, slots, first_slot, _, pair_output = rows
-    num_noise = residuals.shape[1]
-    remembered = np.zeros((num_noise, len(inputs)), residuals.dtype)
-    for n in range(num_noise):
+    num_negatives = residuals.shape[1]
+    remembered = np.zeros((num_negatives, len(inputs)), residuals.dtype)
+    for n in range(num_negatives):
         if outputs[n] % num_threads == rank:
             recall(memory, outputs[n], inputs, remembered[n])
     residuals[:] = remembered.T
@@ -154,7 +196,7 @@ def _partial_residuals(factors, memory, rows, rank, num_threads, start, stop, ti
     partial = np.empty_like(residuals)
     for c in range(start, stop, tile):
         b_rows, n_rows = _load_side(factors, inputs, outputs, c, min(tile, stop - c), side)
-        np.dot(b_rows, n_rows[:num_noise].T, partial)
+        np.dot(b_rows, n_rows[:num_negatives].T, partial)
         add(partial.dtype.type(-1), partial.ravel(), residuals.ravel())
         for b in range(len(pair_output)):
             for slot in range(first_slot[b], first_slot[b + 1]):
@@ -174,7 +216,9 @@ def _load_side(factors, inputs, outputs, start, width, side):
 def _side_of(side, inputs, outputs, width):
     """The scratch memory as rows of B and rows of N."""
     b_size, n_size = len(inputs) * width, len(outputs) * width
-    return side[:b_size].reshape(len(inputs), width), side[b_size : b_size + n_size].reshape(len(outputs), width)
+    return side[:b_size].reshape(len(inputs), width), side[b_size : b_size + n_size].reshape(
+        len(outputs), width
+    )
 
 
 @compiled
@@ -253,7 +297,9 @@ def _own_gradient(shares, residuals, pair_residuals, rows, g, pair_g, whole_grad
             multiply(g.dtype.type(first_slot[e + 1] - first_slot[e]), weighted[e])
     gradient = (np.dot(shares.T, weighted) * residuals).sum(axis=1)
     for b in range(len(pair_g)):
-        share = pair_g[b] * g.dtype.type(1 if whole_gradient else 1 / (first_slot[b + 1] - first_slot[b]))
+        share = pair_g[b] * g.dtype.type(
+            1 if whole_gradient else 1 / (first_slot[b + 1] - first_slot[b])
+        )
         for slot in range(first_slot[b], first_slot[b + 1]):
             gradient[slots[slot]] += share * pair_residuals[slot]
     return gradient
