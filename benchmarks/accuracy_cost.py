@@ -111,7 +111,7 @@ def check(stream: Stream, vocab_size: int, options: TrainConfig) -> None:
     arrays = (
         batch.context,
         batch.target,
-        batch.noise,
+        batch.negatives,
         batch.negatives_row,
         batch.negative_weight,
         batch.lr,

@@ -34,7 +34,7 @@ def model_of(vocab_size: int, columns: int, dtype: torch.dtype = torch.float32) 
 def check(vocab_size: int, batch: Batch) -> None:
     model = model_of(vocab_size, 3, torch.float64)
     u, w = model.u.numpy().copy(), model.w.numpy().copy()
-    arrays = [getattr(batch, name) for name in ("context", "target", "noise", "negatives_row")]
+    arrays = [getattr(batch, name) for name in ("context", "target", "negatives", "negatives_row")]
     u, w, loss = reference.linear_update(u, w, *arrays, batch.negative_weight, batch.lr, 0.0)
     assert abs(model.update(batch) - loss) < 1e-9 * loss
     np.testing.assert_allclose(model.u, u, atol=1e-12)

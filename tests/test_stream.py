@@ -80,7 +80,7 @@ def test_skipgram_is_the_pairs_of_the_same_positions() -> None:
     for one, pairs in zip(cbow.epoch(0), skipgram.epoch(0), strict=True):
         expected = [([i], t) for c, t in examples_of([one]) for i in c]
         assert examples_of([pairs]) == expected
-        assert one.lr == pairs.lr and (one.noise == pairs.noise).all()
+        assert one.lr == pairs.lr and (one.negatives == pairs.negatives).all()
         assert pairs.negatives_row.tolist() == [
             p // 16 for p, c in enumerate(one.context) for i in c if i >= 0
         ]
@@ -91,7 +91,7 @@ def test_own_negatives(architecture: Architecture) -> None:
     for batch in make(
         options_of(group_size=1, num_negatives=5, architecture=architecture, batch_size=7)
     ).epoch(0):
-        assert batch.noise.shape == (len(batch.target), 5) and batch.negative_weight == 1
+        assert batch.negatives.shape == (len(batch.target), 5) and batch.negative_weight == 1
         assert batch.negatives_row.tolist() == list(range(len(batch.target)))
 
 
@@ -99,7 +99,7 @@ def test_shared_negatives_have_the_weight_of_k() -> None:
     for batch in make(
         options_of(group_size=10, shared_negatives=6, num_negatives=25, batch_size=32)
     ).epoch(0):
-        assert batch.noise.shape == (-(-len(batch.target) // 10), 6)
+        assert batch.negatives.shape == (-(-len(batch.target) // 10), 6)
         assert batch.negative_weight == pytest.approx(25 / 6)
 
 
@@ -116,7 +116,7 @@ def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> 
     batches = list(make(options).epoch(0))
     assert len(batches) > 100
     for batch in batches:
-        arrays = batch.context, batch.target, batch.noise, batch.negatives_row
+        arrays = batch.context, batch.target, batch.negatives, batch.negatives_row
         assert all(a.dtype == np.int32 and a.flags.c_contiguous for a in arrays)
         assert len(batch.context) == len(batch.target) == len(batch.negatives_row)
         assert batch.context.shape[1] == (1 if architecture is Architecture.skipgram else 6)
@@ -126,7 +126,7 @@ def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> 
             and batch.context.max() < 40
         )
         # Every row is used, in order.
-        assert np.unique(batch.negatives_row).tolist() == list(range(len(batch.noise)))
+        assert np.unique(batch.negatives_row).tolist() == list(range(len(batch.negatives)))
         assert (np.diff(batch.negatives_row) >= 0).all()
         assert {type(batch.lr), type(batch.negative_weight)} == {float} and type(
             batch.words_seen
@@ -157,10 +157,10 @@ def test_a_block_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = (make(options_of(batch_size=7, subsample_threshold=0.01)) for _ in range(2))
     other.tokens[:2000] = 0
     last, other_last = (
-        [(b.noise.tolist(), examples_of([b])) for b in s.epoch(0)][-20:] for s in (one, other)
+        [(b.negatives.tolist(), examples_of([b])) for b in s.epoch(0)][-20:] for s in (one, other)
     )
     assert last == other_last
-    noise = [b.noise.tobytes() for b in one.epoch(0)]
+    noise = [b.negatives.tobytes() for b in one.epoch(0)]
     assert len(set(noise)) == len(noise)
 
 
@@ -224,7 +224,7 @@ def test_noise_cdf_ends_at_one() -> None:
 
 def test_noise_follows_the_power_of_the_counts() -> None:
     source = make(options_of(batch_size=64, group_size=1), num_tokens=20_000)
-    drawn = np.concatenate([b.noise.ravel() for b in source.epoch(0)])
+    drawn = np.concatenate([b.negatives.ravel() for b in source.epoch(0)])
     p = source.counts**0.75 / (source.counts**0.75).sum()
     sigma = np.sqrt(p * (1 - p) / len(drawn))
     assert np.abs(np.bincount(drawn, minlength=40) / len(drawn) - p).max() < 5 * sigma.max()
@@ -241,7 +241,7 @@ def test_subsampling_keeps_the_expected_share() -> None:
 def test_repeats_and_changes_with_the_seed_and_epoch() -> None:
     def draw(seed: int, epoch: int) -> list:
         return [
-            b.noise.tolist() + examples_of([b]) for b in make(options_of(), seed=seed).epoch(epoch)
+            b.negatives.tolist() + examples_of([b]) for b in make(options_of(), seed=seed).epoch(epoch)
         ]
 
     assert draw(1, 0) == draw(1, 0)
@@ -290,5 +290,5 @@ def test_blocks_are_those_of_the_epochs(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def batch_bytes(batch: stream.Batch) -> tuple:
-    ids = (batch.context, batch.target, batch.noise, batch.negatives_row)
+    ids = (batch.context, batch.target, batch.negatives, batch.negatives_row)
     return *(a.tobytes() for a in ids), batch.negative_weight, batch.lr, batch.words_seen

@@ -47,7 +47,7 @@ def arrays(batch: Batch) -> dict:
     return {
         "context": batch.context,
         "target": batch.target,
-        "noise": batch.noise,
+        "noise": batch.negatives,
         "negatives_row": batch.negatives_row,
         "negative_weight": batch.negative_weight,
         "lr": batch.lr,

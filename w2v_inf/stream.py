@@ -40,14 +40,14 @@ class Batch:
 
     context: word ids, [B, C] int32, -1 for an empty slot, at least one id a row (skip-gram: C = 1).
     target: word ids, [B] int32.
-    noise: negatives, [N, S] int32; negatives_row [B] int32, ascending from 0, says which row an example uses; each sample
+    negatives: word ids, [N, S] int32; negatives_row [B] int32, ascending from 0, says which row an example uses; each sample
       counts `negative_weight` = K/S times. A negative equal to the target is skipped by the model.
     lr: step size, dimensionless.    words_seen: in-vocabulary words up to this batch's first example.
     """
 
     context: np.ndarray
     target: np.ndarray
-    noise: np.ndarray
+    negatives: np.ndarray
     negatives_row: np.ndarray
     negative_weight: float
     lr: float
@@ -99,7 +99,7 @@ class Stream:
             seen += num_words
             if skip < len(first_words):
                 batches = self._batches(
-                    ids, windows, first_words.tolist(), self._generator("noise", epoch, block)
+                    ids, windows, first_words.tolist(), self._generator("negatives", epoch, block)
                 )
                 yield from islice(batches, skip, None)
             skip = max(0, skip - len(first_words))
@@ -118,7 +118,7 @@ class Stream:
         seen = epoch * self.words_per_epoch + self._words_before_block[block]
         ids, windows, first_words, _ = self._windows_of(epoch, block, seen)
         return self._batches(
-            ids, windows, first_words.tolist(), self._generator("noise", epoch, block)
+            ids, windows, first_words.tolist(), self._generator("negatives", epoch, block)
         )
 
     def _windows_of(
@@ -152,7 +152,7 @@ class Stream:
         ]
 
     def _generator(self, use: str, epoch: int, block: int) -> np.random.Generator:
-        uses = {"subsample": 0, "window": 1, "noise": 2}
+        uses = {"subsample": 0, "window": 1, "negatives": 2}
         key = np.random.SeedSequence([self.seed, uses[use], epoch, block])
         return np.random.Generator(np.random.Philox(key))
 

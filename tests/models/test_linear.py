@@ -191,7 +191,7 @@ def test_scales_equal_training_the_raw_parameters(parametrization: Parametrizati
     for e in range(5):
         words = batch.context[e][batch.context[e] >= 0]
         f = (n**-a2 * w_raw) @ (n**-a1 * u_raw)[words].mean(0)
-        noise = batch.noise[e][batch.noise[e] != batch.target[e]]
+        noise = batch.negatives[e][batch.negatives[e] != batch.target[e]]
         loss = (
             loss
             - torch.nn.functional.logsigmoid(f[batch.target[e]])

@@ -96,7 +96,7 @@ def test_negatives_are_as_many_as_the_formula_says(learning: Learning, tmp_path:
     for batch in Stream(encoded.tokens, encoded.documents, vocab.counts, OPTIONS, 1, LR, 0).epoch(
         0
     ):
-        words, noise = batch.context[:, 0], batch.noise[batch.negatives_row]
+        words, noise = batch.context[:, 0], batch.negatives[batch.negatives_row]
         np.add.at(counts, (words, batch.target), 1)
         kept = noise != batch.target[:, None]
         np.add.at(drawn, (np.broadcast_to(words[:, None], noise.shape)[kept], noise[kept]), 1)

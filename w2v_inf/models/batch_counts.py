@@ -43,10 +43,10 @@ class BatchCounts(NamedTuple):
 
 def interactions(batch: Batch) -> BatchCounts:
     """Count who meets whom. Cost: O(B (C + S)) on one CPU core, about 0.3 us a position."""
-    highest = max(batch.context.max(), batch.target.max(), batch.noise.max())
+    highest = max(batch.context.max(), batch.target.max(), batch.negatives.max())
     place = np.full(highest + 1, -1, np.int32)
     return count_arrays(
-        batch.context, batch.target, batch.noise, batch.negatives_row, batch.negative_weight, place
+        batch.context, batch.target, batch.negatives, batch.negatives_row, batch.negative_weight, place
     )
 
 
@@ -188,9 +188,9 @@ def stack(batches: Sequence[Batch]) -> tuple[list[np.ndarray], list[np.ndarray],
     """Arrays of all batches one after another (context, target, noise, negatives_row), where each batch starts, and step sizes."""
     stacked = [
         np.concatenate([getattr(b, name) for b in batches])
-        for name in ("context", "target", "noise", "negatives_row")
+        for name in ("context", "target", "negatives", "negatives_row")
     ]
     edges = [
-        np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "noise")
+        np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "negatives")
     ]
     return stacked, edges, np.array([b.lr for b in batches])

@@ -121,7 +121,7 @@ def shard_steps(
     zero = np.zeros(1, np.float64 if u.dtype == np.float64 else np.float32)
     losses = []
     for batch in batches:
-        arrays = batch.context, batch.target, batch.noise, batch.negatives_row
+        arrays = batch.context, batch.target, batch.negatives, batch.negatives_row
         rows, negatives, touches = cpu_step.plan(*arrays, batch.negative_weight, place)
         log_decay = math.log1p(-batch.lr * part.weight_decay)
         u_steps, w_steps = (

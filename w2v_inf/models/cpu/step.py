@@ -99,7 +99,7 @@ def _steps(
 
     num_threads = num_threads_for(u.shape[1])
     # Logits of a batch: hidden vectors x distinct noise words, and positives. Two of each, so that a thread may be a batch ahead.
-    most = max(len(b.target) * (min(b.noise.size, len(u)) + 1) for b in batches)
+    most = max(len(b.target) * (min(b.negatives.size, len(u)) + 1) for b in batches)
     parts = np.empty((2, num_threads, most), np.float64 if u.dtype is torch.float64 else np.float32)
     options = batches[0].negative_weight, weight_decay, *lr_factors, tp4, whole_gradient, tile
     room, kept_end = (

@@ -81,7 +81,7 @@ def pack_for_kernels(
     batches: Sequence[Batch], weight_decay: float, vocab_size: int, dtype: torch.dtype
 ) -> Packed | None:
     """The batches in the type that tables of `dtype` are computed in; None if one is too large for the kernels."""
-    if max(len(batch.target) + batch.noise.size for batch in batches) > MAX_DRAWN:
+    if max(len(batch.target) + batch.negatives.size for batch in batches) > MAX_DRAWN:
         return None
     packed = pack(
         batches, weight_decay, vocab_size, np.float64 if dtype is torch.float64 else np.float32

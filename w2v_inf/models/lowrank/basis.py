@@ -204,7 +204,7 @@ def _pieces(stream: Stream, place: tuple[int, int]) -> Iterator[list[Batch]]:
     numbers = 0
     for batch in stream.block(*place):
         piece.append(batch)
-        numbers += len(batch.target) * (min(batch.noise.size, len(stream.counts)) + 1)
+        numbers += len(batch.target) * (min(batch.negatives.size, len(stream.counts)) + 1)
         if numbers > NUMBERS_AT_ONCE:
             yield piece
             piece, numbers = [], 0

@@ -68,7 +68,7 @@ def lowrank_steps(
     losses = np.empty(len(batches))
     num_threads = min(num_threads_for(factors.u.shape[1]), len(memory.free))
     most = max(
-        _part_size(len(b.target), min(b.noise.size, len(factors.s)), b.context.size)
+        _part_size(len(b.target), min(b.negatives.size, len(factors.s)), b.context.size)
         for b in batches
     )
     parts = np.empty((2, num_threads, most), factors.u.dtype)
