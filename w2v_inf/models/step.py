@@ -5,18 +5,44 @@ sum as example by example (reference.py), for any batch. On the CPU `fused.py` d
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from w2v_inf import distributed
+from w2v_inf.config import ContextGradient, Sigmoid
 from w2v_inf.models.batch_counts import DenseBatchCounts
 
 TABLE_SIZE, MAX_EXP = 1000, 12
 """The authors' table of sigma: entries and range."""
 MIN_SCALE = 1e-3
 """Scales of rows below it are multiplied into their rows."""
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """What an SGD step does besides following the gradient; every model holds one as `rule`."""
+
+    weight_decay: float = 0.0
+    """A row with m update counts in a step is first multiplied by (1 - lr weight_decay)^m."""
+    lr_factors: tuple[float, float] = (1.0, 1.0)
+    """Multiply the gradients of u and w (the parametrization sets them), but not the decay."""
+    sigmoid: Sigmoid = Sigmoid.exact
+    """The exact sigmoid, or the lookup table of the authors' program."""
+    context_gradient: ContextGradient = ContextGradient.divided
+    """Divide the hidden vector's gradient among the context words, or give each the whole."""
+
+    @property
+    def tp4(self) -> bool:
+        """Whether sigma comes from the authors' table."""
+        return self.sigmoid is Sigmoid.tp4
+
+    @property
+    def whole_gradient(self) -> bool:
+        """Whether each context word gets the hidden vector's whole gradient."""
+        return self.context_gradient is ContextGradient.whole
 
 
 def exact_logit(f: Tensor) -> Tensor:
