@@ -135,7 +135,7 @@ def load_written(file: Path) -> dict[str, torch.Tensor]:
 
 
 def main(folder: Path) -> None:
-    with distributed.joined():
+    with distributed.process_group():
         for name, case in cases():
             threads.use_threads(2 if name == "threads" else 1)
             found = outcome(case, folder / f"{name}.safetensors")

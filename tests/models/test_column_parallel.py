@@ -165,7 +165,7 @@ def test_a_job_stops_loses_a_rank_and_ends_over_other_ranks(text: Path) -> None:
     assert time.monotonic() - start < 60 and job.returncode != 0
     assert "going on at step" in said and "num_processes was 2 until there and is 3 now" in said
     assert (
-        "a rank of this job has ended or cannot be reached" in said
+        "a process of this job has ended or cannot be reached" in said
         and "Traceback (most recent call last)" not in said.split("torch/")[0]
     )
 

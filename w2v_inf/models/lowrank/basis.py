@@ -154,7 +154,7 @@ def _there(
     """Take `step` with the first epochs, piece by piece; what was kept on the way, or None if it was interrupted."""
     kept: Kept = []
     num_bytes, loss = 0, math.nan
-    places = list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))
+    places = list(islice(stream.blocks(), REHEARSED_EPOCHS * stream.num_blocks))
     for place, piece in (
         (at, piece) for at in _saying("rehearsing", places) for piece in _pieces(stream, at)
     ):
