@@ -28,18 +28,19 @@ from w2v_inf.models.batch_counts import stack
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.rows import multiply
 from w2v_inf.models.cpu.step import (
-    NO_SCALE,
+    NO_SCALES,
     TILE,
-    fused_steps,
+    compiled_rule,
     load_scratch,
     num_threads_for,
-    part_of,
-    plan,
-    row_steps,
+    plan_step,
     scratch_rows,
+    sgd_steps,
+    split_logits,
     update_rows,
 )
 from w2v_inf.models.lowrank.step import Factors
+from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch, Stream
 
 log = logging.getLogger(__name__)
@@ -91,16 +92,14 @@ class Basis(NamedTuple):
 def find_basis(
     stream: Stream,
     rank: int,
-    weight_decay: float,
-    tp4: bool = False,
-    whole_gradient: bool = False,
+    rule: UpdateRule,
     most_bytes: int = 1 << 31,
     interrupted: Callable[[], bool] = lambda: False,
     tolerance: float = 0.0,
 ) -> Basis | None:
     """A basis of what the first epochs of `stream` amplify most; None if it was interrupted.
 
-    Args: weight_decay, tp4, whole_gradient as in `fused.fused_steps`; most_bytes: of kept gradients, which end the rehearsal early if
+    Args: rule as in `cpu.step.sgd_steps`; most_bytes: of kept gradients, which end the rehearsal early if
       they are more; tolerance: above 0, as few columns (in steps of 16) as miss no more, at most `rank`.
     Raises: UserError if the net diverges.
     Cost: two steps of a finite net of width rank + OVERSAMPLING for each batch; three tables of that width, and 34 bytes a position
@@ -109,8 +108,7 @@ def find_basis(
     vocab_size = len(stream.counts)
     start = _random_start(vocab_size, min(vocab_size, rank + OVERSAMPLING))
     u, w = start.clone(), torch.zeros_like(start)
-    how = {"weight_decay": weight_decay, "whole_gradient": whole_gradient}
-    kept = _there(stream, partial(fused_steps, u, w, tp4=tp4, **how), most_bytes, interrupted)
+    kept = _there(stream, partial(sgd_steps, u, w, rule=rule), most_bytes, interrupted)
     if kept is None:
         return None
     own = ((u * start).sum(1) / start.square().sum(1))[
@@ -120,7 +118,7 @@ def find_basis(
     gram = learnt.T @ learnt + w.T @ w
     u = learnt.clone()
     del start
-    if not _back(stream, partial(go_back, u, w, **how), kept, interrupted):
+    if not _back(stream, partial(go_back, u, w, rule=rule), kept, interrupted):
         return None
     u -= own * learnt  # and so twice without the identity: (P - E)^T (P - E)
     del learnt, w
@@ -250,53 +248,38 @@ def go_back(
     w: torch.Tensor,
     batches: Sequence[Batch],
     kept: np.ndarray,
-    weight_decay: float,
-    whole_gradient: bool = False,
+    rule: UpdateRule,
     tile: int = TILE,
 ) -> None:
     """Multiply [u; w] by the transposed steps of `batches`, the last first, in place: with P for all of them, by P^T.
 
-    Args: u, w, float32 or float64, and the rest as in `fused.fused_steps`; kept: the gradients that it kept, of all batches, one array.
+    Args: u, w, float32 or float64, and the rest as in `cpu.step.sgd_steps`; kept: the gradients that it kept, of all batches, one array.
     Cost: a finite net's updates, without its logits; threads do not meet.
     """
-    stacked, edges, lr = stack(batches)
     num_threads = num_threads_for(u.shape[1])
     gradients = kept.astype(u.numpy().dtype)
-    options = batches[0].negative_weight, weight_decay, whole_gradient, tile
-    threads.run(
-        _go_back, num_threads, u.numpy(), w.numpy(), *stacked, *edges, lr, *options, gradients
-    )
+    options = compiled_rule(rule), tile, gradients
+    threads.run(_go_back, num_threads, u.numpy(), w.numpy(), stack(batches), *options)
 
 
 @njit(cache=True, nogil=True)
-def _go_back(
-    rank, num_threads, sync, u, w, context, target, noise, negatives_row, first_example, first_negatives,
-    lrs, negative_weight, weight_decay, whole_gradient, tile, kept,
-):  # fmt: skip
+def _go_back(rank, num_threads, sync, u, w, batches, rule, tile, kept):
     """The share of thread `rank` in the transposed steps: its columns."""
     start, stop = threads.column_slice(rank, num_threads, u.shape[1])
-    place = np.full(len(u), -1, np.int32)
+    index_of = np.full(len(u), -1, np.int32)
     end = len(kept)
-    for b in range(len(lrs) - 1, -1, -1):
-        here, there = (
-            slice(first_example[b], first_example[b + 1]),
-            slice(first_negatives[b], first_negatives[b + 1]),
-        )
-        rows, negatives, touches = plan(
-            context[here], target[here], noise[there], negatives_row[here], negative_weight, place
-        )
-        log_decay = math.log1p(-lrs[b] * weight_decay)
-        u_steps = row_steps(NO_SCALE, rows[0], log_decay, touches[0], lrs[b], kept)
-        w_steps = row_steps(NO_SCALE, rows[1], log_decay, touches[1], lrs[b], kept)
-        size = negatives.size + len(target[here])
-        g, pair_g = part_of(kept[end - size : end], negatives, len(target[here]))
+    for b in range(len(batches.lr) - 1, -1, -1):
+        rows, negatives, u_steps, w_steps = plan_step(batches, b, index_of, NO_SCALES, rule, kept)
+        num_examples = len(rows.pair_output)
+        size = negatives.size + num_examples
+        g, pair_g = split_logits(kept[end - size : end], negatives, num_examples)
         end -= size
         for c in range(start, stop, tile):
             width = min(tile, stop - c)
             scratch = np.empty(scratch_rows(rows, negatives) * width, kept.dtype)
             hidden, mean = load_scratch(u, w, rows, u_steps, w_steps, negatives, c, width, scratch)
             if (
-                whole_gradient and mean
+                rule.whole_gradient and mean
             ):  # each word gets what the mean gets: transposed, w gets their sum, and they the mean's share
                 for e in range(len(hidden)):
                     multiply(kept.dtype.type(rows[3][e + 1] - rows[3][e]), hidden[e])

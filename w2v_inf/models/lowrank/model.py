@@ -36,7 +36,8 @@ from w2v_inf.models.lowrank.pair_table import (
     unpack,
 )
 from w2v_inf.models.lowrank.step import Factors, lowrank_steps
-from w2v_inf.models.step import exact_logit, tp4_logit
+from w2v_inf.models.protocol import Model
+from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch, Stream
 
 log = logging.getLogger(__name__)
@@ -54,17 +55,15 @@ ARENA_SHARE = 0.8
 
 
 @dataclass
-class LowRankLimit:
+class LowRankLimit(Model):
     """The muP limit on `factors`, with the `memory` of word pairs; `lowrank_step` says what they mean.
 
-    weight_decay, logit and whole_gradient as in `step.sgd_step`; tolerance and missed as in `basis.find_basis`.
+    tolerance and missed as in `basis.find_basis`.
     """
 
     factors: Factors
     memory: PairTable
-    weight_decay: float = 0.0
-    logit: Callable[[Tensor], Tensor] = exact_logit
-    whole_gradient: bool = False
+    rule: UpdateRule = UpdateRule()
     tolerance: float = 0.0
     missed: float = 1.0
     """Before `prepare` nothing is known of the basis."""
@@ -83,8 +82,7 @@ class LowRankLimit:
             "at most " if self.tolerance else "",
             rank,
         )
-        how = self.weight_decay, self.logit is tp4_logit, self.whole_gradient
-        basis = find_basis(stream, rank, *how, MAX_KEPT_BYTES, interrupted, self.tolerance)
+        basis = find_basis(stream, rank, self.rule, MAX_KEPT_BYTES, interrupted, self.tolerance)
         if basis is None:
             return
         self.factors, self.missed = factors_on(basis.b.astype(self.factors.b.dtype)), basis.missed
@@ -100,14 +98,9 @@ class LowRankLimit:
     def _is_tolerated(self) -> bool:
         return self.missed <= self.tolerance
 
-    def update(self, batch: Batch) -> float:
-        """One SGD step; returns the loss before it, nats per example."""
-        return self.train_batches([batch])[0]
-
     def train_batches(self, batches: Sequence[Batch]) -> list[float]:
         """A step a batch; returns the losses. Raises: UserError if the memory of pairs is full, saying what to do."""
-        how = self.weight_decay, self.logit is tp4_logit, self.whole_gradient
-        losses = lowrank_steps(self.factors, self.memory, batches, *how).tolist()
+        losses = lowrank_steps(self.factors, self.memory, batches, self.rule).tolist()
         if self.memory.end[1]:
             raise UserError(_full_message(self.memory))
         return losses
@@ -248,7 +241,11 @@ class LowRankLimit:
 
 
 def init_lowrank(
-    vocab_size: int, rank: int, num_slots: int, dtype: type = np.float32
+    vocab_size: int,
+    rank: int,
+    num_slots: int,
+    dtype: type = np.float32,
+    rule: UpdateRule = UpdateRule(),
 ) -> LowRankLimit:
     """The limit at its start, u = I and w = 0, on the directions of the `rank` commonest words until `prepare` finds better ones.
 
@@ -257,6 +254,7 @@ def init_lowrank(
     return LowRankLimit(
         first_factors(vocab_size, rank, dtype),
         make_memory(vocab_size, num_slots, dtype, threads.size()),
+        rule,
     )
 
 

@@ -14,13 +14,13 @@ from numba import njit
 
 from w2v_inf.models.cpu.rows import add, compiled, dot, multiply
 from w2v_inf.models.cpu.threads import fetch_add
+from w2v_inf.models.step import MIN_SCALE
 
 MIN_LOG2 = 3
 NUM_SIZES = 32
 EMPTY = -1
 FIBONACCI = 2654435769
 """2^32 / golden ratio: spreads neighbouring ids over a table."""
-MIN_SCALE = 1e-3
 
 
 class PairTable(NamedTuple):

@@ -9,7 +9,6 @@ Threads share out the columns of U, W, B and N, and the words whose memory they 
 change it alike, so that they meet once a batch only.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,17 +20,18 @@ from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.rows import add, compiled, dot, load_rows, mean_rows, multiply, store_rows
 from w2v_inf.models.cpu.sigmoid import logit_gradients
 from w2v_inf.models.cpu.step import (
-    NO_SCALE,
+    NO_SCALES,
     TILE,
+    compiled_rule,
     num_threads_for,
-    part_of,
     partial_logits,
-    plan,
-    row_steps,
+    plan_step,
     scratch_rows,
+    split_logits,
     update_rows,
 )
 from w2v_inf.models.lowrank.pair_table import PairTable, decay, recall, remember
+from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch
 
 
@@ -53,9 +53,7 @@ def lowrank_steps(
     factors: Factors,
     memory: PairTable,
     batches: Sequence[Batch],
-    weight_decay: float,
-    tp4: bool = False,
-    whole_gradient: bool = False,
+    rule: UpdateRule,
     tile: int = TILE,
 ) -> np.ndarray:
     """An SGD step with negative sampling for each batch; updates `factors` and `memory` in place.
@@ -64,7 +62,6 @@ def lowrank_steps(
     Returns: loss before each step, nats per example, [batches] float64.
     Cost: O((8 N + 2 I + 6 C) r) FLOP a position, I / B x (N + B) look-ups and C entries of the memory.
     """
-    stacked, edges, lr = stack(batches)
     losses = np.empty(len(batches))
     num_threads = min(num_threads_for(factors.u.shape[1]), len(memory.free))
     most = max(
@@ -72,10 +69,10 @@ def lowrank_steps(
         for b in batches
     )
     parts = np.empty((2, num_threads, most), factors.u.dtype)
-    options = batches[0].negative_weight, weight_decay, tp4, whole_gradient, tile
     copies = np.tile(factors.s, (num_threads, 1))
+    options = compiled_rule(rule), tile, losses
     threads.run(
-        _train, num_threads, parts, factors, copies, memory, *stacked, *edges, lr, *options, losses
+        _train, num_threads, parts, factors, copies, memory, stack(batches), *options
     )
     factors.s[:] = copies[0]
     return losses
@@ -88,33 +85,23 @@ def _part_size(num_examples: int, num_negatives: int, num_slots: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _train(
-    rank, num_threads, sync, parts, factors, copies, memory, context, target, noise, negatives_row, first_example, first_negatives,
-    lrs, negative_weight, weight_decay, tp4, whole_gradient, tile, losses,
-):  # fmt: skip
+    rank, num_threads, sync, parts, factors, copies, memory, batches, rule, tile, losses
+):
     """The share of thread `rank` in the steps of all batches: its columns, and the memory of its words."""
     u, w, s = factors.u, factors.w, copies[rank]
     zero = parts[0, 0, :1]
     start, stop = threads.column_slice(rank, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    place = np.full(len(u), -1, np.int32)
+    index_of = np.full(len(u), -1, np.int32)
     met = 0
-    for k in range(len(lrs)):
-        here, there = (
-            slice(first_example[k], first_example[k + 1]),
-            slice(first_negatives[k], first_negatives[k + 1]),
-        )
-        rows, negatives, touches = plan(
-            context[here], target[here], noise[there], negatives_row[here], negative_weight, place
-        )
-        inputs, outputs, num_examples = rows[0], rows[1], len(target[here])
-        log_decay = math.log1p(-lrs[k] * weight_decay)
-        u_steps = row_steps(NO_SCALE, inputs, log_decay, touches[0], lrs[k], zero)
-        w_steps = row_steps(NO_SCALE, outputs, log_decay, touches[1], lrs[k], zero)
+    for k in range(len(batches.lr)):
+        rows, negatives, u_steps, w_steps = plan_step(batches, k, index_of, NO_SCALES, rule, zero)
+        inputs, outputs, num_examples = rows.inputs, rows.outputs, len(rows.pair_output)
         scratch = np.empty(scratch_rows(rows, negatives) * tile, zero.dtype)
         side = np.empty((len(inputs) + len(outputs)) * tile, zero.dtype)
 
         mine = parts[k % 2, rank]
-        logits, pair_logits = part_of(mine, negatives, num_examples)
+        logits, pair_logits = split_logits(mine, negatives, num_examples)
         partial_logits(
             u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits
         )
@@ -136,18 +123,18 @@ def _train(
         threads.barrier(sync, met, num_threads)
 
         total = _add_up(parts[k % 2], negatives, rows)
-        g, pair_g = part_of(total, negatives, num_examples)
+        g, pair_g = split_logits(total, negatives, num_examples)
         residuals, pair_residuals = _residuals_of(total, negatives, rows)
         s_rows = s[inputs]
         shares = _shares(rows, len(negatives), zero)
         _add_residual_logits(shares, s_rows, residuals, pair_residuals, rows, g, pair_g)
-        loss = logit_gradients(g.ravel(), pair_g, negatives.ravel(), tp4)
+        loss = logit_gradients(g.ravel(), pair_g, negatives.ravel(), rule.tp4)
         update_rows(
-            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, 0
+            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, rule.whole_gradient, 0
         )
         _store_pairs(memory, rows, s_rows, w_steps, pair_g, rank, num_threads)
         _update_projection(factors, rows, s_rows, w_steps, pair_g, start, stop, tile, side)
-        gradient = _own_gradient(shares, residuals, pair_residuals, rows, g, pair_g, whole_gradient)
+        gradient = _own_gradient(shares, residuals, pair_residuals, rows, g, pair_g, rule.whole_gradient)
         for i in range(len(inputs)):
             s[inputs[i]] = (
                 u_steps[1][i] * s_rows[i] + u_steps[2] * factors.own[inputs[i]] * gradient[i]
