@@ -31,7 +31,7 @@ class BatchCounts(NamedTuple):
       example b owns [first_slot[b], first_slot[b + 1]).
     pair_hidden [B], pair_output [B]: the positives, as indices of hidden vectors and of `outputs`.
     negative_counts [E, N]: how often hidden vector e has negative n, K/S per sample; float64.
-    input_update_counts [I], output_update_counts [O]: how often weight decay acts on a row; float64.
+    input_update_counts [I], output_update_counts [O]: how often decay acts on a row, float64.
     """
 
     inputs: np.ndarray
@@ -65,9 +65,8 @@ class StackedBatches(NamedTuple):
 
 def stack(batches: Sequence[Batch]) -> StackedBatches:
     """Copy the batches into one array per field."""
-    first_example, first_negatives = (
-        np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "negatives")
-    )
+    first_example = np.cumsum([0] + [len(b.target) for b in batches])
+    first_negatives = np.cumsum([0] + [len(b.negatives) for b in batches])
     context, target, negatives, negatives_row = (
         np.concatenate([getattr(b, name) for b in batches])
         for name in ("context", "target", "negatives", "negatives_row")

@@ -96,9 +96,9 @@ class ColumnShard(Model):
         return {name: [len(t), self.width][: t.ndim] for name, t in self.state().items()}
 
     def whole_blocks(self) -> Iterator[Tensor]:
-        """The tensors with the columns of all processes, in the order of `state`, in blocks of rows.
+        """The tensors with the columns of all processes, some rows per block, in order of `state`.
 
-        On the main process; other processes get empty blocks.
+        Other processes than the main one get empty blocks.
         """
         for tensor in self.state().values():
             if tensor.ndim == 1:

@@ -63,7 +63,7 @@ def limit_logits(net: NtkLimit) -> Tensor:
     """Logits of all inputs (rows) and outputs, [V, V]."""
     ids, s = torch.arange(len(net.s)), net.s.to(net.z.rows.dtype)
     logits = s[:, None] * net.z.full(ids).T
-    return logits if net.start is None else logits + net.start.logits(ids, ids, s)
+    return logits if net.random_output is None else logits + net.random_output.logits(ids, ids, s)
 
 
 def measure(text: Text, output_init_scale: float, width: int, seed: int) -> Measures:
@@ -77,8 +77,8 @@ def measure(text: Text, output_init_scale: float, width: int, seed: int) -> Meas
     limit = text.build(options.NtkLimit(output_init_scale=output_init_scale), seed)
     assert isinstance(net, LinearModel) and isinstance(limit, NtkLimit)
     u0, f0 = net.u.double(), net.u @ net.w.T
-    if limit.start is not None:
-        limit.start.e.copy_(f0)
+    if limit.random_output is not None:
+        limit.random_output.e.copy_(f0)
     net.train_batches(text.batches)
     limit.train_batches(text.batches)
     u, f, exact = net.u.double(), net.u @ net.w.T, limit_logits(limit)

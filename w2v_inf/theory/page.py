@@ -13,7 +13,7 @@ from types import ModuleType
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
-from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.reporting.html import html_figure, html_page, html_table
 from w2v_inf.reporting.style import save
 from w2v_inf.theory import (
@@ -43,7 +43,12 @@ def theory(config: Config) -> Path:
     `corpus` is the text of the items that want real words; an item that cannot do with it says so in its place. Cost: four
     minutes of one core with the default corpus; linear probes on a text of your own take 15 trainings of it.
     """
-    set_threads(config)
+    with training_threads(config.num_threads):
+        return _theory(config)
+
+
+def _theory(config: Config) -> Path:
+    """`theory` on the configured threads."""
     out = Path(config.plot.out) if config.plot.out else Path(config.runs_dir) / "theory"
     items: list[tuple[ModuleType, Callable[[], Exhibit]]] = [
         (linear_limit, linear_limit.show),

@@ -149,9 +149,7 @@ def numpy_tables(
 def compiled_rule(rule: UpdateRule) -> CompiledRule:
     """The rule as plain numbers."""
     u_factor, w_factor = map(float, rule.lr_factors)
-    return CompiledRule(
-        float(rule.weight_decay), u_factor, w_factor, rule.tp4, rule.whole_gradient
-    )
+    return CompiledRule(float(rule.weight_decay), u_factor, w_factor, rule.tp4, rule.whole_gradient)
 
 
 def num_threads_for(num_columns: int) -> int:
@@ -354,9 +352,9 @@ def partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, log
 def update_rows(
     u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, seed
 ):
-    """Update columns [start, stop): w_o += lr sum_e g_eo h_e, u_i += lr sum_e bag_ei sum_o g_eo w_o.
+    """w_o += lr sum_e g_eo h_e and u_i += lr sum_e bag_ei sum_o g_eo w_o, after their decay.
 
-    Decay comes before. The scratch memory holds the tile if `partial_logits` needed only one.
+    Only columns [start, stop) are updated. The scratch memory holds the tile if `partial_logits` needed only one.
     """
     inputs, outputs, slots, first_slot, pair_hidden, pair_output = rows
     num_hidden, num_negatives = g.shape

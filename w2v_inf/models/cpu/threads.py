@@ -9,7 +9,6 @@ Decisions:
   torch keep the threads they are given.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from numba.extending import intrinsic
 from threadpoolctl import ThreadpoolController
 
 from w2v_inf import distributed
+from w2v_inf.models.device import usable_cores
 
 SPINS = 2000
 """Reads before a waiting thread yields its core: some microseconds."""
@@ -31,6 +31,8 @@ ALL_ARRIVED = 1 << 62
 """More arrivals than any barrier waits for."""
 S = TypeVar("S")
 T = TypeVar("T")
+num_cores = usable_cores
+"""Cores that this process may keep busy, by its CPU affinity and the quotas of its cgroups."""
 _blas = ThreadpoolController().select(user_api="blas")
 _size = 1
 _pool = ThreadPoolExecutor(max_workers=1)
@@ -58,11 +60,6 @@ def training_threads(num_threads: int) -> Iterator[None]:
         _pool.shutdown()
         _size, _pool = before
         torch.set_num_threads(torch_before)
-
-
-def num_cores() -> int:
-    """Cores that this process may run on, by its CPU affinity."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def size() -> int:

@@ -60,9 +60,7 @@ def gpu_steps(
     Arguments as in `kernel_steps`. A group of batches with one that is too large goes to torch.
     Returns: loss before each step, nats per example, [batches], on the tables' device.
     """
-    groups = [
-        batches[k : k + BATCHES_PER_PACK] for k in range(0, len(batches), BATCHES_PER_PACK)
-    ]
+    groups = [batches[k : k + BATCHES_PER_PACK] for k in range(0, len(batches), BATCHES_PER_PACK)]
 
     def packed(group: Sequence[Batch]) -> Packed | None:
         return pack_for_kernels(group, rule.weight_decay, len(u), u.dtype)

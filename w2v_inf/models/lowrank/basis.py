@@ -89,7 +89,7 @@ class Basis(NamedTuple):
 def find_basis(
     stream: Stream,
     rank: int,
-    rule: UpdateRule = UpdateRule(),  # noqa: B008 - frozen
+    rule: UpdateRule = UpdateRule(),
     max_bytes: int = 1 << 31,
     interrupted: Callable[[], bool] = lambda: False,
     tolerance: float = 0.0,
@@ -262,7 +262,7 @@ def transpose_steps(
     w: torch.Tensor,
     batches: Sequence[Batch],
     gradients: np.ndarray,
-    rule: UpdateRule = UpdateRule(),  # noqa: B008 - frozen
+    rule: UpdateRule = UpdateRule(),
     tile: int = TILE,
 ) -> None:
     """Multiply [u; w] by the transposed steps of `batches`, the last first, in place.

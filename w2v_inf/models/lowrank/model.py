@@ -244,7 +244,7 @@ def init_lowrank(
     rank: int,
     num_slots: int,
     dtype: type = np.float32,
-    rule: UpdateRule = UpdateRule(),  # noqa: B008 - frozen
+    rule: UpdateRule = UpdateRule(),
     tolerance: float = 0.0,
 ) -> LowRankLimit:
     """The limit at u = I, w = 0, on the `rank` commonest words until `prepare` finds a basis.

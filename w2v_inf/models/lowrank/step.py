@@ -58,7 +58,7 @@ def lowrank_steps(
     factors: Factors,
     pairs: PairTable,
     batches: Sequence[Batch],
-    rule: UpdateRule = UpdateRule(),  # noqa: B008 - frozen
+    rule: UpdateRule = UpdateRule(),
     tile: int = TILE,
 ) -> np.ndarray:
     """One SGD step with negative sampling per batch; updates `factors` and `pairs` in place.
