@@ -188,11 +188,11 @@ def test_headline_of_an_ntk_limit_above_chance(tmp_path):
         ({}, ""),
         (
             {"tolerance": 0.03, "tolerance_reached": True},
-            " model.tolerance=0.03 was kept: the directions miss 0.025 of what the rehearsal learnt.",
+            " model.tolerance=0.03 was kept: the residual energy is 0.025 of what the pilot run learnt.",
         ),
         (
             {"tolerance": 0.02, "tolerance_reached": False},
-            " model.tolerance=0.02 was NOT reached: the directions miss 0.025 of what",
+            " model.tolerance=0.02 was NOT reached: the residual energy is 0.025 of what",
         ),
     ],
     ids=["no tolerance", "kept", "not reached"],
@@ -202,9 +202,9 @@ def test_what_a_lowrank_limit_knows_of_its_error(more, clause, tmp_path):
     report = {
         "rank": 256,
         "pairs": 9,
-        "memory_bytes": 72,
+        "pair_table_bytes": 72,
         "energy_outside": 0.125,
-        "basis_missed": 0.025,
+        "residual_energy": 0.025,
     } | more
     _edit(
         folder,

@@ -26,10 +26,11 @@ from w2v_inf.models.step import UpdateRule
 TORCH_DTYPES = {Dtype.float32: torch.float32, Dtype.bfloat16: torch.bfloat16}
 
 
-def build_model(config: Config, vocab_size: int) -> Model:
+def build_model(config: Config, vocab_size: int, loading: bool = False) -> Model:
     """The configured model at its initialisation, on the configured device.
 
     In a job of several processes, the columns of this process.
+    loading: only to load a trained model into it, which may need less memory than training.
     Raises: UserError if it does not fit the device's free memory, which is checked before anything
       is allocated, or cannot be split over the processes.
     """
@@ -38,7 +39,7 @@ def build_model(config: Config, vocab_size: int) -> Model:
         _check_engine(options, vocab_size, device)
     width = _width(options, vocab_size)
     _check_processes(options, width)
-    check_memory(options, vocab_size, device)
+    check_memory(options, vocab_size, device, loading)
     distributed.all_reduce_max(0)  # no process allocates before all have checked
     model = _initialise(config, vocab_size, width, device)
     if distributed.world_size() > 1 and isinstance(model, LinearModel):
@@ -82,9 +83,7 @@ def _initialise_lowrank(
     rank = rank_of(options, vocab_size)
     free = free_bytes(device) - OVERHEAD_BYTES - factors_bytes(vocab_size, rank)
     slots = arena_slots(options.pair_table_gib, vocab_size, max(GIB // 64, free))
-    model = init_lowrank(vocab_size, rank, slots, rule=rule)
-    model.tolerance = options.tolerance
-    return model
+    return init_lowrank(vocab_size, rank, slots, rule=rule, tolerance=options.tolerance or 0.0)
 
 
 def _width(options: ModelConfig, vocab_size: int) -> int:

@@ -324,6 +324,6 @@ def _tolerance_clause(known: list[dict[str, Any]]) -> str:
     asked = [report for report in known if "tolerance" in report]
     if not asked:
         return ""
-    worst = max(asked, key=lambda report: report["basis_missed"])
+    worst = max(asked, key=lambda report: report["residual_energy"])
     verb = "kept" if all(report["tolerance_reached"] for report in asked) else "NOT reached"
-    return f" model.tolerance={worst['tolerance']:g} was {verb}: the directions miss {worst['basis_missed']:.3g} of what the rehearsal learnt."
+    return f" model.tolerance={worst['tolerance']:g} was {verb}: the residual energy is {worst['residual_energy']:.3g} of what the pilot run learnt."
