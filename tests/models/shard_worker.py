@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import PLAIN, RULES, SHAPES, toy_batch
+from toy import PLAIN, SHAPES, toy_batch
+from toy import RULES as STEP_RULES
 
 from w2v_inf import distributed
 from w2v_inf.config import Embedding, Parametrization
@@ -43,8 +44,7 @@ def cases() -> Iterator[tuple[str, dict[str, Any]]]:
         for engine in engines:
             yield (
                 f"{engine}-{k}",
-                usual
-                | {"shape": shape, "scale": 0.6, "rule": RULES[k % 3], "engine": engine},
+                usual | {"shape": shape, "scale": 0.6, "rule": STEP_RULES[k % 3], "engine": engine},
             )
     for k in (1, 2, 4):
         yield f"limit-{k}", usual | {"shape": SHAPES[k], "width": 0}

@@ -7,8 +7,15 @@ from numba import njit
 from w2v_inf.models.cpu import rows as module
 from w2v_inf.models.cpu.rows import load_rows, store_rows
 
-load = njit(lambda table, ids, start, rows: load_rows(table, ids, start, rows))
-store = njit(lambda rows, table, ids, start, seed: store_rows(rows, table, ids, start, seed))
+
+@njit(cache=True)
+def load(table: np.ndarray, ids: np.ndarray, start: int, rows: np.ndarray) -> None:
+    load_rows(table, ids, start, rows)
+
+
+@njit(cache=True)
+def store(rows: np.ndarray, table: np.ndarray, ids: np.ndarray, start: int, seed: int) -> None:
+    store_rows(rows, table, ids, start, seed)
 
 
 @pytest.mark.parametrize("num_rows", [1, 4, 7])

@@ -19,7 +19,7 @@ def four_threads() -> Iterator[None]:
         yield
 
 
-@njit(nogil=True)
+@njit(cache=True, nogil=True)
 def relay(
     thread_id: int, num_threads: int, sync: np.ndarray, board: np.ndarray, seen: np.ndarray
 ) -> None:
