@@ -34,6 +34,12 @@ from w2v_inf.runs.folder import run_folder, trained_options
 RULE = UpdateRule(weight_decay=1e-3)
 
 
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the sample corpus is prepared, once."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     with training_threads(1):
@@ -104,10 +110,10 @@ def test_resumes_from_its_state_to_the_same_bits() -> None:
 
 @pytest.mark.parametrize("architecture", Architecture)
 def test_error_falls_with_rank_and_beats_random_columns(
-    architecture: Architecture, tmp_path: Path
+    architecture: Architecture, data_dir: Path
 ) -> None:
     """Cosine-Gram error against the dense limit on real text: ranks 16 and 64, and width 128."""
-    stream, vocab_size = sample_stream(architecture, tmp_path, epochs=2)
+    stream, vocab_size = sample_stream(architecture, data_dir, epochs=2)
     ids, generator = torch.arange(vocab_size), torch.Generator().manual_seed(0)
     limit = init_mup_limit(vocab_size, 0.0, rule=RULE)
     finite = init_finite(vocab_size, 128, ABC[Parametrization.mup], 0.0, generator, rule=RULE)
@@ -128,8 +134,8 @@ def test_error_falls_with_rank_and_beats_random_columns(
     assert higher["pair_table_bytes"] >= 8 * higher["pairs"]
 
 
-def test_a_pilot_run_repeats_and_leaves_the_initialisation(tmp_path: Path) -> None:
-    stream, vocab_size = sample_stream(Architecture.cbow, tmp_path)
+def test_a_pilot_run_repeats_and_leaves_the_initialisation(data_dir: Path) -> None:
+    stream, vocab_size = sample_stream(Architecture.cbow, data_dir)
     bases = []
     for _ in range(2):
         model = init_lowrank(vocab_size, 8, 1 << 20)
@@ -147,8 +153,8 @@ def test_a_pilot_run_repeats_and_leaves_the_initialisation(tmp_path: Path) -> No
     assert np.array_equal(model.factors.b, np.eye(vocab_size, 8, dtype=np.float32))
 
 
-def test_a_full_pair_table_says_what_would_suffice(tmp_path: Path) -> None:
-    stream, vocab_size = sample_stream(Architecture.cbow, tmp_path)
+def test_a_full_pair_table_says_what_would_suffice(data_dir: Path) -> None:
+    stream, vocab_size = sample_stream(Architecture.cbow, data_dir)
     model = init_lowrank(vocab_size, 8, 1000)
     said = (
         "model.pair_table_gib=7.45e-06 cannot hold .* "
@@ -223,9 +229,9 @@ def test_mistakes_are_one_clear_line(options: dict, message: str) -> None:
 
 
 def test_a_tolerance_that_is_not_reached_is_reported_and_training_continues(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stream, vocab_size = sample_stream(Architecture.cbow, tmp_path)
+    stream, vocab_size = sample_stream(Architecture.cbow, data_dir)
     diagnostics = []
     for tolerance in (0.03, 1e-6):
         model = init_lowrank(vocab_size, 48, 1 << 20, tolerance=tolerance)
@@ -244,8 +250,8 @@ def test_a_tolerance_that_is_not_reached_is_reported_and_training_continues(
     assert caplog.text.count(said) == 1
 
 
-def test_a_full_basis_has_no_residual_energy(tmp_path: Path) -> None:
-    stream, vocab_size = sample_stream(Architecture.cbow, tmp_path)
+def test_a_full_basis_has_no_residual_energy(data_dir: Path) -> None:
+    stream, vocab_size = sample_stream(Architecture.cbow, data_dir)
     model = init_lowrank(vocab_size, vocab_size, 1 << 20)
     assert model.diagnostics()["residual_energy"] == 1
     model.prepare(stream)
