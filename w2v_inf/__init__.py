@@ -13,6 +13,8 @@ import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from w2v_inf.errors import NO_WINDOWS
+
 if TYPE_CHECKING:
     from w2v_inf.api import Embeddings, load, train
 
@@ -26,7 +28,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'w2v_inf' has no attribute {name!r}")
     if os.name == "nt":
-        raise ImportError("w2v_inf runs on Linux and macOS: on Windows use WSL")
+        raise ImportError(NO_WINDOWS)
     from w2v_inf import api
 
     return getattr(api, name)
