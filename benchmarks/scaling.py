@@ -21,7 +21,15 @@ import numpy as np
 import torch
 from accuracy_cost import check, model_of
 
-from w2v_inf.config import Architecture, Config, CorpusConfig, Sample, StreamConfig, TextFile
+from w2v_inf.config import (
+    Architecture,
+    Config,
+    CorpusConfig,
+    Sample,
+    StreamConfig,
+    TextFile,
+    TrainConfig,
+)
 from w2v_inf.corpus.load import EncodedCorpus, open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.models.cpu.threads import training_threads
@@ -63,7 +71,7 @@ def against_vocabulary(
     for size in sizes:
         stream = cbow_stream(options, size, corpus)
         vocab_size = len(stream.counts)
-        check(stream, vocab_size)
+        check(stream, vocab_size, TrainConfig())
         batches = list(islice(stream.epoch(0), 120))
         model = model_of(vocab_size, 0, 0)
         model.rule = replace(model.rule, weight_decay=0.001)

@@ -47,7 +47,7 @@ def ours(
     stream = Stream(
         corpus.tokens, corpus.documents, vocab.counts, config.stream, 1, config.train.lr, 0
     )
-    check(stream, len(vocab))
+    check(stream, len(vocab), config.train)
     model = model_of(len(vocab), width, 0)
     model.rule = replace(model.rule, weight_decay=config.train.weight_decay)
 
@@ -102,7 +102,7 @@ def main() -> None:
         "--widths", type=int, nargs="*", default=[64, 256, 1024, LIMIT], help="0: the dense limit"
     )
     parser.add_argument("--architectures", nargs="*", default=[a.value for a in Architecture])
-    parser.add_argument("--shared-negatives", type=int, default=0, help="S; 0: the default")
+    parser.add_argument("--shared-negatives", type=int, help="S; by default that of training")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
