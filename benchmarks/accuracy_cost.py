@@ -1,11 +1,15 @@
-"""What do batches and shared negatives cost in accuracy? A net trained with several, beside position by position and gensim.
+"""What do batches and shared negatives cost in accuracy, beside single positions and gensim?
 
-Each variant is B:G:S (positions a step : positions that share a draw : shared negatives), or gensim. 1:1:- updates after every
-position with its own K negatives. After S may stand whole (context words get the whole gradient), word2vec (word2vec.c's and gensim's
-rule: the whole gradient, no weight decay, u from uniform +-1/(2n)), or bfloat16 (the limit, --width 0, in 16 bits). One stream of words
-and windows for all variants of a seed. Prints mean +- deviation over seeds of the analogy accuracy, the last epoch's loss, the cosine-Gram
-distance to the first variant of the same seed (of the first variant itself: to its next seed), and CPU seconds (one thread).
-Checked first: one step of every variant equals the slow twin's.
+A variant is B:G:S, or gensim. B: positions per step; G: positions that share a draw of negatives;
+S: shared negatives. 1:1:- updates after every position with its own K negatives. After S may stand
+- whole: context words get the whole gradient;
+- word2vec: the rule of word2vec.c and gensim: whole gradient, no weight decay, u from uniform
+  +-1/(2n);
+- bfloat16: the limit (--width 0) in 16 bits.
+All variants of a seed have one stream of words and windows. Prints mean +- deviation over seeds of
+the analogy accuracy, the last epoch's loss, the cosine-Gram distance to the first variant of the
+same seed (of the first variant itself: to its next seed), and CPU seconds on one thread.
+Checked first: one step of every variant equals that of the reference implementation.
 """
 
 import argparse
@@ -104,14 +108,12 @@ def model_of(
 def rule_of(model: LinearModel, options: TrainConfig) -> UpdateRule:
     """The model's learning rates with the options' decay and context gradient."""
     return replace(
-        model.rule,
-        weight_decay=options.weight_decay,
-        context_gradient=options.context_gradient,
+        model.rule, weight_decay=options.weight_decay, context_gradient=options.context_gradient
     )
 
 
 def check(stream: Stream, vocab_size: int, options: TrainConfig) -> None:
-    """A step in float64 by the variant's rule against the twin, on the stream's first batch."""
+    """A step in float64 by the variant's rule against the reference, on the first batch."""
     batch = next(iter(stream.epoch(0)))
     model = model_of(vocab_size, 3, 0, torch.float64)
     model.w.copy_(model.u.flip(0))  # at w = 0 the gradient of u would not show
@@ -142,7 +144,11 @@ def run(
     epochs: int,
     seed: int,
 ) -> Result:
-    """Train one net; accuracy in percent, the last epoch's loss in nats (nan for gensim), CPU seconds; cosines of common words."""
+    """Train one network.
+
+    Returns: accuracy in percent, the last epoch's loss in nats (nan for gensim) and CPU seconds;
+      cosines of common words.
+    """
     commonest = torch.arange(min(COMMONEST, len(vocab)))
     start, loss = time.process_time(), math.nan
     if variant == "gensim":
@@ -210,8 +216,9 @@ def main() -> None:
     )
     corpus = open_corpus(prepare(options, Path(Config(corpus=options).data_dir)))
     vocab = select_vocabulary(corpus, options)
+    width = f"width {args.width or 'infinite'}"
     print(
-        f"{architecture.value}, V={len(vocab):,}, width {args.width or 'infinite'}, {args.epochs} epochs, {args.seeds} seeds"
+        f"{architecture.value}, V={len(vocab):,}, {width}, {args.epochs} epochs, {args.seeds} seeds"
     )
     rows: dict[str, Any] = {}
     first: list[torch.Tensor] = []
@@ -224,7 +231,8 @@ def main() -> None:
             for seed in range(args.seeds)
         ]
         tables = [table for _, table in runs]
-        # The first variant is compared with itself under the next seed: what another stream (and start) alone makes.
+        # The first variant is compared with itself under the next seed: the effect of the seed
+        # alone.
         others = first or tables[1:] + tables[:1]
         first = first or tables
         measured = [

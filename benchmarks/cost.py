@@ -1,7 +1,8 @@
-"""What does a position cost, by columns and architecture? The constants with which `reproduce` plans (COST_US).
+"""What does a position cost, by columns and architecture? The constants by which `reproduce` plans.
 
-Times steps of the update on the first positions of the sample corpus (or --text), one thread, and fits
-microseconds = constant + slope x columns. Checked first: a step of the timed code equals the slow twin's.
+Times the steps of the first positions of the sample corpus (or --text) on one thread, and fits
+microseconds = constant + slope x columns (COST_US).
+Checked first: a step of the timed code equals that of the reference implementation.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def check(vocab_size: int, batch: Batch) -> None:
     np.testing.assert_allclose(model.w, w, atol=1e-12)
 
 
-def microseconds_a_position(
+def us_per_position(
     model: LinearModel, batches: list[Batch], positions: int, repeats: int
 ) -> float:
     """Median over repeats, CPU time of this thread."""
@@ -77,17 +78,14 @@ def main() -> None:
         check(len(counts), batches[0])
         positions = args.batches * config.stream.batch_size
         row = {
-            str(n): microseconds_a_position(
-                model_of(len(counts), n), batches, positions, args.repeats
-            )
+            str(n): us_per_position(model_of(len(counts), n), batches, positions, args.repeats)
             for n in COLUMNS
         }
         slope, constant = np.polyfit(COLUMNS, list(row.values()), 1)
         result[architecture.value] = row | {"constant": float(constant), "per_column": float(slope)}
         costs = "  ".join(f"D={n}: {us:.1f} us" for n, us in row.items())
-        print(
-            f"{architecture.value:9} {costs}   fit: {constant:.1f} us + {slope:.4f} us x columns   (V={len(counts):,})"
-        )
+        fit = f"{constant:.1f} us + {slope:.4f} us x columns"
+        print(f"{architecture.value:9} {costs}   fit: {fit}   (V={len(counts):,})")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 

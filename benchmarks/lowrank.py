@@ -1,12 +1,13 @@
-"""How far is the low-rank engine from the exact limit, beside random finite widths and the best that its form allows?
+"""How far is the low-rank engine from the exact limit, beside finite networks and its own floor?
 
-Reads finished runs on one stream: --limit, a run of the dense engine, and any others of the same corpus, vocabulary, options and seed
-(low-rank runs, finite widths); without them it trains some on the sample corpus, at V = 1,000.
-Prints for each, among the 2,000 commonest words: the relative error of the off-diagonal, mean-centred
-cosines (and the same among the next 2,000 words, and so on), the share of 10 nearest neighbours in common
-(`assess.limit_distance`), analogy accuracy, CPU seconds, peak memory. For each
-rank also the floor: the dense result itself cut to its diagonal plus the best matrix of that rank; and what share of the energy of
-the learnt part of u, off its diagonal, leading ranks hold.
+Reads finished runs on one stream: --limit, a run of the dense engine, and others with the same
+corpus, vocabulary, options and seed (low-rank runs, finite widths). Without them it trains some on
+the sample corpus at V = 1,000. Prints for each run, among the 2,000 commonest words:
+- the relative error of the off-diagonal, mean-centred cosines, also among each next 2,000 words;
+- the share of 10 nearest neighbours in common (`evaluation.limit_distance`);
+- analogy accuracy, CPU seconds, peak memory;
+- for each rank the floor: the dense u cut to its diagonal plus the best matrix of that rank.
+Also prints which share of the energy of u, off its diagonal, leading ranks hold.
 Checked first: the dense run is at distance 0 from itself.
 """
 
@@ -45,7 +46,7 @@ def small_runs(folder: str) -> list[Path]:
 
 
 def split(u: Tensor, most: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], float]:
-    """Diagonal of u [V, V], the leading `most` singular triples of the rest, and the energy of the rest."""
+    """Diagonal of u [V, V], leading `most` singular triples of the rest, energy of the rest."""
     diagonal = u.diagonal().clone()
     rest = u - torch.diag(diagonal)
     torch.manual_seed(0)
@@ -62,27 +63,30 @@ def cut(diagonal: Tensor, triples: tuple[Tensor, Tensor, Tensor], rank: int, ids
 
 
 def bands_of(vocab_size: int) -> list[Tensor]:
-    """Ids of the 2,000 commonest words, of the next 2,000, and so on, four times at most; all words of a smaller vocabulary."""
+    """Ids of the 2,000 commonest words, of the next 2,000 and so on, at most four times.
+
+    All words of a smaller vocabulary.
+    """
     starts = range(0, max(1, vocab_size - COMMONEST + 1), COMMONEST)
     return [torch.arange(start, min(start + COMMONEST, vocab_size)) for start in starts][:4]
 
 
 def row_of(folder: Path, exact: list[Tensor], bands: list[Tensor]) -> dict[str, Any]:
-    """What is said of one run; `exact`: cosines of the dense run within each band."""
+    """The row of one run; `exact`: cosines of the dense run within each band."""
     summary = read_json(folder / "summary.json")
     model, _ = open_run(folder, compose_config("device=cpu"))
-    report = summary.get("approximation") or {}
+    diagnostics = summary.get("approximation") or {}
     total = summary["evaluation"]["analogy"]["3cosadd"]["total"]
     name = (
-        f"low rank {report['rank']:,}"
-        if report
+        f"low rank {diagnostics['rank']:,}"
+        if diagnostics
         else f"width {summary['width']:,}"
         if summary["width"]
         else "dense"
     )
     row = {
         "run": name,
-        "rank": report.get("rank"),
+        "rank": diagnostics.get("rank"),
         "accuracy": total["accuracy"],
         "questions": total["questions"],
     }
@@ -104,7 +108,7 @@ def row_of(folder: Path, exact: list[Tensor], bands: list[Tensor]) -> dict[str, 
     ]
     return (
         row
-        | report
+        | diagnostics
         | distances[0]
         | {"gram_error_by_band": [distance["gram_error"] for distance in distances]}
     )
@@ -121,7 +125,7 @@ def main() -> None:
         "--floors",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="they take two tables [V, V] more in memory",
+        help="they need memory for two more tables [V, V]",
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -166,9 +170,8 @@ def compare(limit: Path, runs: list[Path], with_floors: bool, out: Path | None) 
         solved = "no questions" if row["accuracy"] is None else f"analogies {row['accuracy']:.2f} %"
         about = f"{solved}  {row['cpu_s']:,.0f} CPU s  {row['peak_rss_bytes'] / 2**30:.2f} GiB"
         errors = " ".join(f"{error:.4f}" for error in row["gram_error_by_band"])
-        print(
-            f"{row['run']:16} error {errors}  overlap {row['neighbour_overlap']:.3f}  {about}{floor}"
-        )
+        overlap = f"overlap {row['neighbour_overlap']:.3f}"
+        print(f"{row['run']:16} error {errors}  {overlap}  {about}{floor}")
     if out:
         out.write_text(
             json.dumps({"rows": rows, "floors": floors, "energy": held}, indent=1) + "\n"

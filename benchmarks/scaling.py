@@ -1,9 +1,11 @@
-"""How does the cost grow: with the vocabulary in the exact limit, with the corpus in the stream, and with threads?
+"""How does the cost grow with the vocabulary of the exact limit, with the corpus, and with threads?
 
-Limit: CPU microseconds a position against V, with a straight line through them, and the memory of the process. Stream: positions
-a CPU second and resident memory that is not a file's, over a corpus and over the same corpus repeated. Threads: wall time of one
-thread over that of two; with other jobs on the cores it says little. Checked first: a step against the slow twin, and
-that two threads give the same loss as one.
+- Limit: CPU microseconds per position against V, with a fitted line, and the process's memory.
+- Stream: positions per CPU second, and resident memory without mapped files, over a corpus and over
+  the same corpus repeated.
+- Threads: wall time of one thread over that of two. With other jobs on the cores it says little.
+Checked first: a step equals that of the reference implementation, and two threads give the same
+loss as one.
 """
 
 import argparse
@@ -19,7 +21,15 @@ import numpy as np
 import torch
 from accuracy_cost import check, model_of
 
-from w2v_inf.config import Architecture, Config, CorpusConfig, Sample, StreamConfig, TextFile
+from w2v_inf.config import (
+    Architecture,
+    Config,
+    CorpusConfig,
+    Sample,
+    StreamConfig,
+    TextFile,
+    TrainConfig,
+)
 from w2v_inf.corpus.load import EncodedCorpus, open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.models.cpu.threads import training_threads
@@ -31,7 +41,7 @@ Row = dict[str, Any]
 
 
 def train(model: LinearModel, batches: list[Batch]) -> tuple[float, float]:
-    """CPU and wall microseconds a position."""
+    """CPU and wall microseconds per position."""
     positions = sum(len(batch.target) for batch in batches)
     cpu, wall = time.process_time(), time.perf_counter()
     for k in range(0, len(batches), BATCHES_AT_ONCE):
@@ -61,7 +71,7 @@ def against_vocabulary(
     for size in sizes:
         stream = cbow_stream(options, size, corpus)
         vocab_size = len(stream.counts)
-        check(stream, vocab_size)
+        check(stream, vocab_size, TrainConfig())
         batches = list(islice(stream.epoch(0), 120))
         model = model_of(vocab_size, 0, 0)
         model.rule = replace(model.rule, weight_decay=0.001)
@@ -76,7 +86,8 @@ def against_vocabulary(
                 "resident_gib": gib,
             }
         )
-        text = f"{rows[-1]['us']:.1f} us [{min(costs):.1f}-{max(costs):.1f}], {1e3 * rows[-1]['us'] / vocab_size:.2f} ns a column"
+        per_column = f"{1e3 * rows[-1]['us'] / vocab_size:.2f} ns per column"
+        text = f"{rows[-1]['us']:.1f} us [{min(costs):.1f}-{max(costs):.1f}], {per_column}"
         print(f"limit, V={vocab_size:,}: {text}, {gib:.2f} GiB", flush=True)
     sizes, costs = [row["vocabulary"] for row in rows], [row["us"] for row in rows]
     slope, constant = np.polyfit(sizes, costs, 1)
@@ -114,11 +125,11 @@ def stream_rates(options: CorpusConfig, corpus: EncodedCorpus, rounds: int) -> l
                 "all": rates,
             }
             rows.append(row | {"grown_mib": high / 2**20})
-            text = f"{row['positions_per_cpu_s'] / 1e6:.1f}M positions a CPU second [{min(rates) / 1e6:.1f}-{max(rates) / 1e6:.1f}]"
-            print(
-                f"stream, {architecture.value}, {len(tokens):,} tokens, V={len(counts):,}: {text}, {high / 2**20:.0f} MiB",
-                flush=True,
-            )
+            spread = f"[{min(rates) / 1e6:.1f}-{max(rates) / 1e6:.1f}]"
+            rate = f"{row['positions_per_cpu_s'] / 1e6:.1f}M positions per CPU second {spread}"
+            size = f"{len(tokens):,} tokens, V={len(counts):,}"
+            name = f"stream, {architecture.value}"
+            print(f"{name}, {size}: {rate}, {high / 2**20:.0f} MiB", flush=True)
     return rows
 
 
@@ -141,10 +152,8 @@ def threads(
         rows.append(
             {"width": width or "limit", "wall_us": walls, "speedup": statistics.median(speedups)}
         )
-        print(
-            f"threads, width {width or 'limit'}: {rows[-1]['speedup']:.2f} x [{min(speedups):.2f}-{max(speedups):.2f}]",
-            flush=True,
-        )
+        text = f"{rows[-1]['speedup']:.2f} x [{min(speedups):.2f}-{max(speedups):.2f}]"
+        print(f"threads, width {width or 'limit'}: {text}", flush=True)
     return rows
 
 

@@ -1,11 +1,13 @@
-"""How many words a CPU second does each model train on, beside gensim, and what share of the machine is that?
+"""On how many words per CPU second does each model train, beside gensim and the machine's peak?
 
-Words are in-vocabulary words before subsampling. One thread; the paper's window, negatives and threshold; the default batches
-(B positions share S negatives; every gradient of a batch is taken before it), the stream of examples included. All programs
-train on the same words, one after the other, --rounds times: medians and ranges over rounds. FLOP: GEMMs of the negatives,
-positives and contexts; bytes: rows read and written (see fused.py); both beside what one thread of this machine reaches in
-GEMMs of the same shape and in copies (machine.py).
-Checked first: a step of each of our models against the slow twin.
+- Words are in-vocabulary words before subsampling. One thread; the paper's window, negatives and
+  threshold; default batches; the stream of examples is included.
+- All programs train on the same words, one after the other, --rounds times. Medians and ranges are
+  over rounds.
+- FLOP: GEMMs of the negatives, positives and contexts. Bytes: rows read and written (cpu/step.py).
+  Both stand beside what one thread of this machine reaches in GEMMs of the same shape and in copies
+  (machine.py).
+Checked first: a step of each of our models equals that of the reference implementation.
 """
 
 import argparse
@@ -45,7 +47,7 @@ def ours(
     stream = Stream(
         corpus.tokens, corpus.documents, vocab.counts, config.stream, 1, config.train.lr, 0
     )
-    check(stream, len(vocab))
+    check(stream, len(vocab), config.train)
     model = model_of(len(vocab), width, 0)
     model.rule = replace(model.rule, weight_decay=config.train.weight_decay)
 
@@ -68,7 +70,7 @@ def gensims(
 def arithmetic(
     corpus: EncodedCorpus, vocab: Vocabulary, config: Config, columns: int
 ) -> tuple[float, float]:
-    """FLOP and bytes a word, from the counts of the first 100 batches."""
+    """FLOP and bytes per word, from the counts of the first 100 batches."""
     stream = Stream(
         corpus.tokens, corpus.documents, vocab.counts, config.stream, 1, config.train.lr, 0
     )
@@ -100,7 +102,7 @@ def main() -> None:
         "--widths", type=int, nargs="*", default=[64, 256, 1024, LIMIT], help="0: the dense limit"
     )
     parser.add_argument("--architectures", nargs="*", default=[a.value for a in Architecture])
-    parser.add_argument("--shared-negatives", type=int, default=0, help="S; 0: the default")
+    parser.add_argument("--shared-negatives", type=int, help="S; by default that of training")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -154,7 +156,7 @@ def first_tokens(
 def alternate(
     programs: dict[str, Callable[[], object]], words: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Words per CPU second of each program, once a round after a warm-up round of ours (compilation)."""
+    """Words per CPU second of each program in each round, after a warm-up of ours (compilation)."""
     programs["ours"]()
     rates: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
@@ -194,12 +196,15 @@ def row_of(
 def line_of(row: dict[str, Any]) -> str:
     """A row as text."""
     rates = [
-        f"{name} {row['words_per_cpu_s'][name] / 1e3:,.1f}k [{min(v) / 1e3:,.1f}-{max(v) / 1e3:,.1f}]"
+        f"{name} {row['words_per_cpu_s'][name] / 1e3:,.1f}k "
+        f"[{min(v) / 1e3:,.1f}-{max(v) / 1e3:,.1f}]"
         for name, v in row["all"].items()
     ]
     ratio = f"  {row['times_gensim']:.1f} x gensim" if "times_gensim" in row else ""
-    machine_use = f"{row['gflops']:.0f} GFLOP/s ({row['gemm_share']:.0%} of GEMM), {row['gbytes']:.1f} GB/s ({row['copy_share']:.0%} of copy)"
-    return f"{row['architecture']:9} {row['width']:>6}  {'   '.join(rates)} words per CPU second{ratio}   {machine_use}"
+    flops = f"{row['gflops']:.0f} GFLOP/s ({row['gemm_share']:.0%} of GEMM)"
+    bandwidth = f"{row['gbytes']:.1f} GB/s ({row['copy_share']:.0%} of copy)"
+    name = f"{row['architecture']:9} {row['width']:>6}"
+    return f"{name}  {'   '.join(rates)} words per CPU second{ratio}   {flops}, {bandwidth}"
 
 
 if __name__ == "__main__":

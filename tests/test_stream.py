@@ -194,7 +194,7 @@ def test_words_seen_pass_32_bits() -> None:
 
 @pytest.mark.parametrize("vocab_size", [1, 2, 3, 64, 65, 1000])
 def test_guide_table_gives_the_binary_search(vocab_size: int) -> None:
-    """On, just below and just above each step and bin edge; a word of probability 0 is not drawn."""
+    """On, just below and just above each step and bin edge; words of probability 0 never occur."""
     rng = np.random.default_rng(vocab_size)
     counts = rng.zipf(1.3, vocab_size).clip(max=10**9)
     counts[1::3] = 0

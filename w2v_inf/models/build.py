@@ -113,7 +113,7 @@ def _check_processes(options: ModelConfig, width: int) -> None:
 
 def _check_engine(options: MupLimit, vocab_size: int, device: torch.device) -> None:
     """Raises: UserError for a rank above V, or an engine that runs on no GPU."""
-    if options.rank > vocab_size:
+    if options.rank and options.rank > vocab_size:
         raise UserError(
             f"model.rank must be at most V={vocab_size:,}, the words of the vocabulary, "
             f"got {options.rank:,}"

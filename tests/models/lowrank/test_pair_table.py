@@ -12,7 +12,7 @@ V = 40
 def dense(pairs: PairTable) -> np.ndarray:
     """M^T [V_out, V_in], by looking up each entry."""
     out = np.zeros((V, V))
-    pair_table.lookup_block(pairs, np.arange(V), np.arange(V, dtype=np.int32), out)
+    pair_table.lookup_block(pairs, np.arange(V), np.arange(V), out)
     return out
 
 
