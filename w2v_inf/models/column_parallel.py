@@ -108,6 +108,7 @@ class ColumnShard(Model):
                 yield distributed.gather_columns(tensor[rows], self.width)
 
 
+@threads.serial_blas()  # once, and not for each of the two parts of every step
 def shard_steps(
     part: LinearModel,
     batches: Sequence[Batch],

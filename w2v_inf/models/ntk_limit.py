@@ -6,7 +6,7 @@ and the initial rows of u are orthonormal in the limit. So
 where s_i is the factor that weight decay leaves of input row i, and z_io the coefficient of the
 initial u_i in w_o.
 
-If w starts with entries N(0, scale^2), as in NTP, three terms make the logit of input i and output o:
+If w starts with entries N(0, scale^2), as in NTP, the logit of input i and output o is
   f_io = s_i z_io + t_o p_io + s_i t_o e_io.
 Here e_io ~ N(0, scale^2) are the initial inner products, t_o is what decay leaves of the initial
 w_o, and p_io is the component along it of the O(n^-1/2) movement of row i: the second half of the

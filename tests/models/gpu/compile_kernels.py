@@ -21,8 +21,8 @@ from w2v_inf.models.gpu.step import kernel_arguments, pack_for_kernels
 from w2v_inf.models.step import UpdateRule
 
 H100 = GPUTarget("cuda", 90, 32)
-SHAPES = [(300, 32, 16, 32, 16), (300, 120, 1, 64, 60)]
-"""About the default batches, CBOW and skip-gram."""
+SHAPES = [(50, 32, 16, 32, 16), (120, 64, 16, 32, 16), (100, 120, 1, 64, 60)]
+"""CBOW with blocks of 64 and of 128 inputs, and skip-gram."""
 POINTERS = {
     torch.int32: "*i32",
     torch.int64: "*i64",

@@ -354,7 +354,8 @@ def update_rows(
 ):
     """w_o += lr sum_e g_eo h_e and u_i += lr sum_e bag_ei sum_o g_eo w_o, after their decay.
 
-    Only columns [start, stop) are updated. The scratch memory holds the tile if `partial_logits` needed only one.
+    Only columns [start, stop) are updated. If that is one tile, `partial_logits` has left it in
+    the scratch memory.
     """
     inputs, outputs, slots, first_slot, pair_hidden, pair_output = rows
     num_hidden, num_negatives = g.shape

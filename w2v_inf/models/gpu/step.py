@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from subprocess import CalledProcessError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -172,27 +172,44 @@ def kernel_steps(
       wait for the GPU.
     Cost: 6 I O D FLOP per batch; its I + O rows are read twice and written once.
     """
-    from w2v_inf.models.gpu import kernels
-
     arguments = kernel_arguments(u, w, batches, packed, rule, scales)
-    parts, num_columns = arguments["parts"], arguments["num_columns"]
-    blocks = -(-parts.shape[2] // arguments["BLOCK_O"])
-    small_blocks = parts.shape[2] // SMALL_O
-    tiles = -(-num_columns // arguments["TILE_D"])
+    logits, gradients, update = passes(arguments)
     for step in range(len(batches)):
-        _launch(kernels.logits_pass, (len(parts), blocks), arguments, step=step)
+        logits.launch(arguments, step)
         summed = {}
         if all_reduce is not None:
-            summed = {"parts": all_reduce(parts.sum(0, keepdim=True)), "num_parts": 1}
-        _launch(kernels.gradients, (small_blocks,), arguments | summed, step=step, num_warps=8)
-        _launch(kernels.update_pass, (tiles,), arguments, step=step)
+            total = all_reduce(arguments["parts"].sum(0, keepdim=True))
+            summed = {"parts": total, "num_parts": 1}
+        gradients.launch(arguments | summed, step)
+        update.launch(arguments, step)
     return arguments["losses"].sum(1) / arguments["num_examples"]
 
 
-def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **own: Any) -> None:
-    """Launch a Triton kernel with those of `arguments` that it has, and its own."""
-    given = {name: arguments[name] for name in kernel.arg_names if name in arguments}
-    kernel[grid](**given, **own)
+class Pass(NamedTuple):
+    """One of the three kernels of a step, its grid of programs, and the warps of a program."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    num_warps: int
+
+    def launch(self, arguments: dict[str, Any], step: int) -> None:
+        """Launch it for one step, with those of `arguments` that the kernel has."""
+        given = {name: arguments[name] for name in self.kernel.arg_names if name != "step"}
+        self.kernel[self.grid](**given, step=step, num_warps=self.num_warps)
+
+
+def passes(arguments: dict[str, Any]) -> tuple[Pass, Pass, Pass]:
+    """The logits pass, the gradients and the update pass of steps with these arguments."""
+    from w2v_inf.models.gpu import kernels
+
+    max_o, block_o = arguments["max_o"], arguments["BLOCK_O"]
+    tiles = -(-arguments["num_columns"] // arguments["TILE_D"])
+    logits_grid = (arguments["num_parts"], max_o // block_o)
+    return (
+        Pass(kernels.logits_pass, logits_grid, 4 if arguments["BLOCK_I"] <= 64 else 8),
+        Pass(kernels.gradients, (max_o // SMALL_O,), 8),
+        Pass(kernels.update_pass, (tiles,), 4),
+    )
 
 
 def kernel_arguments(
