@@ -10,7 +10,8 @@ et al. 2013 train the logits f by logistic regression; TP4 adds weight decay, de
   u_i <- (1 - lr wd)^m_i u_i + lr sum_e bag_ei sum_o g_eo w_o                             [I, D]
 
 Here positive and negative count how often e has o as its target and as a negative, and m counts
-the updates of a row: each context slot, each target, each negative that is not the target.
+the updates of a row: each context slot, each target, each negative that is not the target (K/S
+times if S shared samples stand for K).
 
 Decisions:
 - All gradients are taken before the step, and summed. word2vec.c updates token by token instead;

@@ -20,7 +20,7 @@ import numpy as np
 def table_logit(f: float) -> float:
     """The logit whose sigmoid the authors' program looks up: +-infinity outside +-12.
 
-    Their table has 1,000 entries over +-12, but the index counts 41 per unit.
+    Their table has 1,001 entries over +-12, but the index counts 41 per unit.
     """
     if abs(f) >= 12:
         return math.copysign(math.inf, f)
