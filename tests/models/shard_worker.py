@@ -14,7 +14,8 @@ from toy import PLAIN, RULES, SHAPES, toy_batch
 
 from w2v_inf import distributed
 from w2v_inf.config import Embedding, Parametrization
-from w2v_inf.evaluation.analogy import RULES, analogy_hits
+from w2v_inf.evaluation.analogy import RULES as ANALOGY_RULES
+from w2v_inf.evaluation.analogy import analogy_hits
 from w2v_inf.models.column_parallel import ColumnShard
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.gpu import step as gpu_step
@@ -105,7 +106,7 @@ def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
             torch.randn(vocab_size, 3, generator=generator, dtype=torch.float64).to(dtype)
         ),
         "vectors": model.vectors(ids[0]),
-        "hits": torch.stack([analogy_hits(model, ids)[rule] for rule in RULES]),
+        "hits": torch.stack([analogy_hits(model, ids)[rule] for rule in ANALOGY_RULES]),
     }
     save_model(file, model)
     again = build(case)

@@ -40,10 +40,10 @@ _blas_is_serial = False
 
 
 @contextmanager
-def training_threads(num_threads: int) -> Iterator[None]:
+def training_threads(num_threads: int | None) -> Iterator[None]:
     """Use `num_threads` CPU threads inside: our own, torch's and BLAS's; all restored at the end.
 
-    0 takes this process's share of the cores; torch then keeps its own number, unless several
+    None takes this process's share of the cores; torch then keeps its own number, unless several
     processes share the machine.
     """
     global _size, _pool
