@@ -44,8 +44,7 @@ def cases() -> Iterator[tuple[str, dict[str, Any]]]:
         for engine in engines:
             yield (
                 f"{engine}-{k}",
-                usual
-                | {"shape": shape, "scale": 0.6, "rule": RULES[k % 3], "engine": engine},
+                usual | {"shape": shape, "scale": 0.6, "rule": RULES[k % 3], "engine": engine},
             )
     for k in (1, 2, 4):
         yield f"limit-{k}", usual | {"shape": SHAPES[k], "width": 0}

@@ -88,9 +88,7 @@ def test_wide_ntp_networks_approach_it(scale: float, whole: bool) -> None:
         for seed in range(8):
             generator = torch.Generator().manual_seed(seed)
             exponents = ABC[Parametrization.ntp]
-            network = init_finite(
-                7, width, exponents, scale, generator, torch.float64, rule=rule
-            )
+            network = init_finite(7, width, exponents, scale, generator, torch.float64, rule=rule)
             limit = make(7, scale, rule)
             if limit.random_output is not None:
                 limit.random_output.e.copy_(network.u @ network.w.T)

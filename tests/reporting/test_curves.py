@@ -19,7 +19,7 @@ from w2v_inf.reporting.curves import plot_accuracy, plot_loss, plot_sections, pl
 from w2v_inf.reporting.pca import choose_panels, plot_pca
 from w2v_inf.reporting.plot import FIGURES, draw, plot
 from w2v_inf.reporting.style import save
-from w2v_inf.runs.results import ModelKey, by_model, find_runs, group_runs, group_titles, mean_std
+from w2v_inf.runs.results import find_runs, group_runs, group_titles
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +38,6 @@ def _lines(axes):
         for line in axes.lines
         if not line.get_label().startswith("_")
     }
-
-
-# --- runs ---
-
-
-def test_models_come_in_table_order(runs):
-    assert [(model.label, len(own)) for model, own in by_model(runs).items()] == [
-        ("NTK limit", 1),
-        ("width 64", 3),
-        ("width 256", 3),
-        ("width 1,024", 3),
-        ("muP limit", 1),
-    ]
-    assert ModelKey(1, "sp", 64).label == "width 64 (sp)"
-
-
-def test_spread():
-    assert mean_std([1.0, 3.0, float("nan")]) == (2.0, pytest.approx(2**0.5), 2)
-    assert np.isnan(mean_std([5.0]).sd) and mean_std([]).n == 0
 
 
 @pytest.mark.parametrize(
@@ -79,59 +60,6 @@ def test_runs_that_differ_never_share_a_figure(tmp_path, changed):
     assert len({drawing.name for drawing in draw(runs, ["accuracy"])}) == 2
     with pytest.raises(UserError, match="cannot be compared"):
         plot_accuracy(runs)
-
-
-def test_a_run_named_twice_counts_once(folder):
-    assert len(find_runs([folder, folder / "mup_limit-seed0"])) == 11
-
-
-def test_of_two_runs_with_one_seed_the_newer_counts(tmp_path):
-    make_run(tmp_path / "a", width=64, accuracy=10.0)
-    make_run(tmp_path / "b", width=64, accuracy=20.0, date="2024-02-01T00:00:00")
-    (run,) = find_runs([tmp_path])
-    assert run.folder.name == "b"
-
-
-def test_unfinished_runs_are_left_out(tmp_path):
-    make_run(tmp_path / "done", width=64)
-    (make_run(tmp_path / "half", width=256) / "summary.json").unlink()
-    assert [run.folder.name for run in find_runs([tmp_path])] == ["done"]
-    with pytest.raises(UserError, match="no finished run"):
-        find_runs([tmp_path / "half"])
-
-
-def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match="not a folder.*plot.runs"):
-        find_runs([tmp_path / "nowhere"])
-
-
-@pytest.mark.parametrize(
-    "line", ['{"event": "progress", "st', "[1]", "3", '{"event": "evaluation", "words_seen": 5}']
-)
-def test_damaged_metrics_line_is_named(tmp_path, line):
-    path = make_run(tmp_path / "a", width=64) / "metrics.jsonl"
-    path.write_text(path.read_text() + line + "\n")
-    number = len(path.read_text().splitlines())
-    with pytest.raises(UserError, match=rf"metrics.jsonl, line {number} is damaged"):
-        find_runs([tmp_path])
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("summary.json", "{"),
-        ("summary.json", '{"model": "finite"}'),
-        ("config.yaml", "a: ["),
-        ("environment.json", "[]"),
-    ],
-)
-def test_damaged_files_are_named(tmp_path, name, text):
-    (make_run(tmp_path / "a", width=64) / name).write_text(text)
-    with pytest.raises(UserError, match=name):
-        find_runs([tmp_path])
-
-
-# --- figures ---
 
 
 def test_accuracy_has_a_line_a_model_with_the_mean_of_its_seeds(runs):

@@ -7,16 +7,15 @@ Decisions:
 """
 
 import dataclasses
-import re
 import shlex
 from collections.abc import Iterable, Mapping
-from enum import Enum
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from w2v_inf.compose import quote_override
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
@@ -293,17 +292,7 @@ def _changed(prefix: str, options: Any, names: Iterable[str] = ()) -> list[str]:
     }
     values = {name: getattr(options, name) for name in defaults}
     return [
-        _override(prefix + k, v)
+        shlex.quote(quote_override(prefix + k, v))
         for k, v in values.items()
         if prefix + k in ALWAYS_SAID or v != defaults[k]
     ]
-
-
-def _override(key: str, value: Any) -> str:
-    """One Hydra override, quoted for Hydra and for the shell where they need it."""
-    text = value.value if isinstance(value, Enum) else str(value)
-    if isinstance(value, list):
-        text = f"[{','.join(map(str, value))}]"
-    elif isinstance(value, str) and not re.fullmatch(r"[\w./+-]+", value):
-        text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return shlex.quote(f"{key}={text}")
