@@ -2,7 +2,8 @@
 
 Decisions:
 - Hydra reads the options, the library does the work. A user's mistake is one line and exit code 2.
-- scripts/NAME.py is the same as `w2v-inf NAME`. A stage is imported only when it runs.
+- scripts/NAME.py is the same as `w2v-inf NAME`. A stage is imported once its options are right, so
+  help and mistakes need not wait for torch.
 - --help is written from the docstrings of config.py, so it cannot miss an option.
 - Waiting OpenMP threads sleep. Threads that spin take 20 to 60 times as long as one thread alone
   when anything else runs on the cores. Only the command sets that: a notebook keeps its own choice.
@@ -17,10 +18,9 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from importlib import import_module, metadata
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 import hydra
@@ -133,7 +133,11 @@ def run_stage(name: str) -> None:
         with _closed_pipe_is_an_end():
             print(describe(stage.about))
         return
-    run(getattr(import_module(f"w2v_inf.{stage.module}"), stage.function), stage.is_parallel)
+
+    def load_and_run(config: Config) -> None:
+        getattr(import_module(f"w2v_inf.{stage.module}"), stage.function)(config)
+
+    run(load_and_run, stage.is_parallel)
 
 
 def run(stage: Callable[[Config], object], is_parallel: bool = False) -> None:
@@ -158,8 +162,6 @@ def _closed_pipe_is_an_end() -> Iterator[None]:
 
 
 def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
-    from w2v_inf import distributed  # imports torch, which --help can do without
-
     _check_flags()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own account of an exception
     register()
@@ -171,7 +173,8 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
         nonlocal has_begun, num_failed
         has_begun = True
         # Here and not above: launchers of sweeps call this in processes of their own.
-        level = logging.INFO if distributed.is_main_process() else logging.WARNING
+        is_main = not _is_job() or os.environ["RANK"] == "0"
+        level = logging.INFO if is_main else logging.WARNING
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
         try:
             stage(load(cfg))
@@ -181,10 +184,10 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
             _say(str(error))
             num_failed += 1
 
-    if distributed.is_launched() and not is_parallel:
+    if _is_job() and not is_parallel:
         _fail("this stage runs in one process: start it without torchrun")
     try:
-        with distributed.process_group():
+        with _process_group():
             compose_and_run()
     except UserError as error:  # processes that did not find each other
         _fail(str(error))
@@ -207,6 +210,20 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
         _fail(f"{points} of the sweep failed, as said above; the others are done")
 
 
+def _is_job() -> bool:
+    """Whether torchrun started several processes."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def _process_group() -> AbstractContextManager[None]:
+    """Connected to the other processes of a job."""
+    if not _is_job():
+        return nullcontext()
+    from w2v_inf import distributed  # and with it torch, seconds that a mistake need not wait for
+
+    return distributed.process_group()
+
+
 def _check_flags() -> None:
     for argument in sys.argv[1:]:
         flag = argument.split("=")[0]
@@ -226,9 +243,8 @@ def _is_sweep_in_this_process() -> bool:
 
 
 def _say(message: str) -> None:
-    is_job = int(os.environ.get("WORLD_SIZE", "1")) > 1  # set by torchrun
-    rank = f" (rank {os.environ['RANK']})" if is_job else ""
-    print(f"{Path(sys.argv[0]).name}{rank}: {message}", file=sys.stderr)
+    rank = f" (rank {os.environ['RANK']})" if _is_job() else ""
+    print(f"{os.path.basename(sys.argv[0])}{rank}: {message}", file=sys.stderr)
 
 
 def _fail(message: str) -> NoReturn:
