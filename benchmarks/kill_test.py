@@ -2,9 +2,9 @@
 
 First every model, dtype and architecture is trained once without interruption. Then one of them is
 started, killed (SIGKILL) after a random time and started again, up to --kills kills in all. The
-test compares the bytes of model.safetensors, all losses and evaluations of metrics.jsonl, and the final
-evaluation. Checkpoints are written all the time, so that many kills hit a half-written one. This is
-a test, not a timing.
+bytes of model.safetensors, all losses and evaluations of metrics.jsonl and the final evaluation
+must be equal. Checkpoints are written all the time, so that many kills hit a half-written one. This
+is a test, not a timing.
 """
 
 import argparse
