@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_runs import make_run
 from sklearn.metrics import silhouette_score
 from toy_embeddings import Vectors, Vocab, full_vocab
 
@@ -46,6 +47,26 @@ def test_a_damaged_file_is_named(content: bytes | None, tmp_path: Path) -> None:
         (tmp_path / "places.npz").write_bytes(content)
     with pytest.raises(UserError, match="places.npz is missing or damaged .*: train the run again"):
         Places.load(tmp_path / "places.npz")
+
+
+def test_no_damage_to_a_file_is_a_traceback(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "a", width=64) / "places.npz"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    cut = [whole[:length] for length in range(0, len(whole), 53)]
+    flipped = [
+        whole[:i] + bytes([rng.integers(256)]) + whole[i + 1 :]
+        for i in rng.integers(len(whole), size=300)
+    ]
+    refused = 0
+    for damaged in [*cut, *flipped]:
+        path.write_bytes(damaged)
+        try:
+            Places.load(path)
+        except UserError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+    assert refused > 0.8 * (len(cut) + len(flipped))  # some bytes are dates and the like
 
 
 def test_no_places(tmp_path: Path) -> None:
