@@ -15,21 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from w2v_inf import config as options
-from w2v_inf.cli import one_line
-from w2v_inf.config import (
-    PROJECT_ROOT,
-    Config,
-    Embedding,
-    NtkLimit,
-    Sample,
-    quote_override,
-    register,
-)
+from w2v_inf.compose import compose_config, read
+from w2v_inf.config import Config, Embedding, NtkLimit, Sample
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
@@ -57,23 +47,6 @@ def train(*overrides: str, **named: Any) -> "Embeddings":
     return load(train_stage.train(compose_config(*overrides, **named)))
 
 
-def compose_config(*overrides: str, **named: Any) -> Config:
-    """The options of a script with these on its command line.
-
-    Raises: UserError for options that the script would refuse.
-    """
-    register()
-    try:
-        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-            composed = compose(
-                "config",
-                overrides=[*overrides, *(quote_override(*option) for option in named.items())],
-            )
-    except Exception as error:  # Hydra raises many kinds; see cli.run
-        raise UserError(one_line(error)) from error
-    return options.load(composed)
-
-
 def load(path: str | Path) -> "Embeddings":
     """The model of a finished run, by its folder, or a word2vec file, text or binary.
 
@@ -84,7 +57,7 @@ def load(path: str | Path) -> "Embeddings":
         vocab, vectors = read_vectors(path)
         table = torch.from_numpy(vectors)
         return Embeddings(LinearModel(table, table), vocab, path)
-    trained = options.read(path / CONFIG)
+    trained = read(path / CONFIG)
     model, vocab = open_run(path, Config(corpus=Sample(), model=NtkLimit()))
     is_sample = isinstance(trained.model, NtkLimit)
     return Embeddings(model, vocab, path, trained.evaluate.embedding, is_sample)

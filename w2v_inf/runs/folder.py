@@ -21,7 +21,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from w2v_inf import config as options
+from w2v_inf import compose
 from w2v_inf.config import (
     MODELS,
     Config,
@@ -198,7 +198,7 @@ def check_same_run(
       corpus_checksum: of the text of `config`.    trained_on: of the folder's run.
     Raises: UserError if options or text differ; it ends with `advice`.
     """
-    there, here = trained_options(options.read(folder / CONFIG)), trained_options(config)
+    there, here = trained_options(compose.read(folder / CONFIG)), trained_options(config)
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             difference = f"{name}: {there.get(name)} there, {here.get(name)} here"
@@ -252,7 +252,7 @@ def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
     """
     try:
         # Atomically: without its options a checkpoint is worth nothing.
-        write_atomically(folder / CONFIG, lambda draft: options.save(config, draft))
+        write_atomically(folder / CONFIG, lambda draft: compose.save(config, draft))
         with open(folder / METRICS, "a") as file:
             file.truncate(metrics_bytes)
     except OSError as error:

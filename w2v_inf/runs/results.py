@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from w2v_inf import config as options
+from w2v_inf import compose
 from w2v_inf.config import Config, Finite, ModelConfig, MupLimit
 from w2v_inf.errors import UserError
 from w2v_inf.files import read_json, read_text
@@ -217,7 +217,7 @@ def load_run(folder: str | Path) -> Run:
     progress, evaluations = (
         [line for line in lines if line["event"] == event] for event in ("progress", "evaluation")
     )
-    config, environment = options.read(folder / CONFIG), read_json(folder / "environment.json")
+    config, environment = compose.read(folder / CONFIG), read_json(folder / "environment.json")
     return Run(folder, config, environment, summary, progress, evaluations)
 
 
