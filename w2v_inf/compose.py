@@ -13,7 +13,6 @@ import dataclasses
 import re
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def compose_config(*overrides: str, **named: Any) -> Config:
     Raises: UserError for options that do not exist or are out of range.
     """
     register()
-    quoted = [quote_override(*option) for option in named.items()]
+    quoted = [f"{name}={quote(value)}" for name, value in named.items()]
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("config", overrides=[*overrides, *quoted])
@@ -77,17 +76,13 @@ def compose_config(*overrides: str, **named: Any) -> Config:
     return load(composed)
 
 
-def quote_override(name: str, value: Any) -> str:
-    """`name=value` in Hydra's grammar, in quotes where the grammar needs them."""
-    return f"{name}={quote(value)}"
-
-
 def quote(value: Any) -> str:
+    """A value in Hydra's grammar, in quotes if it has characters that are special there."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(quote, value))}]"
     if value is None:
         return "null"
-    text = str(value.value if isinstance(value, Enum) else value)
+    text = str(value)
     if re.fullmatch(r"[\w.+/-]+", text, re.ASCII):
         return text
     # Hydra reads a backslash as an escape only before a quotation mark.

@@ -5,7 +5,7 @@ import pytest
 from composed import config_of
 from fake_runs import make_family, make_run
 
-from w2v_inf import config as options
+from w2v_inf import compose
 from w2v_inf.errors import UserError
 from w2v_inf.runs.results import (
     ModelKey,
@@ -37,7 +37,7 @@ def make_limit(folder, *overrides, seed=0):
     make_run(folder, model="mup_limit", seed=seed)
     same = ["corpus=text8", "corpus.max_vocab=5000", "model=mup_limit", "train.epochs=3"]
     config = config_of(*same, f"seed={seed}", *overrides)
-    options.save(config, folder / "config.yaml")
+    compose.save(config, folder / "config.yaml")
 
 
 def test_models_come_in_table_order(runs):

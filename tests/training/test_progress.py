@@ -35,9 +35,10 @@ class Terminal(io.StringIO):
 
 
 def run_epochs(progress: Progress) -> None:
-    """Two epochs of 100 steps of 10 words; the log gets a line between them."""
+    """Two epochs of 101 steps and 1,000 words; the log gets a line after each."""
     for epoch in range(2):
         progress.resume()
+        progress.count(2.0, 10, 1000 * epoch, 0.05)  # a stream counts words in blocks
         for step in range(1, 101):
             progress.count(2.0, 10, 1000 * epoch + 10 * step, 0.05)
             time.sleep(0.002)

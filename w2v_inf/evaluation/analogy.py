@@ -34,9 +34,9 @@ RULES = ("3cosadd", "3cosmul")
 MUL_EPSILON = 1e-3
 """Levy & Goldberg 2014, equation (4)."""
 TILES = {"cpu": (15, 2048), "cuda": (4096, 8192)}
-"""Questions x columns per call. On the CPU a tile fits the cache and has fewer than 32,768 elements,
-so that torch uses one thread: beside another process, a million short parallel operations took 40 s
-instead of 5. A GPU wants fewer, larger calls."""
+"""Questions x columns per call. On the CPU a tile fits the cache and has fewer than 32,768
+elements, so that torch uses one thread. Beside another process, a million short parallel operations
+took 40 s instead of 5. A GPU wants fewer, larger calls."""
 
 
 @dataclass
@@ -245,7 +245,7 @@ def _score(attract: Tensor, repel: Tensor, rule: str, local: Tensor) -> Tensor:
 
 
 def _score_corner(corner: Tensor, rule: str, local: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    """Score of each answer, -inf if it is excluded, and the best rival's among question words; [Q]."""
+    """Score of each answer, -inf if excluded, and the best rival's among question words; [Q]."""
     tables = _factors(corner, rule)
     answers, best = [], []
     for questions in local.split(chunk):
@@ -257,7 +257,7 @@ def _score_corner(corner: Tensor, rule: str, local: Tensor, chunk: int) -> tuple
 
 
 def _raise_best(best: Tensor, cosines: Tensor, rule: str, local: Tensor, chunk: int) -> None:
-    """Raise each question's best rival score `best` [Q] by the columns `cosines` [R, C], in place."""
+    """Raise each question's best rival score `best` [Q] in place, by the `cosines` [R, C]."""
     tables = _factors(cosines, rule)
     for start in range(0, len(local), chunk):
         rows = slice(start, start + chunk)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from w2v_inf.config import Config
-from w2v_inf.corpus.download import download
+from w2v_inf.corpus.download import CorpusUnavailable, download
 from w2v_inf.errors import UserError
 from w2v_inf.files import sha256
 
@@ -34,7 +34,13 @@ def find_dataset(name: str, folder: Path | None = None) -> Path:
     if shipped.is_file() and sha256(shipped) == SHA256[name]:
         return shipped
     path = (folder or Path(Config().data_dir) / "evaluation") / name
-    download(URL + name, path, lambda part: _check(part, name))
+    try:
+        download(URL + name, path, lambda part: _check(part, name))
+    except CorpusUnavailable as error:
+        raise UserError(
+            f"{path} not found, and {URL}{name} cannot be downloaded: "
+            "install gensim, which has the file, or put it there yourself"
+        ) from error
     _check(path, name)
     return path
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from w2v_inf.compose import quote_override
+from w2v_inf.compose import quote
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
@@ -292,7 +292,7 @@ def _changed(prefix: str, options: Any, names: Iterable[str] = ()) -> list[str]:
     }
     values = {name: getattr(options, name) for name in defaults}
     return [
-        shlex.quote(quote_override(prefix + k, v))
+        shlex.quote(f"{prefix}{k}={quote(v)}")
         for k, v in values.items()
         if prefix + k in ALWAYS_SAID or v != defaults[k]
     ]

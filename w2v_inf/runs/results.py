@@ -301,15 +301,15 @@ def group_titles(groups: Iterable[Group]) -> dict[Group, str]:
     groups = list(groups)
     titles = {}
     for group in groups:
-        twins = [other for other in groups if other.title == group.title]
-        titles[group] = ", ".join([group.title, *_differences(group, twins)])
+        same_title = [other for other in groups if other.title == group.title]
+        titles[group] = ", ".join([group.title, *_differences(group, same_title)])
     return titles
 
 
-def _differences(group: Group, twins: list[Group]) -> list[str]:
-    tables = [dict(twin.options) for twin in twins]
+def _differences(group: Group, same_title: list[Group]) -> list[str]:
+    tables = [dict(other.options) for other in same_title]
     options = [f"{k}={v}" for k, v in group.options if any(table.get(k) != v for table in tables)]
-    same_text = len({twin.checksum for twin in twins}) == 1
+    same_text = len({other.checksum for other in same_title}) == 1
     return options if same_text else [*options, f"text {group.checksum[:8]}"]
 
 

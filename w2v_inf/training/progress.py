@@ -119,7 +119,7 @@ class Progress:
         for sums in (state.sums, state.epoch_sums):
             sums[0] += loss * num_examples
             sums[1] += num_examples
-        if self._bar.update(words_seen - self._bar.n) and state.sums[1]:
+        if self._bar.update(words_seen - self._bar.n) and words_seen and state.sums[1]:
             self._bar.set_description_str(self._text(self._line(words_seen)), refresh=False)
         if words_seen >= state.next_report:
             state.next_report += self._interval
