@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,10 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.evaluation.analogy import analogy_accuracy, load_questions
 from w2v_inf.evaluation.limit_distance import COMMONEST, limit_distance
 from w2v_inf.evaluation.similarity import cosine_table
-from w2v_inf.models.cpu.threads import use_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel, init_finite, init_mup_limit
 from w2v_inf.models.parametrization import ABC
+from w2v_inf.models.step import UpdateRule
 from w2v_inf.reference import updates as reference
 from w2v_inf.stream import Stream
 from w2v_inf.training.train import BATCHES_AT_ONCE
@@ -99,26 +101,32 @@ def model_of(
     )
 
 
+def rule_of(model: LinearModel, options: TrainConfig) -> UpdateRule:
+    """The model's learning rates with the options' decay and context gradient."""
+    return replace(
+        model.rule,
+        weight_decay=options.weight_decay,
+        context_gradient=options.context_gradient,
+    )
+
+
 def check(stream: Stream, vocab_size: int, options: TrainConfig) -> None:
     """A step in float64 by the variant's rule against the twin, on the stream's first batch."""
     batch = next(iter(stream.epoch(0)))
     model = model_of(vocab_size, 3, 0, torch.float64)
     model.w.copy_(model.u.flip(0))  # at w = 0 the gradient of u would not show
-    model.weight_decay, model.whole_gradient = (
-        options.weight_decay,
-        options.context_gradient is ContextGradient.whole,
-    )
+    model.rule = rule = rule_of(model, options)
     arrays = (
         batch.context,
         batch.target,
-        batch.noise,
+        batch.negatives,
         batch.negatives_row,
         batch.negative_weight,
         batch.lr,
     )
     u, w = model.u.numpy().copy(), model.w.numpy().copy()
     u, w, loss = reference.linear_update(
-        u, w, *arrays, model.weight_decay, whole=model.whole_gradient
+        u, w, *arrays, rule.weight_decay, whole=rule.whole_gradient
     )
     assert abs(model.update(batch) - loss) < 1e-9 * loss
     np.testing.assert_allclose(model.u, u, atol=1e-12)
@@ -149,10 +157,7 @@ def run(
             model.u.uniform_(
                 -0.5 / width, 0.5 / width, generator=torch.Generator().manual_seed(seed)
             )
-        model.weight_decay, model.whole_gradient = (
-            config.train.weight_decay,
-            config.train.context_gradient is ContextGradient.whole,
-        )
+        model.rule = rule_of(model, config.train)
         loss = train(model, build_stream(corpus, vocab, config, epochs, seed))
     cpu_s = time.process_time() - start
     accuracy = analogy_accuracy(model, load_questions(vocab), ("3cosadd",))["3cosadd"]["total"][
@@ -175,6 +180,7 @@ def train(model: LinearModel, stream: Stream) -> float:
     return total / examples
 
 
+@training_threads(1)
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -195,7 +201,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    use_threads(1)
 
     architecture = Architecture(args.architecture)
     options = (

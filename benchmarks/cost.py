@@ -17,7 +17,7 @@ import torch
 from w2v_inf.config import Architecture, Config, Parametrization, Sample, StreamConfig, TextFile
 from w2v_inf.corpus.load import open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
-from w2v_inf.models.cpu.threads import use_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel, init_finite
 from w2v_inf.models.parametrization import ABC
 from w2v_inf.reference import updates as reference
@@ -34,7 +34,7 @@ def model_of(vocab_size: int, columns: int, dtype: torch.dtype = torch.float32) 
 def check(vocab_size: int, batch: Batch) -> None:
     model = model_of(vocab_size, 3, torch.float64)
     u, w = model.u.numpy().copy(), model.w.numpy().copy()
-    arrays = [getattr(batch, name) for name in ("context", "target", "noise", "negatives_row")]
+    arrays = [getattr(batch, name) for name in ("context", "target", "negatives", "negatives_row")]
     u, w, loss = reference.linear_update(u, w, *arrays, batch.negative_weight, batch.lr, 0.0)
     assert abs(model.update(batch) - loss) < 1e-9 * loss
     np.testing.assert_allclose(model.u, u, atol=1e-12)
@@ -53,6 +53,7 @@ def microseconds_a_position(
     return statistics.median(times[1:])
 
 
+@training_threads(1)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -62,8 +63,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    use_threads(1)
 
     options = TextFile(path=args.text) if args.text else Sample()
     corpus = open_corpus(prepare(options, Path(Config(corpus=options).data_dir)))

@@ -23,7 +23,7 @@ from w2v_inf.api import compose_config
 from w2v_inf.evaluation.limit_distance import COMMONEST, limit_distance
 from w2v_inf.evaluation.similarity import cosine_table
 from w2v_inf.files import read_json
-from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.runs.weights import open_run
 from w2v_inf.training.train import train
@@ -110,6 +110,7 @@ def row_of(folder: Path, exact: list[Tensor], bands: list[Tensor]) -> dict[str, 
     )
 
 
+@training_threads(0)
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -124,7 +125,6 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    set_threads(compose_config())
     if args.limit:
         compare(args.limit, args.runs, args.floors, args.json)
     else:

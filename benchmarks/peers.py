@@ -12,11 +12,11 @@ from gensim.models import Word2Vec
 from w2v_inf.config import Architecture, Config
 from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.stream import CHUNK
+from w2v_inf.stream import MAX_SENTENCE
 
 
 class Sentences:
-    """Documents in chunks of 1,000 words, as gensim reads them; again for each epoch."""
+    """Documents in sentences of 1,000 words, as gensim reads them; again for each epoch."""
 
     def __init__(self, corpus: EncodedCorpus) -> None:
         self.words, self.tokens, self.documents = (
@@ -27,8 +27,8 @@ class Sentences:
 
     def __iter__(self) -> Iterator[list[str]]:
         for start, end in zip(self.documents[:-1], self.documents[1:], strict=True):
-            for i in range(start, end, CHUNK):
-                yield [self.words[t] for t in self.tokens[i : min(i + CHUNK, end)]]
+            for i in range(start, end, MAX_SENTENCE):
+                yield [self.words[t] for t in self.tokens[i : min(i + MAX_SENTENCE, end)]]
 
 
 def gensim_model(vocab: Vocabulary, config: Config, width: int, seed: int = 0) -> Word2Vec:

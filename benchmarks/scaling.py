@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from accuracy_cost import check, model_of
 from w2v_inf.config import Architecture, Config, CorpusConfig, Sample, StreamConfig, TextFile
 from w2v_inf.corpus.load import EncodedCorpus, open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
-from w2v_inf.models.cpu.threads import use_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.stream import Batch, Stream
 from w2v_inf.training.train import BATCHES_AT_ONCE
@@ -63,7 +64,7 @@ def against_vocabulary(
         check(stream, vocab_size)
         batches = list(islice(stream.epoch(0), 120))
         model = model_of(vocab_size, 0, 0)
-        model.weight_decay = 0.001
+        model.rule = replace(model.rule, weight_decay=0.001)
         train(model, batches)
         costs = [train(model, batches)[0] for _ in range(rounds)]
         gib = resident_bytes() / 2**30
@@ -131,10 +132,10 @@ def threads(
         losses, walls = {}, {1: [], 2: []}
         for _ in range(rounds):
             for num_threads in walls:
-                use_threads(num_threads)
-                model = model_of(len(stream.counts), width, 0)
-                losses[num_threads] = [model.update(batch) for batch in batches[:10]]
-                walls[num_threads].append(train(model, batches)[1])
+                with training_threads(num_threads):
+                    model = model_of(len(stream.counts), width, 0)
+                    losses[num_threads] = [model.update(batch) for batch in batches[:10]]
+                    walls[num_threads].append(train(model, batches)[1])
         np.testing.assert_allclose(losses[1], losses[2], rtol=1e-5)
         speedups = [one / two for one, two in zip(walls[1], walls[2], strict=True)]
         rows.append(
@@ -144,10 +145,10 @@ def threads(
             f"threads, width {width or 'limit'}: {rows[-1]['speedup']:.2f} x [{min(speedups):.2f}-{max(speedups):.2f}]",
             flush=True,
         )
-    use_threads(1)
     return rows
 
 
+@training_threads(1)
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,7 +168,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    use_threads(1)
 
     options = TextFile(path=args.text) if args.text else Sample()
     corpus = open_corpus(prepare(options, Path(Config(corpus=options).data_dir)))

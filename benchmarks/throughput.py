@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from w2v_inf.config import Architecture, Config, Sample, StreamConfig, TextFile
 from w2v_inf.corpus.load import EncodedCorpus, open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.models.batch_counts import interactions
+from w2v_inf.models.batch_counts import batch_counts
 from w2v_inf.models.cpu.step import TILE
-from w2v_inf.models.cpu.threads import use_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.stream import Stream
 from w2v_inf.training.train import BATCHES_AT_ONCE
 
@@ -46,7 +47,7 @@ def ours(
     )
     check(stream, len(vocab))
     model = model_of(len(vocab), width, 0)
-    model.weight_decay = config.train.weight_decay
+    model.rule = replace(model.rule, weight_decay=config.train.weight_decay)
 
     def train() -> None:
         batches = stream.epoch(0)
@@ -67,22 +68,23 @@ def gensims(
 def arithmetic(
     corpus: EncodedCorpus, vocab: Vocabulary, config: Config, columns: int
 ) -> tuple[float, float]:
-    """FLOP and bytes a word, from the interactions of the first 100 batches."""
+    """FLOP and bytes a word, from the counts of the first 100 batches."""
     stream = Stream(
         corpus.tokens, corpus.documents, vocab.counts, config.stream, 1, config.train.lr, 0
     )
     flop = moved = 0.0
     batches = list(islice(stream.epoch(0), 101))
     for batch in batches[:-1]:
-        counts = interactions(batch)
+        counts = batch_counts(batch)
         contexts = 0 if len(counts.slots) == len(batch.target) else 4 * len(counts.slots)
-        flop += columns * (6 * counts.negatives.size + contexts + 6 * len(batch.target))
+        flop += columns * (6 * counts.negative_counts.size + contexts + 6 * len(batch.target))
         passes = 3 if columns > TILE else 2
         moved += columns * 4 * passes * (len(counts.inputs) + len(counts.outputs))
     words = batches[-1].words_seen
     return flop / words, moved / words
 
 
+@training_threads(1)
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -103,7 +105,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    use_threads(1)
 
     options = (
         TextFile(path=args.text, max_vocab=args.max_vocab)

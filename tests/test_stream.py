@@ -1,4 +1,4 @@
-"""The stream against its word-by-word twin, and the statistics of what is drawn."""
+"""The stream against its reference implementation, and the statistics of its random draws."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ from w2v_inf.stream import Stream
 def text(
     seed: int = 0, num_tokens: int = 5000, vocab_size: int = 40
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Zipfian tokens (some out of vocabulary), uneven documents (an empty one too), counts of the vocabulary."""
+    """Zipfian tokens, some out of vocabulary; uneven documents, one empty; counts per word."""
     rng = np.random.default_rng(seed)
     p = 1 / np.arange(1, vocab_size + 11)
     tokens = rng.choice(vocab_size + 10, num_tokens, p=p / p.sum()).astype(np.int32)
@@ -43,14 +43,14 @@ def examples_of(batches: list[stream.Batch]) -> list[tuple[list[int], int]]:
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-2])
-@pytest.mark.parametrize("chunk", [5, 1000])
+@pytest.mark.parametrize("max_sentence", [5, 1000])
 @pytest.mark.parametrize("block", [700, 1 << 18])
-def test_equals_word_by_word_twin(
-    threshold: float, chunk: int, block: int, monkeypatch: pytest.MonkeyPatch
+def test_equals_reference(
+    threshold: float, max_sentence: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "CHUNK", chunk)
+    monkeypatch.setattr(stream, "MAX_SENTENCE", max_sentence)
     monkeypatch.setattr(stream, "BLOCK", block)
-    monkeypatch.setattr(stream, "STRETCH", 100)
+    monkeypatch.setattr(stream, "IDS_PER_CALL", 100)
     options = options_of(window=3, num_negatives=2, subsample_threshold=threshold, batch_size=7)
     fast = make(options)
     expected, first_words, before = [], [], 0
@@ -62,7 +62,7 @@ def test_equals_word_by_word_twin(
         p_keep = stream.keep_probability(fast.counts, threshold)
         num_kept = int((keep_draws < p_keep[tokens[tokens < 40]]).sum())
         radius = fast._generator("window", 1, number).integers(1, 4, num_kept, np.uint8).tolist()
-        examples = stream_examples(tokens, ends, 40, p_keep, keep_draws, radius, 3, chunk)
+        examples = stream_examples(tokens, ends, 40, p_keep, keep_draws, radius, max_sentence)
         expected += [(sorted(words), target) for words, target, _ in examples]
         first_words += [fast.words_per_epoch + before + seen for _, _, seen in examples[::7]]
         before += in_vocab
@@ -80,18 +80,18 @@ def test_skipgram_is_the_pairs_of_the_same_positions() -> None:
     for one, pairs in zip(cbow.epoch(0), skipgram.epoch(0), strict=True):
         expected = [([i], t) for c, t in examples_of([one]) for i in c]
         assert examples_of([pairs]) == expected
-        assert one.lr == pairs.lr and (one.noise == pairs.noise).all()
+        assert one.lr == pairs.lr and (one.negatives == pairs.negatives).all()
         assert pairs.negatives_row.tolist() == [
             p // 16 for p, c in enumerate(one.context) for i in c if i >= 0
         ]
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
-def test_own_negatives(architecture: Architecture) -> None:
+def test_each_example_draws_its_own_negatives(architecture: Architecture) -> None:
     for batch in make(
         options_of(group_size=1, num_negatives=5, architecture=architecture, batch_size=7)
     ).epoch(0):
-        assert batch.noise.shape == (len(batch.target), 5) and batch.negative_weight == 1
+        assert batch.negatives.shape == (len(batch.target), 5) and batch.negative_weight == 1
         assert batch.negatives_row.tolist() == list(range(len(batch.target)))
 
 
@@ -99,13 +99,13 @@ def test_shared_negatives_have_the_weight_of_k() -> None:
     for batch in make(
         options_of(group_size=10, shared_negatives=6, num_negatives=25, batch_size=32)
     ).epoch(0):
-        assert batch.noise.shape == (-(-len(batch.target) // 10), 6)
+        assert batch.negatives.shape == (-(-len(batch.target) // 10), 6)
         assert batch.negative_weight == pytest.approx(25 / 6)
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
 @pytest.mark.parametrize("group_size", [1, 3, 16])
-def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> None:
+def test_arrays_have_the_documented_form(architecture: Architecture, group_size: int) -> None:
     options = options_of(
         window=3,
         architecture=architecture,
@@ -116,7 +116,7 @@ def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> 
     batches = list(make(options).epoch(0))
     assert len(batches) > 100
     for batch in batches:
-        arrays = batch.context, batch.target, batch.noise, batch.negatives_row
+        arrays = batch.context, batch.target, batch.negatives, batch.negatives_row
         assert all(a.dtype == np.int32 and a.flags.c_contiguous for a in arrays)
         assert len(batch.context) == len(batch.target) == len(batch.negatives_row)
         assert batch.context.shape[1] == (1 if architecture is Architecture.skipgram else 6)
@@ -126,7 +126,7 @@ def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> 
             and batch.context.max() < 40
         )
         # Every row is used, in order.
-        assert np.unique(batch.negatives_row).tolist() == list(range(len(batch.noise)))
+        assert np.unique(batch.negatives_row).tolist() == list(range(len(batch.negatives)))
         assert (np.diff(batch.negatives_row) >= 0).all()
         assert {type(batch.lr), type(batch.negative_weight)} == {float} and type(
             batch.words_seen
@@ -135,15 +135,15 @@ def test_arrays_are_as_promised(architecture: Architecture, group_size: int) -> 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
 @pytest.mark.parametrize("group_size", [1, 5, 7])
-def test_does_not_depend_on_how_much_is_expanded_at_once(
+def test_does_not_depend_on_how_many_batches_are_expanded_together(
     architecture: Architecture, group_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = options_of(
         window=3, architecture=architecture, group_size=group_size, batch_size=7, shared_negatives=4
     )
     expected = list(make(options).epoch(0))
-    for stretch in (1, 2000):
-        monkeypatch.setattr(stream, "STRETCH", stretch)
+    for ids_per_call in (1, 2000):
+        monkeypatch.setattr(stream, "IDS_PER_CALL", ids_per_call)
         for one, other in zip(make(options).epoch(0), expected, strict=True):
             assert all(
                 np.array_equal(getattr(one, f.name), getattr(other, f.name))
@@ -152,16 +152,16 @@ def test_does_not_depend_on_how_much_is_expanded_at_once(
 
 
 def test_a_block_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes before a block changes its `words_seen`, nothing else; no two blocks draw the same."""
+    """The text before a block changes its `words_seen` only; no two blocks draw the same."""
     monkeypatch.setattr(stream, "BLOCK", 2000)
     one, other = (make(options_of(batch_size=7, subsample_threshold=0.01)) for _ in range(2))
     other.tokens[:2000] = 0
     last, other_last = (
-        [(b.noise.tolist(), examples_of([b])) for b in s.epoch(0)][-20:] for s in (one, other)
+        [(b.negatives.tolist(), examples_of([b])) for b in s.epoch(0)][-20:] for s in (one, other)
     )
     assert last == other_last
-    noise = [b.noise.tobytes() for b in one.epoch(0)]
-    assert len(set(noise)) == len(noise)
+    negatives = [b.negatives.tobytes() for b in one.epoch(0)]
+    assert len(set(negatives)) == len(negatives)
 
 
 def test_windows_shrink_uniformly() -> None:
@@ -177,7 +177,7 @@ def test_windows_shrink_uniformly() -> None:
     )
     context = np.concatenate([b.context for b in one.epoch(0)])
     distance = np.array([5, 4, 3, 2, 1, 1, 2, 3, 4, 5])
-    # A word at distance d is met by windows d to 5; chunks' ends take away less than 2 x 5 words in 1,000.
+    # Windows d to 5 reach a word at distance d. Sentence ends cost less than 2 x 5 words in 1,000.
     assert np.abs((context >= 0).mean(axis=0) - (6 - distance) / 5).max() < 0.01 + 4 * np.sqrt(
         0.25 / len(context)
     )
@@ -194,7 +194,7 @@ def test_words_seen_pass_32_bits() -> None:
 
 @pytest.mark.parametrize("vocab_size", [1, 2, 3, 64, 65, 1000])
 def test_guide_table_gives_the_binary_search(vocab_size: int) -> None:
-    """On, just below and just above every step of the CDF and every edge of a bin; a step of height 0 is never drawn."""
+    """On, just below and just above each step and bin edge; a word of probability 0 is not drawn."""
     rng = np.random.default_rng(vocab_size)
     counts = rng.zipf(1.3, vocab_size).clip(max=10**9)
     counts[1::3] = 0
@@ -210,21 +210,19 @@ def test_guide_table_gives_the_binary_search(vocab_size: int) -> None:
     assert (counts[drawn] > 0).all()
 
 
-def test_noise_cdf_ends_at_one() -> None:
-    """Whatever the rounding of the sum: the largest float below 1 still falls inside the vocabulary."""
+def test_negatives_cdf_ends_at_one() -> None:
+    """However the sum is rounded, the largest float below 1 falls inside the vocabulary."""
     rng = np.random.default_rng(0)
     for vocab_size in (*range(1, 200), 70_000):
         cdf = stream.negatives_cdf(rng.integers(1, 1000, vocab_size))
         assert cdf[-1] == 1 and (np.diff(cdf) > 0).all()
-        assert (
-            stream.invert_cdf(cdf, stream.guide_table(cdf), np.array([[np.nextafter(1, 0)]]))
-            == vocab_size - 1
-        )
+        last = stream.invert_cdf(cdf, stream.guide_table(cdf), np.array([[np.nextafter(1, 0)]]))
+        assert last == vocab_size - 1
 
 
-def test_noise_follows_the_power_of_the_counts() -> None:
+def test_negatives_follow_the_power_of_the_counts() -> None:
     source = make(options_of(batch_size=64, group_size=1), num_tokens=20_000)
-    drawn = np.concatenate([b.noise.ravel() for b in source.epoch(0)])
+    drawn = np.concatenate([b.negatives.ravel() for b in source.epoch(0)])
     p = source.counts**0.75 / (source.counts**0.75).sum()
     sigma = np.sqrt(p * (1 - p) / len(drawn))
     assert np.abs(np.bincount(drawn, minlength=40) / len(drawn) - p).max() < 5 * sigma.max()
@@ -241,7 +239,8 @@ def test_subsampling_keeps_the_expected_share() -> None:
 def test_repeats_and_changes_with_the_seed_and_epoch() -> None:
     def draw(seed: int, epoch: int) -> list:
         return [
-            b.noise.tolist() + examples_of([b]) for b in make(options_of(), seed=seed).epoch(epoch)
+            b.negatives.tolist() + examples_of([b])
+            for b in make(options_of(), seed=seed).epoch(epoch)
         ]
 
     assert draw(1, 0) == draw(1, 0)
@@ -256,7 +255,7 @@ def test_lr_falls_linearly_to_its_floor() -> None:
     assert lrs == sorted(lrs, reverse=True) and lrs[0] == 0.05 and lrs[-1] < 0.002
 
 
-def test_one_word_documents_give_nothing() -> None:
+def test_one_word_documents_have_no_examples() -> None:
     tokens = np.arange(6, dtype=np.int32) % 3
     alone = Stream(
         tokens, np.arange(7), np.array([2, 2, 2]), options_of(subsample_threshold=0), 1, 0.05, 0
@@ -278,17 +277,17 @@ def test_an_epoch_can_start_anywhere(
         assert [batch_bytes(batch) for batch in source.epoch(1, skip)] == everything[skip:]
 
 
-def test_blocks_are_those_of_the_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_together_are_the_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BLOCK", 700)
     whole = make(options_of(window=3, batch_size=7), epochs=2)
     assert (
-        list(whole.places()) == [(epoch, block) for epoch in (0, 1) for block in range(8)]
+        list(whole.blocks()) == [(epoch, block) for epoch in (0, 1) for block in range(8)]
         and whole.num_blocks == 8
     )
-    alone = [batch_bytes(batch) for place in whole.places() for batch in whole.block(*place)]
+    alone = [batch_bytes(batch) for place in whole.blocks() for batch in whole.block(*place)]
     assert alone == [batch_bytes(batch) for epoch in (0, 1) for batch in whole.epoch(epoch)]
 
 
 def batch_bytes(batch: stream.Batch) -> tuple:
-    ids = (batch.context, batch.target, batch.noise, batch.negatives_row)
+    ids = (batch.context, batch.target, batch.negatives, batch.negatives_row)
     return *(a.tobytes() for a in ids), batch.negative_weight, batch.lr, batch.words_seen

@@ -1,20 +1,31 @@
-"""Awkward little batches, and a little real text, shared by the model tests."""
+"""Awkward little batches, rules, reference steps and a little real text for the model tests."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from w2v_inf.config import Architecture, Config, Sample, StreamConfig
+from w2v_inf.config import (
+    PROJECT_ROOT,
+    Architecture,
+    Config,
+    ContextGradient,
+    Sample,
+    Sigmoid,
+    StreamConfig,
+)
 from w2v_inf.corpus.load import open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.models.batch_counts import dense_batch_counts
-from w2v_inf.models.step import exact_logit, sgd_step, tp4_logit
+from w2v_inf.models.step import UpdateRule, sgd_step
 from w2v_inf.reference import updates as reference
 from w2v_inf.stream import Batch, Stream
 
-FACTORS = (0.7, 1.3)
+GOLDEN = PROJECT_ROOT / "tests" / "golden"
+"""Recorded runs of the authors' program: see `golden_positions`."""
 
 
 def toy_batch(
@@ -26,7 +37,10 @@ def toy_batch(
     group: int,
     lr: float = 0.1,
 ) -> Batch:
-    """Random ids with repeats, padding, id 0, negatives that equal the target; groups of `group` share their noise."""
+    """Random ids with repeats, padding, id 0, and negatives that equal the target.
+
+    Groups of `group` examples share their negatives.
+    """
     rng = np.random.default_rng(seed)
     context = rng.integers(0, vocab_size, (num_examples, slots))
     context[:, 1:][rng.random((num_examples, slots - 1)) < 0.4] = -1
@@ -35,10 +49,10 @@ def toy_batch(
     )
     target = rng.integers(0, vocab_size, num_examples)
     negatives_row = np.arange(num_examples) // group
-    noise = rng.integers(0, vocab_size, (negatives_row[-1] + 1, num_negatives))
-    noise[0, 0] = target[0]
+    negatives = rng.integers(0, vocab_size, (negatives_row[-1] + 1, num_negatives))
+    negatives[0, 0] = target[0]
     weight = 1.0 if group == 1 else 25 / num_negatives
-    ids = (a.astype(np.int32) for a in (context, target, noise, negatives_row))
+    ids = (a.astype(np.int32) for a in (context, target, negatives, negatives_row))
     return Batch(*ids, negative_weight=weight, lr=lr, words_seen=0)
 
 
@@ -47,38 +61,58 @@ def arrays(batch: Batch) -> dict:
     return {
         "context": batch.context,
         "target": batch.target,
-        "noise": batch.noise,
+        "negatives": batch.negatives,
         "negatives_row": batch.negatives_row,
         "negative_weight": batch.negative_weight,
         "lr": batch.lr,
     }
 
 
-class Twins:
-    """The torch step and the slow twin from one start: step sizes of u and w by 0.7 and 1.3, weight decay 0.2; float64 on the CPU."""
+class References:
+    """The torch step and the reference implementation, step by step from one initialisation.
 
-    def __init__(self, u: torch.Tensor, w: torch.Tensor, tp4: bool, whole: bool) -> None:
-        self.dense = [u.cpu().clone(), w.cpu().clone()]
-        self.slow = [table.numpy().copy() for table in self.dense]
-        self.tp4, self.whole = tp4, whole
+    float64 on the CPU.
+    """
+
+    def __init__(self, u: torch.Tensor, w: torch.Tensor, rule: UpdateRule) -> None:
+        self.torch = [u.cpu().clone(), w.cpu().clone()]
+        self.slow = [table.numpy().copy() for table in self.torch]
+        self.rule = rule
 
     def step(self, batch: Batch, loss: float, rel: float) -> None:
-        """Take the step of `batch`, whose loss is compared."""
+        """Take the step of `batch` and compare its loss."""
         counts = dense_batch_counts(batch, torch.float64, torch.device("cpu"))
-        logit = tp4_logit if self.tp4 else exact_logit
-        dense_loss = float(sgd_step(*self.dense, counts, batch.lr, 0.2, FACTORS, logit, self.whole))
-        how = {"weight_decay": 0.2, "lr_factors": FACTORS, "tp4": self.tp4, "whole": self.whole}
-        *self.slow, slow_loss = reference.linear_update(*self.slow, **arrays(batch), **how)
-        assert loss == pytest.approx(dense_loss, rel=rel) and loss == pytest.approx(
-            slow_loss, rel=rel
+        torch_loss = float(sgd_step(*self.torch, counts, batch.lr, self.rule))
+        *self.slow, slow_loss = reference.linear_update(
+            *self.slow, **arrays(batch), **options(self.rule)
         )
+        assert loss == pytest.approx(torch_loss, rel=rel)
+        assert loss == pytest.approx(slow_loss, rel=rel)
 
     def compare(self, u: torch.Tensor, w: torch.Tensor, atol: float) -> None:
         """Compare both tables."""
-        for fast, dense, slow in zip((u.cpu(), w.cpu()), self.dense, self.slow, strict=True):
-            torch.testing.assert_close(fast, dense, rtol=1e-10, atol=atol)
+        for fast, in_torch, slow in zip((u.cpu(), w.cpu()), self.torch, self.slow, strict=True):
+            torch.testing.assert_close(fast, in_torch, rtol=1e-10, atol=atol)
             np.testing.assert_allclose(fast, slow, rtol=1e-10, atol=atol)
 
+
+def options(rule: UpdateRule) -> dict:
+    """The rule as the reference takes it."""
+    return {
+        "weight_decay": rule.weight_decay,
+        "lr_factors": rule.lr_factors,
+        "tp4": rule.tp4,
+        "whole": rule.whole_gradient,
+    }
+
+
+PLAIN = UpdateRule(0.2, (0.7, 1.3))
+RULES = [
+    PLAIN,
+    replace(PLAIN, context_gradient=ContextGradient.whole),
+    replace(PLAIN, sigmoid=Sigmoid.tp4),
+]
+"""Weight decay and learning-rate factors that would show; then each other choice as well."""
 
 SHAPES = [
     # vocab_size, num_examples, slots, num_negatives, group
@@ -107,3 +141,15 @@ def sample_stream(
     return Stream(
         corpus.tokens, corpus.documents, counts, config.stream, epochs, config.train.lr, 0
     ), len(counts)
+
+
+def golden_positions(file: str) -> Iterator[tuple[dict, float]]:
+    """Positions that the authors' program was trained on, and their losses in nats.
+
+    The file holds 3,000 of them, the weight decay, and both matrices before and after.
+    """
+    recorded = np.load(GOLDEN / file)
+    columns = (recorded[name] for name in ("context", "target", "noise", "lr", "loss"))
+    for context, target, negatives, lr, loss in zip(*columns, strict=True):
+        position = {"context": context, "target": int(target), "negatives": negatives}
+        yield position | {"lr": float(lr)}, float(loss)

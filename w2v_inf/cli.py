@@ -81,10 +81,10 @@ def _run(stage: Callable[[Config], object], sharded: bool) -> None:
             _say(str(error))
             num_failed += 1
 
-    if distributed.are_started() and not sharded:
+    if distributed.is_launched() and not sharded:
         _fail("this stage runs in one process: start it without torchrun")
     try:
-        with distributed.joined():
+        with distributed.process_group():
             main()
         if num_failed:
             _fail(
@@ -119,7 +119,7 @@ def _is_sweep_in_this_process() -> bool:
 
 
 def _say(message: str) -> None:
-    rank = f" (rank {os.environ['RANK']})" if distributed.are_started() else ""
+    rank = f" (rank {os.environ['RANK']})" if distributed.is_launched() else ""
     print(f"{Path(sys.argv[0]).name}{rank}: {message}", file=sys.stderr)
 
 

@@ -1,13 +1,17 @@
-"""The processes of one job (torchrun): who this one is, what they add up, and what they agree on.
+"""The processes of one job started by torchrun: this one's rank, sums over all, and agreement.
 
 Decisions:
-- Every rank runs the same program on the same stream of examples and holds some of the columns. The first alone writes into the
-  run folder; what the others write goes into a folder that is thrown away, so that no stage asks who it is.
-- What one rank sees alone (a signal, a clock, a folder) is agreed on before anybody acts on it: ranks that take different turns
-  would wait for each other for ever.
-- A rank that ends closes its connections; the others then stop in the middle of what they add up, with an error of one line.
+- Every process runs the same program on the same stream of examples, and holds some of the columns.
+- Only the main process (rank 0) writes into the run folder. The others write into a temporary
+  folder, so no stage asks which process it runs in.
+- Processes agree on what only one of them sees (a signal, a clock, a folder) before they act on it.
+  Otherwise they would take different paths and wait for each other for ever.
+- A process that ends closes its connections. The others then stop in the middle of a collective
+  operation, with an error of one line.
+- Only our own entry points join a process group, by `process_group`: a group that a caller started
+  for its own purposes is not ours.
 
-Without torchrun there is one rank, and nothing here does anything.
+Without torchrun there is one process, and nothing here does anything.
 """
 
 import os
@@ -26,25 +30,27 @@ from torch import Tensor
 from w2v_inf.errors import UserError
 
 TIMEOUT = timedelta(hours=1)
-"""How long ranks wait for one that is alive: the first may be preparing a corpus."""
+"""How long processes wait for one that is alive: the main one may be preparing a corpus."""
 T = TypeVar("T")
 
 
-def are_started() -> bool:
-    """Whether torchrun started this process beside others."""
+def is_launched() -> bool:
+    """Whether torchrun started this process together with others."""
     return dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Join the other ranks that torchrun started, if it did. Raises: UserError if they cannot be reached."""
-    if not are_started():
+def process_group() -> Iterator[None]:
+    """Join the other processes that torchrun started, if any.
+
+    Raises: UserError if they cannot be reached.
+    """
+    if not is_launched():
         yield
         return
-    with _together("joining"):
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT
-        )
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _collective("joining"):
+        dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -52,102 +58,107 @@ def joined() -> Iterator[None]:
 
 
 @contextmanager
-def _together(doing: str) -> Iterator[None]:
-    """Turn what a lost rank does to the others into one line."""
+def _collective(doing: str) -> Iterator[None]:
+    """Report a lost process in one line. Raises: UserError."""
     try:
         yield
     except RuntimeError as error:
-        # gloo begins with a line of its source and goes on with advice.
+        # gloo puts a line of its source before the reason, and advice after it.
         reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).split(". ")[0]
         raise UserError(
-            f"a rank of this job has ended or cannot be reached ({doing}: {reason}): see what it said; "
-            "the same command goes on from the last checkpoint, also over another number of ranks"
+            f"a process of this job has ended or cannot be reached ({doing}: {reason}): see its "
+            "messages; the same command resumes from the last checkpoint, with any number of "
+            "processes"
         ) from error
 
 
 def world_size() -> int:
-    """Ranks of this job; 1 without torchrun."""
+    """Processes of this job; 1 without torchrun."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this process is, from 0."""
+    """The number of this process in the job, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main_process() -> bool:
-    """Whether this is the rank that writes."""
+    """Whether this is the process that writes."""
     return rank() == 0
 
 
 def local_rank() -> int:
-    """Which of this machine's ranks this is: the card that it takes."""
+    """The number of this process on its machine, from 0, which is the number of its GPU."""
     return int(os.environ["LOCAL_RANK"]) if world_size() > 1 else 0
 
 
 def local_world_size() -> int:
-    """Ranks on this machine, which share its memory and its cores."""
+    """Processes on this machine, which share its memory and cores."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if world_size() > 1 else 1
 
 
-def shard_range(total: int, of_rank: int | None = None) -> range:
-    """Which of `total` things are this rank's, or another's: a stretch of about total / ranks."""
-    which = rank() if of_rank is None else of_rank
-    return range(which * total // world_size(), (which + 1) * total // world_size())
+def shard_range(total: int, process: int | None = None) -> range:
+    """The items of `total` that belong to this process, or to another: about total / world_size."""
+    number = rank() if process is None else process
+    return range(number * total // world_size(), (number + 1) * total // world_size())
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum `x` over the ranks, in place: every rank gets the same bits."""
+    """Sum `x` over the processes, in place; all get the same bits."""
     if world_size() > 1:
-        with _together("adding up"):
+        with _collective("summing"):
             dist.all_reduce(x)
     return x
 
 
 def all_reduce_max(*numbers: int) -> list[int]:
-    """The largest of each number over the ranks."""
+    """The maximum of each number over the processes."""
     if world_size() == 1:
         return list(numbers)
-    with _together("agreeing"):
+    with _collective("agreeing"):
         dist.all_reduce(agreed := torch.tensor(numbers, dtype=torch.int64), dist.ReduceOp.MAX)
     return agreed.tolist()
 
 
 def broadcast(make: Callable[[], T]) -> T:
-    """What `make` returns on the first rank, on all; the others wait. Raises: on all what it raises there, if that is a UserError."""
+    """Call `make` in the main process and return its result in all; the others wait.
+
+    Raises: in all processes, the UserError that it raises.
+    """
     if world_size() == 1:
         return make()
-    said: list[T | UserError | None] = [None]
+    result: list[T | UserError | None] = [None]
     if is_main_process():
         try:
-            said = [make()]
+            result = [make()]
         except UserError as error:
-            said = [error]
-    with _together("waiting for the first rank"):
-        dist.broadcast_object_list(said)
-    if isinstance(said[0], UserError):
-        raise said[0]
-    return said[0]  # pyright: ignore[reportReturnType]
+            result = [error]
+    with _collective("waiting for the main process"):
+        dist.broadcast_object_list(result)
+    if isinstance(result[0], UserError):
+        raise result[0]
+    return result[0]  # pyright: ignore[reportReturnType]
 
 
 def gather_columns(part: Tensor, total: int) -> Tensor:
-    """Put the ranks' columns `part` [R, shard_range(total)] beside each other; [R, total] on the CPU of the first rank, [R, 0] elsewhere."""
-    most = max(len(shard_range(total, r)) for r in range(world_size()))
-    # Gathered are parts of one size, and bytes: gloo knows no bfloat16.
-    padded = torch.nn.functional.pad(part.cpu(), (0, most - part.shape[1])).contiguous()
-    parts = [torch.empty_like(padded) for _ in range(world_size())] if is_main_process() else []
-    with _together("gathering"):
+    """Join the columns `part` [R, shard_range(total)] of all processes.
+
+    Returns: [R, total] on the CPU of the main process, [R, 0] elsewhere.
+    """
+    widths = [len(shard_range(total, process)) for process in range(world_size())]
+    # `gather` wants parts of one size. It gets bytes, because gloo does not know bfloat16.
+    padded = torch.nn.functional.pad(part.cpu(), (0, max(widths) - part.shape[1])).contiguous()
+    parts = [torch.empty_like(padded) for _ in widths] if is_main_process() else []
+    with _collective("gathering"):
         dist.gather(padded.view(torch.uint8), [p.view(torch.uint8) for p in parts] or None)
-    return (
-        torch.cat([p[:, : len(shard_range(total, r))] for r, p in enumerate(parts)], dim=1)
-        if parts
-        else padded[:, :0]
-    )
+    if not parts:
+        return padded[:, :0]
+    return torch.cat([p[:, :width] for p, width in zip(parts, widths, strict=True)], dim=1)
 
 
 @contextmanager
 def folder_to_write(folder: Path) -> Iterator[Path]:
-    """`folder` on the first rank, elsewhere one that goes with this block."""
+    """`folder` in the main process; in the others a temporary one, deleted after this block."""
     if is_main_process():
         yield folder
         return

@@ -31,7 +31,7 @@ from w2v_inf.evaluation.analogy import analogy_accuracy, inverse_lengths, load_q
 from w2v_inf.evaluation.limit_distance import COMMONEST, limit_distance
 from w2v_inf.evaluation.similarity import cosine_table
 from w2v_inf.files import write_json
-from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel, row_blocks
 from w2v_inf.models.protocol import Model
 from w2v_inf.runs.folder import CONFIG, run_folder
@@ -51,7 +51,12 @@ def export(config: Config) -> Path:
     Cost: for `fit` about 60 products G X of 4 V D k FLOP each; V = D = 8,000, k = 300: 2 minutes of one core. For the low-rank limit
       D counts as 2 r.
     """
-    set_threads(config)
+    with training_threads(config.num_threads):
+        return _export(config)
+
+
+def _export(config: Config) -> Path:
+    """`export` on the configured threads."""
     folder = run_folder(config)
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding

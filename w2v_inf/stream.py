@@ -1,22 +1,30 @@
-"""The stream of examples that every model sees: subsampling, shrinking windows, chunks, negatives, batches.
+"""Text to batches: the stream of examples on which every model trains.
+
+Terms:
+- A block is `BLOCK` tokens of the corpus. Blocks are read one at a time, so memory does not grow
+  with the corpus.
+- A sentence is at most `MAX_SENTENCE` kept words of one document and one block. No window crosses
+  its ends.
+- A batch holds the examples of one SGD step.
 
 Decisions:
-- The corpus is read in blocks of `BLOCK` tokens; memory does not grow with it. A block's end also ends a chunk. A block
-  is expanded a stretch of batches at a time: numpy and the kernels below are called once for many small batches.
-- Random numbers come from Philox generators keyed by (seed, use, epoch, block): the stream is the same for every
-  model, width and device, and any block can be drawn again alone. A block draws a float64 for each in-vocabulary word
-  (kept if below its probability), a uint8 window for each kept word and a float64 for each negative, batch by batch.
-- Negatives invert the CDF of count^0.75 at those float64s, exact where word2vec.c's table of repeated words rounds.
-  A guide table gives the answer of a binary search in about two steps.
-- Skip-gram is CBOW with one context word: the stream expands a position into its (context word, centre) pairs, so
-  that no model asks which architecture it trains.
-- A word's own lr schedule counts in-vocabulary words before subsampling, as word2vec.c does.
+- Random numbers come from Philox generators keyed by (seed, use, epoch, block). So the stream is
+  the same for every model, width and device, and any block can be drawn alone.
+- A block draws a float64 per in-vocabulary word (which is kept if the draw is below its
+  probability), a uint8 radius per kept word, and a float64 per negative, batch by batch.
+- Negatives invert the CDF of count^0.75 at those float64s. word2vec.c rounds it to a table of
+  repeated words; we do not. A guide table replaces the binary search by about two steps.
+- Skip-gram is CBOW with one context word: the stream expands a position into pairs of context word
+  and centre word. So no model asks which architecture it trains.
+- The learning rate falls with the number of in-vocabulary words before subsampling, as in
+  word2vec.c.
+- numpy and the compiled functions handle many small batches per call, and batches are views of the
+  result.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, islice
+from itertools import islice
 
 import numpy as np
 from numba import njit
@@ -26,28 +34,33 @@ from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.vocabulary import Vocabulary
 
 BLOCK = 1 << 18
-STRETCH = 1 << 17
-"""Context slots or negatives (whichever are more) of a stretch at most, but for a single batch: about a cache's worth."""
-CHUNK = 1000
-"""Kept words in a chunk at most; no window crosses a chunk (TP4's sentence length)."""
+MAX_SENTENCE = 1000
+"""As in word2vec.c and TP4's program."""
+IDS_PER_CALL = 1 << 17
+"""Batches are expanded together up to so many context slots or negatives: about a cache's worth."""
 NS_EXPONENT = 0.75
 MIN_LR_SHARE = 1e-4
 
 
 @dataclass(slots=True)
 class Batch:
-    """One step's examples, on the host; the arrays are C-contiguous, and views that batches share: to be read only.
+    """The examples of one SGD step, on the host.
 
-    context: word ids, [B, C] int32, -1 for an empty slot, at least one id a row (skip-gram: C = 1).
+    The arrays are C-contiguous views of larger ones. Batches share them: do not write to them.
+
+    context: word ids, [B, C] int32; -1 for an empty slot, at least one id per row; C = 1 for
+      skip-gram.
     target: word ids, [B] int32.
-    noise: negatives, [N, S] int32; negatives_row [B] int32, ascending from 0, says which row an example uses; each sample
-      counts `negative_weight` = K/S times. A negative equal to the target is skipped by the model.
-    lr: step size, dimensionless.    words_seen: in-vocabulary words up to this batch's first example.
+    negatives: word ids, [N, S] int32. The model skips a negative that equals the target.
+    negatives_row: [B] int32, ascending from 0: the row of `negatives` that each example uses.
+    negative_weight: K/S, the weight of one negative.
+    lr: learning rate, dimensionless.
+    words_seen: in-vocabulary words before this batch's first example.
     """
 
     context: np.ndarray
     target: np.ndarray
-    noise: np.ndarray
+    negatives: np.ndarray
     negatives_row: np.ndarray
     negative_weight: float
     lr: float
@@ -56,10 +69,11 @@ class Batch:
 
 @dataclass
 class Stream:
-    """Batches over a corpus of word ids; ids of `len(counts)` and above are out of vocabulary and dropped.
+    """Batches over a corpus of word ids. Ids of V and above are out of vocabulary, and dropped.
 
-    tokens [T] int32 and documents [N + 1] int64 (start of each document, then T) as in `corpus.encode`;
-    counts [V] int64 of the vocabulary.
+    tokens [T] int32, documents [N + 1] int64: first token of each document, then T.
+    counts: occurrences of each word of the vocabulary, [V] int64.
+    config: as `Config` completes it.
     """
 
     tokens: np.ndarray
@@ -71,168 +85,144 @@ class Stream:
     seed: int
 
     def __post_init__(self) -> None:
+        config = self.config
         self.words_per_epoch = int(self.counts.sum())
-        self._p_keep = keep_probability(self.counts, self.config.subsample_threshold)
-        self._noise_cdf = negatives_cdf(self.counts)
-        self._noise_guide = guide_table(self._noise_cdf)
-        self._skipgram = self.config.architecture is Architecture.skipgram
-        self._own_noise = self.config.group_size == 1
-        self._num_samples = (
-            self.config.num_negatives if self._own_noise else self.config.shared_negatives
-        )
-        group = np.arange(self.config.batch_size, dtype=np.int32) // self.config.group_size
-        slots = len(group) * 2 * self.config.window
-        negatives = (
-            slots if self._own_noise and self._skipgram else int(group[-1]) + 1
-        ) * self._num_samples
-        self._batches_at_once = max(1, STRETCH // max(slots, negatives))
-        self._group_of_position = np.tile(group, self._batches_at_once)
+        self._words_before = [0]  # in-vocabulary words of an epoch before each block counted so far
+        self._p_keep = keep_probability(self.counts, config.subsample_threshold)
+        self._negatives_cdf = negatives_cdf(self.counts)
+        self._guide = guide_table(self._negatives_cdf)
+        self._is_skipgram = config.architecture is Architecture.skipgram
+        self._is_shared = config.group_size != 1
+        self._num_samples = config.shared_negatives if self._is_shared else config.num_negatives
+        group = np.arange(config.batch_size, dtype=np.int32) // config.group_size
+        num_slots = len(group) * 2 * config.window
+        num_rows = int(group[-1]) + 1 if self._is_shared or not self._is_skipgram else num_slots
+        ids_per_batch = max(num_slots, num_rows * self._num_samples)
+        self._batches_per_call = max(1, IDS_PER_CALL // ids_per_batch)
+        self._group_of_position = np.tile(group, self._batches_per_call)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch (counted from 0) but for the first `skip`, in the order of the text.
+        """The batches of epoch `epoch` (from 0) without the first `skip`, in the order of the text.
 
-        Cost of skipping: subsampling and windows of what is skipped, about 0.02 us a word, and at most a block's examples.
+        Cost of skipping: about 0.02 us per skipped word, and at most one block's examples.
         """
-        seen = epoch * self.words_per_epoch
         for block in range(self.num_blocks):
-            ids, windows, first_words, num_words = self._windows_of(epoch, block, seen)
-            seen += num_words
-            if skip < len(first_words):
-                batches = self._batches(
-                    ids, windows, first_words.tolist(), self._generator("noise", epoch, block)
-                )
-                yield from islice(batches, skip, None)
-            skip = max(0, skip - len(first_words))
+            positions = self._positions(epoch, block)
+            num_batches = len(positions[2])
+            if skip < num_batches:
+                yield from islice(self._batches(epoch, block, *positions), skip, None)
+            skip = max(0, skip - num_batches)
+
+    def block(self, epoch: int, block: int) -> Iterator[Batch]:
+        """The batches of one block, the same as in `epoch`."""
+        return self._batches(epoch, block, *self._positions(epoch, block))
 
     @property
     def num_blocks(self) -> int:
-        """Blocks of text in an epoch."""
+        """Blocks per epoch."""
         return -(-len(self.tokens) // BLOCK)
 
-    def places(self) -> Iterator[tuple[int, int]]:
-        """(epoch, block) of all blocks of the training, in its order."""
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """(epoch, block) of every block of the training, in order."""
         return ((epoch, block) for epoch in range(self.epochs) for block in range(self.num_blocks))
 
-    def block(self, epoch: int, block: int) -> Iterator[Batch]:
-        """The batches of one block, as `epoch` gives them."""
-        seen = epoch * self.words_per_epoch + self._words_before_block[block]
-        ids, windows, first_words, _ = self._windows_of(epoch, block, seen)
-        return self._batches(
-            ids, windows, first_words.tolist(), self._generator("noise", epoch, block)
-        )
-
-    def _windows_of(
-        self, epoch: int, block: int, seen: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Of a block that starts with `seen` words: kept ids, windows [P, 3], words seen at each batch's start, and its words."""
+    def _positions(self, epoch: int, block: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Kept ids of a block, windows [P, 3] of its positions, words seen before each batch."""
         start = block * BLOCK
         tokens = np.array(self.tokens[start : start + BLOCK], dtype=np.int32)
-        num_words = int(np.count_nonzero(tokens < len(self.counts)))
-        keep_draws = self._generator("subsample", epoch, block).random(num_words)
-        ids, words_before, chunk_edges = keep_words(
-            tokens, self._documents_in(start, len(tokens)), self._p_keep, keep_draws, CHUNK
+        words_before_block = self._count_before(block)
+        num_words = self._count_before(block + 1) - words_before_block
+        draws = self._generator("subsample", epoch, block).random(num_words)
+        documents = self._documents_in(start, len(tokens))
+        ids, words_before, sentences = keep_words(
+            tokens, documents, self._p_keep, draws, MAX_SENTENCE
         )
-        # Windows are at most 100: bytes are cheap to draw.
+        # A radius is at most 100, and bytes are cheap to draw.
         radius = self._generator("window", epoch, block).integers(
             1, self.config.window + 1, len(ids), np.uint8
         )
-        windows = place_windows(chunk_edges, radius)
-        return ids, windows, seen + words_before[windows[:: self.config.batch_size, 0]], num_words
+        windows = place_windows(sentences, radius)
+        seen = epoch * self.words_per_epoch + words_before_block
+        return ids, windows, (seen + words_before[windows[:: self.config.batch_size, 0]]).tolist()
 
-    @cached_property
-    def _words_before_block(self) -> list[int]:
-        """In-vocabulary words before each block of an epoch."""
-        starts = range(0, len(self.tokens), BLOCK)
-        return [
-            0,
-            *accumulate(
-                int(np.count_nonzero(self.tokens[start : start + BLOCK] < len(self.counts)))
-                for start in starts
-            ),
-        ]
+    def _count_before(self, block: int) -> int:
+        """In-vocabulary words of an epoch before `block`; the text up to it is counted once."""
+        while len(self._words_before) <= block:
+            start = BLOCK * (len(self._words_before) - 1)
+            num_words = np.count_nonzero(self.tokens[start : start + BLOCK] < len(self.counts))
+            self._words_before.append(self._words_before[-1] + int(num_words))
+        return self._words_before[block]
 
     def _generator(self, use: str, epoch: int, block: int) -> np.random.Generator:
-        uses = {"subsample": 0, "window": 1, "noise": 2}
+        uses = {"subsample": 0, "window": 1, "negatives": 2}
         key = np.random.SeedSequence([self.seed, uses[use], epoch, block])
         return np.random.Generator(np.random.Philox(key))
 
     def _documents_in(self, start: int, num_tokens: int) -> np.ndarray:
-        """Edges of the documents in the block at `start`, counted from it, from 0 to its end; int64."""
+        """First tokens of documents in the block at `start`, counted from there, then its end."""
         first, last = np.searchsorted(self.documents, [start + 1, start + num_tokens])
         return np.concatenate([[0], self.documents[first:last] - start, [num_tokens]])
 
     def _batches(
-        self,
-        ids: np.ndarray,
-        windows: np.ndarray,
-        words_seen: list[int],
-        noise: np.random.Generator,
+        self, epoch: int, block: int, ids: np.ndarray, windows: np.ndarray, words_seen: list[int]
     ) -> Iterator[Batch]:
-        """Batches of a block, given the windows of its positions [P, 3] and the words seen at each batch."""
-        size, at_once = self.config.batch_size, self._batches_at_once
-        for i in range(0, len(words_seen), at_once):
-            yield from self._stretch(
-                ids, windows[i * size : (i + at_once) * size], words_seen[i : i + at_once], noise
-            )
+        """The batches of a block, from what `_positions` returns."""
+        generator = self._generator("negatives", epoch, block)
+        size, per_call = self.config.batch_size, self._batches_per_call
+        for i in range(0, len(words_seen), per_call):
+            some = windows[i * size : (i + per_call) * size]
+            yield from self._expand(ids, some, words_seen[i : i + per_call], generator)
 
-    def _stretch(
+    def _expand(
         self,
         ids: np.ndarray,
         windows: np.ndarray,
         words_seen: list[int],
         generator: np.random.Generator,
     ) -> Iterator[Batch]:
-        """A few batches: all their examples and negatives in one array each, then views of them."""
-        context, target, negatives_row, edges = self._examples(ids, windows)
-        # Rows ascend within a batch: its last example's says how many it has.
-        noise_edges = np.append(0, np.cumsum(negatives_row[edges[1:] - 1] + 1))
-        uniform = generator.random((noise_edges[-1], self._num_samples))
-        noise = invert_cdf(self._noise_cdf, self._noise_guide, uniform)
+        """Some batches: all their examples and negatives in one array each, then views of them."""
+        context, target, negatives_row, first_example = self._examples(ids, windows)
+        # Rows ascend within a batch, so its last example tells their number.
+        num_rows = negatives_row[first_example[1:] - 1] + 1
+        first_row = np.append(0, np.cumsum(num_rows))
+        uniform = generator.random((first_row[-1], self._num_samples))
+        negatives = invert_cdf(self._negatives_cdf, self._guide, uniform)
 
-        weight, total = (
-            self.config.num_negatives / self._num_samples,
-            self.epochs * self.words_per_epoch,
-        )
-        e, n = edges.tolist(), noise_edges.tolist()
+        weight = self.config.num_negatives / self._num_samples
+        num_words = self.epochs * self.words_per_epoch
+        e, n = first_example.tolist(), first_row.tolist()
         for b, seen in enumerate(words_seen):
-            here, lr = slice(e[b], e[b + 1]), scheduled_lr(self.lr, seen, total)
-            yield Batch(
-                context[here],
-                target[here],
-                noise[n[b] : n[b + 1]],
-                negatives_row[here],
-                weight,
-                lr,
-                seen,
-            )
+            examples, rows = slice(e[b], e[b + 1]), slice(n[b], n[b + 1])
+            arrays = context[examples], target[examples], negatives[rows], negatives_row[examples]
+            yield Batch(*arrays, weight, scheduled_lr(self.lr, seen, num_words), seen)
 
     def _examples(
         self, ids: np.ndarray, windows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """context [E, C], target [E] and negatives_row [E] of all examples, and each batch's first example, then E."""
+        """context [E, C], target [E], negatives_row [E]; and each batch's first example, then E."""
         edges = np.append(np.arange(0, len(windows), self.config.batch_size), len(windows))
         negatives_row = self._group_of_position[: len(windows)]
-        if self._skipgram:
+        if self._is_skipgram:
             context, target, negatives_row, first_pair = expand_pairs(ids, windows, negatives_row)
             edges = first_pair[edges]
         else:
             context, target = gather_contexts(ids, windows, self.config.window)
-        if self._own_noise:
-            negatives_row = (np.arange(len(target)) - np.repeat(edges[:-1], np.diff(edges))).astype(
-                np.int32
-            )
+        if not self._is_shared:
+            row = np.arange(len(target)) - np.repeat(edges[:-1], np.diff(edges))
+            negatives_row = row.astype(np.int32)
         return context, target, negatives_row, edges
 
 
-def scheduled_lr(lr: float, words_seen: int, words_total: int) -> float:
-    """lr x max(1e-4, 1 - seen / total), as word2vec.c; words are in-vocabulary, before subsampling."""
-    return lr * max(MIN_LR_SHARE, 1 - words_seen / words_total)
+def scheduled_lr(lr: float, words_seen: int, num_words: int) -> float:
+    """lr x max(1e-4, 1 - words_seen / num_words), in-vocabulary words, as in word2vec.c."""
+    return lr * max(MIN_LR_SHARE, 1 - words_seen / num_words)
 
 
 def keep_probability(counts: np.ndarray, threshold: float) -> np.ndarray:
-    """Chance that subsampling keeps a word: min(1, sqrt(t/f) + t/f), f its share of the corpus; [V] float64.
+    """Probability that subsampling keeps each word: min(1, sqrt(t/f) + t/f); [V] float64.
 
-    Mikolov et al. 2013 as word2vec.c computes it. A threshold of 0 keeps everything.
+    f is the word's share of the corpus (Mikolov et al. 2013, as in word2vec.c). A threshold t of 0
+    keeps everything.
     """
     if threshold == 0:
         return np.ones(len(counts))
@@ -242,45 +232,50 @@ def keep_probability(counts: np.ndarray, threshold: float) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def keep_words(
-    tokens: np.ndarray, documents: np.ndarray, p_keep: np.ndarray, draws: np.ndarray, chunk: int
+    tokens: np.ndarray, documents: np.ndarray, p_keep: np.ndarray, draws: np.ndarray, limit: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Subsample a block and cut it into chunks, which end with their document and after `chunk` kept words.
+    """Subsample a block and cut it into sentences.
 
-    tokens: [T] int32, V and above are out of vocabulary.  documents: first token of each, then T; [N + 1] int64.
-    p_keep: [V].  draws: in [0, 1), one for each in-vocabulary word.
-    Returns: ids of the M kept words, [M] int32; in-vocabulary words before each in the block, [M] int64; first kept
-      word of each chunk (some are empty), then M, int64.
+    A sentence ends with its document, or after `limit` kept words.
+
+    Args:
+      tokens: [T] int32; V and above are out of vocabulary.
+      documents: first token of each document, then T; [N + 1] int64.
+      p_keep: [V].    draws: uniform in [0, 1), one per in-vocabulary word.
+    Returns: ids of the M kept words, [M] int32; in-vocabulary words of the block before each of
+      them, [M] int64; first kept word of each sentence (some are empty), then M, int64.
     """
     ids, words_before = np.empty(len(draws), np.int32), np.empty(len(draws), np.int64)
-    chunk_edges = np.empty(len(documents) + len(draws) // chunk, np.int64)
-    num_words = num_kept = num_chunks = 0
+    sentences = np.empty(len(documents) + len(draws) // limit, np.int64)
+    num_words = num_kept = num_sentences = 0
     for d in range(len(documents) - 1):
-        chunk_edges[num_chunks] = num_kept
-        num_chunks += 1
+        sentences[num_sentences] = num_kept
+        num_sentences += 1
         for word in tokens[documents[d] : documents[d + 1]]:
             if word >= len(p_keep):
                 continue
             if draws[num_words] < p_keep[word]:
-                if num_kept - chunk_edges[num_chunks - 1] == chunk:
-                    chunk_edges[num_chunks] = num_kept
-                    num_chunks += 1
+                if num_kept - sentences[num_sentences - 1] == limit:
+                    sentences[num_sentences] = num_kept
+                    num_sentences += 1
                 ids[num_kept], words_before[num_kept] = word, num_words
                 num_kept += 1
             num_words += 1
-    chunk_edges[num_chunks] = num_kept
-    return ids[:num_kept], words_before[:num_kept], chunk_edges[: num_chunks + 1]
+    sentences[num_sentences] = num_kept
+    return ids[:num_kept], words_before[:num_kept], sentences[: num_sentences + 1]
 
 
 @njit(cache=True, nogil=True)
-def place_windows(chunk_edges: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Windows of the kept words that have a context, as (position, left, right): words left to right - 1 less itself.
+def place_windows(sentences: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """The window (i, left, right) of each kept word i that has a context, [P, 3] int32.
 
-    chunk_edges as `keep_words` gives them; radius in kept words, [M]; no window leaves its chunk.  Returns: [P, 3] int32.
+    Its context is the kept words left to right - 1, without i.
+    sentences: as `keep_words` returns them.    radius: in kept words, [M].
     """
     windows = np.empty((len(radius), 3), np.int32)
     num_windows = 0
-    for k in range(len(chunk_edges) - 1):
-        start, end = chunk_edges[k], chunk_edges[k + 1]
+    for k in range(len(sentences) - 1):
+        start, end = sentences[k], sentences[k + 1]
         if end - start < 2:
             continue
         for i in range(start, end):
@@ -297,12 +292,11 @@ def gather_contexts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """CBOW's examples: contexts [P, 2 window] and targets [P], int32.
 
-    A slot is a distance, from -window to -1, then 1 to window; -1 where the position's own window is shorter.
+    Slots are the distances -window to -1, then 1 to window; -1 stands where the position's own
+    window is shorter.
     """
-    context, target = (
-        np.full((len(windows), 2 * window), -1, np.int32),
-        np.empty(len(windows), np.int32),
-    )
+    context = np.full((len(windows), 2 * window), -1, np.int32)
+    target = np.empty(len(windows), np.int32)
     for p in range(len(windows)):
         i, left, right = windows[p]
         target[p] = ids[i]
@@ -317,20 +311,17 @@ def gather_contexts(
 def expand_pairs(
     ids: np.ndarray, windows: np.ndarray, negatives_row: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Skip-gram's examples: each position's (context word, centre) pairs.
+    """Skip-gram's examples: the pairs (context word, centre word) of each position.
 
-    Returns: context words [E, 1], centres [E] and their position's `negatives_row` [E], int32; each position's first pair, then E,
-      [P + 1] int64.
+    Returns: context words [E, 1], centre words [E] and the `negatives_row` [E] of their position,
+      int32; first pair of each position, then E, [P + 1] int64.
     """
     first_pair = np.zeros(len(windows) + 1, np.int64)
     for p in range(len(windows)):
         first_pair[p + 1] = first_pair[p] + windows[p, 2] - windows[p, 1] - 1
     num_pairs = first_pair[-1]
-    context, target, row_of_pair = (
-        np.empty((num_pairs, 1), np.int32),
-        np.empty(num_pairs, np.int32),
-        np.empty(num_pairs, np.int32),
-    )
+    context, target = np.empty((num_pairs, 1), np.int32), np.empty(num_pairs, np.int32)
+    row_of_pair = np.empty(num_pairs, np.int32)
     for p in range(len(windows)):
         i, left, right = windows[p]
         pair = first_pair[p]
@@ -342,15 +333,16 @@ def expand_pairs(
 
 
 def negatives_cdf(counts: np.ndarray) -> np.ndarray:
-    """P(negative <= id) for negatives ~ count^0.75 (Mikolov et al. 2013); ascends to exactly 1; [V] float64."""
+    """P(negative <= id) for P(id) ~ count^0.75 (Mikolov et al. 2013), [V] float64; ends at 1."""
     cdf = np.cumsum(counts.astype(np.float64) ** NS_EXPONENT)
     return cdf / cdf[-1]
 
 
 def guide_table(cdf: np.ndarray) -> np.ndarray:
-    """Where the search for a draw in [j/G, (j + 1)/G) starts, for each j: the first id with cdf > j/G; [G] int32.
+    """The first id with cdf > j/G for each j, [G] int32: where searches in [j/G, (j + 1)/G) start.
 
-    Chen & Asau 1974. G is the power of two from 2 V up: a draw's bin is exact, and a step or two ends the search.
+    Chen & Asau 1974. G is the first power of two from 2 V on: then bins are exact, and a search
+    takes a step or two.
     """
     size = 1 << (2 * len(cdf) - 1).bit_length()
     return np.searchsorted(cdf, np.arange(size) / size, side="right").astype(np.int32)
@@ -371,13 +363,6 @@ def invert_cdf(cdf: np.ndarray, guide: np.ndarray, uniform: np.ndarray) -> np.nd
 
 
 def build_stream(config: Config, corpus: EncodedCorpus, vocab: Vocabulary) -> Stream:
-    """The examples of all epochs."""
-    return Stream(
-        corpus.tokens,
-        corpus.documents,
-        vocab.counts,
-        config.stream,
-        config.train.epochs,
-        config.train.lr,
-        config.seed,
-    )
+    """The stream of all epochs, as configured."""
+    arrays = corpus.tokens, corpus.documents, vocab.counts
+    return Stream(*arrays, config.stream, config.train.epochs, config.train.lr, config.seed)

@@ -1,7 +1,8 @@
-"""What each rank of a job of `test_shards.py` runs: every case over the ranks there are; the first writes what came out."""
+"""Every case of `test_column_parallel.py`, run by each process of a job; the main one writes."""
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import SHAPES, toy_batch
+from toy import PLAIN, RULES, SHAPES, toy_batch
 
 from w2v_inf import distributed
 from w2v_inf.config import Embedding, Parametrization
@@ -19,34 +20,31 @@ from w2v_inf.models.cpu import threads
 from w2v_inf.models.gpu import step as gpu_step
 from w2v_inf.models.linear import LinearModel, init_finite, init_mup_limit, limit_width
 from w2v_inf.models.parametrization import ABC
-from w2v_inf.models.step import exact_logit, tp4_logit
 from w2v_inf.runs.weights import save_model
 from w2v_inf.stream import Batch
 
 WIDE = 391
-"""Columns enough for two threads on each of three ranks."""
+"""Columns enough for two threads in each of three processes."""
 
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names and what they set."""
+    """Their names and settings."""
     usual = {
         "shape": SHAPES[1],
         "width": 7,
         "scale": 0.0,
-        "tp4": False,
-        "whole": False,
-        "engine": "fused",
+        "rule": PLAIN,
+        "engine": "cpu",
         "dtype": torch.float64,
     }
-    engines = ["fused", "torch"] + ["kernels"] * gpu_step.kernels_run_on(
-        torch.device("cpu")
-    )  # interpreted, where there is no card
+    interpreted = gpu_step.kernels_run_on(torch.device("cpu"))  # where there is no GPU
+    engines = ["cpu", "torch"] + ["kernels"] * interpreted
     for k, shape in enumerate(SHAPES):
         for engine in engines:
             yield (
                 f"{engine}-{k}",
                 usual
-                | {"shape": shape, "scale": 0.6, "tp4": k == 2, "whole": k == 1, "engine": engine},
+                | {"shape": shape, "scale": 0.6, "rule": RULES[k % 3], "engine": engine},
             )
     for k in (1, 2, 4):
         yield f"limit-{k}", usual | {"shape": SHAPES[k], "width": 0}
@@ -60,7 +58,7 @@ def cases() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def build(case: dict[str, Any]) -> ColumnShard | LinearModel:
-    """The case's model: this rank's columns, or all of them in a job of one."""
+    """The case's model: this process's columns, or all of them in a job of one."""
     vocab_size, scale = case["shape"][0], case["scale"]
     width = case["width"] or limit_width(vocab_size, scale)
     columns = distributed.shard_range(width)
@@ -75,11 +73,10 @@ def build(case: dict[str, Any]) -> ColumnShard | LinearModel:
             case["dtype"],
             columns=columns,
         )
-        part.lr_factors = 0.7, 1.3
+        part.rule = replace(case["rule"], lr_factors=PLAIN.lr_factors)
     else:
-        part = init_mup_limit(vocab_size, scale, case["dtype"], columns=columns)
-    part.weight_decay, part.whole_gradient = 0.2, case["whole"]
-    part.logit = tp4_logit if case["tp4"] else exact_logit
+        rule = replace(case["rule"], lr_factors=(1.0, 1.0))
+        part = init_mup_limit(vocab_size, scale, case["dtype"], columns=columns, rule=rule)
     return ColumnShard(part, width) if distributed.world_size() > 1 else part
 
 
@@ -88,13 +85,13 @@ def batches(case: dict[str, Any]) -> list[Batch]:
 
 
 def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
-    """Train the case's model and ask it everything; its tensors go to `file`."""
+    """Train the case's model and evaluate all of it; its tensors go to `file`."""
     model, vocab_size = build(case), case["shape"][0]
     part = model.part if isinstance(model, ColumnShard) else model
     losses = (
         model.train_batches(batches(case))
-        if case["engine"] == "fused"
-        else steps_of_a_card(part, case)
+        if case["engine"] == "cpu"
+        else steps_of_a_gpu(part, case)
     )
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(vocab_size, (5, 4), generator=generator)
@@ -117,28 +114,30 @@ def outcome(case: dict[str, Any], file: Path) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in found.items()}
 
 
-def steps_of_a_card(part: LinearModel, case: dict[str, Any]) -> list[float]:
-    """As on a card: by kernels, which are interpreted here, or in torch."""
+def steps_of_a_gpu(part: LinearModel, case: dict[str, Any]) -> list[float]:
+    """As on a GPU: by kernels, which are interpreted here, or in torch."""
     with pytest.MonkeyPatch.context() as patch:
         if case["engine"] == "torch":
             patch.setattr(gpu_step, "kernels_run_on", lambda device: False)
         assert gpu_step.kernels_run_on(part.u.device) == (case["engine"] == "kernels")
-        return part.update_on_device(
-            batches(case), distributed.all_reduce_sum if distributed.world_size() > 1 else None
+        all_reduce = distributed.all_reduce_sum if distributed.world_size() > 1 else None
+        losses = gpu_step.gpu_steps(
+            part.u, part.w, batches(case), part.rule, part.scales, all_reduce
         )
+        return losses.tolist()
 
 
 def load_written(file: Path) -> dict[str, torch.Tensor]:
-    """The file, once the first rank has written it."""
+    """The file, once the main process has written it."""
     distributed.all_reduce_max(0)
     return load_file(file)
 
 
 def main(folder: Path) -> None:
-    with distributed.joined():
+    with distributed.process_group():
         for name, case in cases():
-            threads.use_threads(2 if name == "threads" else 1)
-            found = outcome(case, folder / f"{name}.safetensors")
+            with threads.training_threads(2 if name == "threads" else 1):
+                found = outcome(case, folder / f"{name}.safetensors")
             if distributed.is_main_process():
                 np.savez(folder / f"{name}.npz", **found)
 

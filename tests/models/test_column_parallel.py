@@ -1,4 +1,4 @@
-"""Columns over several ranks against one process: updates, inner products, files, and jobs that lose a rank."""
+"""Columns over several processes against one: steps, inner products, files, lost processes."""
 
 import json
 import os
@@ -14,15 +14,13 @@ import pytest
 import shard_worker
 import torch
 from safetensors.torch import load_file
-from toy import SHAPES, toy_batch
+from toy import PLAIN, SHAPES, toy_batch
 
 from w2v_inf import distributed
-from w2v_inf.config import PROJECT_ROOT, Engine, Finite, ModelConfig, MupLimit, NtkLimit
+from w2v_inf.config import PROJECT_ROOT
 from w2v_inf.errors import UserError
-from w2v_inf.models import memory_check
-from w2v_inf.models.build import _check_ranks
 from w2v_inf.models.column_parallel import ColumnShard, shard_steps
-from w2v_inf.models.cpu.step import fused_steps
+from w2v_inf.models.cpu.step import sgd_steps
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.runs.weights import save_model
 
@@ -31,7 +29,7 @@ LIMIT_S = 240.0
 
 
 def torchrun(num_processes: int, *command: object) -> subprocess.Popen[str]:
-    """Start a job of so many ranks on this machine, on a port of its own."""
+    """Start a job of so many processes on this machine, on a port of its own."""
     launcher = [
         sys.executable,
         "-m",
@@ -48,7 +46,7 @@ def torchrun(num_processes: int, *command: object) -> subprocess.Popen[str]:
 
 
 def finish(job: subprocess.Popen[str]) -> str:
-    """Wait for a job; what it said."""
+    """Wait for a job; its output."""
     try:
         said, _ = job.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -60,23 +58,21 @@ def finish(job: subprocess.Popen[str]) -> str:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("tile", [1, 3, 64])
 def test_two_phases_equal_one(shape: tuple[int, ...], tile: int) -> None:
-    """One shard: the step in two calls, with the sum over shards between them, is the fused step to the bit."""
+    """One shard: the step in two calls, with the sum between them, has the bits of `sgd_steps`."""
     generator = torch.Generator().manual_seed(0)
     u, w = (torch.randn(shape[0], 7, generator=generator, dtype=torch.float64) for _ in "uw")
-    part = LinearModel(u.clone(), w.clone(), (0.7, 1.3), 0.2)
+    part = LinearModel(u.clone(), w.clone(), PLAIN)
     batches = [toy_batch(seed, *shape) for seed in range(3)]
     sums = []
     losses = shard_steps(part, batches, lambda f: sums.append(f) or f, tile)
-    assert (
-        losses == fused_steps(u, w, batches, 0.2, (0.7, 1.3), tile=tile).tolist() and len(sums) == 3
-    )
+    assert losses == sgd_steps(u, w, batches, PLAIN, tile=tile).tolist() and len(sums) == 3
     assert torch.equal(part.u, u) and torch.equal(part.w, w)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [2, 3])
-def test_ranks_equal_one_process(num_processes: int, tmp_path: Path) -> None:
-    """Losses, every tensor, inner products, hits: as one process has them, to rounding; odd widths, V = 2 and V = 3 too."""
+def test_processes_equal_one(num_processes: int, tmp_path: Path) -> None:
+    """Losses, tensors, inner products and hits to rounding; odd widths, V = 2 and V = 3 too."""
     said = finish(job := torchrun(num_processes, TESTS / "models" / "shard_worker.py", tmp_path))
     assert job.returncode == 0, said
     for name, case in shard_worker.cases():
@@ -85,7 +81,8 @@ def test_ranks_equal_one_process(num_processes: int, tmp_path: Path) -> None:
             load_file(tmp_path / f"{file}.safetensors") for file in (name, "alone")
         )
         assert tensors.keys() == expected.keys()
-        # The random bits of bfloat16 depend on the column's place in its shard: entries land on one neighbour or the other.
+        # The random bits of bfloat16 depend on a column's index in its shard: an entry lands on
+        # one neighbour or the other.
         close = (
             {"rtol": 1e-10, "atol": 1e-12}
             if case["dtype"] is torch.float64
@@ -133,11 +130,11 @@ def train_command(text: Path, run: str, *options: str) -> list[str]:
 
 
 def wait_for_progress(job: subprocess.Popen[str], folder: Path) -> None:
-    """Until a job has reported a stretch of its run more than when this was called."""
+    """Until the job has logged progress once more."""
     metrics, start = folder / "metrics.jsonl", time.monotonic()
     before = metrics.read_text().count('"progress"') if metrics.exists() else 0
     while not metrics.exists() or metrics.read_text().count('"progress"') <= before:
-        assert job.poll() is None and time.monotonic() - start < LIMIT_S, "the job came to nothing"
+        assert job.poll() is None and time.monotonic() - start < LIMIT_S, "the job made no progress"
         time.sleep(0.05)
 
 
@@ -147,9 +144,12 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the ranks in /proc")
-def test_a_job_stops_loses_a_rank_and_ends_over_other_ranks(text: Path) -> None:
-    """SIGTERM keeps a checkpoint; a killed rank ends the job in one line; one process ends the run as an uninterrupted one."""
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_a_job_stops_loses_a_process_and_ends_over_others(text: Path) -> None:
+    """SIGTERM keeps a checkpoint; a killed process ends the job in one line.
+
+    One process then ends the run as an uninterrupted one would.
+    """
     options = "train.epochs=6", "stream.batch_size=4"
     command, folder = train_command(text, "run", *options), text.parent / "run"
     wait_for_progress(job := torchrun(2, *command), folder)
@@ -165,7 +165,7 @@ def test_a_job_stops_loses_a_rank_and_ends_over_other_ranks(text: Path) -> None:
     assert time.monotonic() - start < 60 and job.returncode != 0
     assert "going on at step" in said and "num_processes was 2 until there and is 3 now" in said
     assert (
-        "a rank of this job has ended or cannot be reached" in said
+        "a process of this job has ended or cannot be reached" in said
         and "Traceback (most recent call last)" not in said.split("torch/")[0]
     )
 
@@ -183,24 +183,24 @@ def test_a_job_stops_loses_a_rank_and_ends_over_other_ranks(text: Path) -> None:
     assert not list(folder.glob("checkpoint-*"))
 
 
-def test_a_full_disk_leaves_no_rank_waiting(
+def test_a_full_disk_leaves_no_process_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the first rank cannot write, it still takes part in putting together every block."""
+    """When the main process cannot write, it still takes part in gathering every block."""
     model = ColumnShard(LinearModel(torch.zeros(2500, 3), torch.zeros(2500, 3)), 3)
-    put_together = []
+    gathered = []
     monkeypatch.setattr(
-        distributed, "gather_columns", lambda part, total: put_together.append(len(part)) or part
+        distributed, "gather_columns", lambda part, total: gathered.append(len(part)) or part
     )
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         save_model(tmp_path / "file" / "model.safetensors", model)
-    assert put_together == [1024, 1024, 452] * 2
+    assert gathered == [1024, 1024, 452] * 2
 
 
 @pytest.mark.slow
-def test_stages_over_two_ranks(text: Path) -> None:
-    """A whole run and its evaluation: the first rank's files, and the numbers of one process."""
+def test_stages_over_two_processes(text: Path) -> None:
+    """A whole run and its evaluation: the main process's files, and the numbers of one process."""
     for run, num_processes in (("one", 1), ("two", 2)):
         said = finish(job := torchrun(num_processes, *train_command(text, run, "train.epochs=1")))
         assert job.returncode == 0, said
@@ -233,54 +233,8 @@ def test_stages_over_two_ranks(text: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stage_of_one_process_is_not_started_over_ranks() -> None:
+def test_a_stage_of_one_process_is_not_started_in_several() -> None:
     said = finish(job := torchrun(2, PROJECT_ROOT / "scripts" / "prepare.py", "corpus=sample"))
     assert (
         job.returncode != 0 and "this stage runs in one process: start it without torchrun" in said
     )
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (
-            MupLimit(engine=Engine.lowrank),
-            "model.engine=lowrank runs in one process, here are 4 ranks",
-        ),
-        (NtkLimit(), "model=ntk_limit runs in one process, here are 4 ranks"),
-        (Finite(width=3), "3 columns cannot be shared out over 4 ranks"),
-    ],
-)
-def test_what_cannot_be_shared_out_is_refused(
-    options: ModelConfig, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(distributed, "world_size", lambda: 4)
-    with pytest.raises(UserError, match=said):
-        _check_ranks(options, 3)
-
-
-def test_memory_is_counted_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two 80 GB cards hold fil9's tables in bfloat16, not in float32; one says how many would."""
-    monkeypatch.setattr(
-        memory_check,
-        "free_bytes",
-        lambda device: 79 * memory_check.GIB if device.type == "cuda" else 8 * memory_check.GIB,
-    )
-    card, fil9, paper = torch.device("cuda"), 142_276, MupLimit()
-    with pytest.raises(
-        UserError,
-        match=r"151.3 GiB for V=142,276, cuda has 79.0 GiB free: model.dtype=bfloat16 fits|--nproc-per-node=2",
-    ):
-        memory_check.check_memory(paper, fil9, card)
-    memory_check.check_memory(paper, 71_290, card)
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    memory_check.check_memory(paper, fil9, card)
-    with pytest.raises(
-        UserError,
-        match=r"GiB a rank for V=280,000, cuda has 79.0 GiB free: torchrun --nproc-per-node=8 fits on 8 such cards",
-    ):
-        memory_check.check_memory(paper, 280_000, card)
-    with pytest.raises(
-        UserError, match="torchrun --nproc-per-node=3 fits on 3 such cards, model.width="
-    ):
-        memory_check.check_memory(Finite(width=100_000), 271_951, card)

@@ -1,22 +1,27 @@
-"""The NTK limit against its twin, against the dense limit with u frozen, and as the limit of wide ntp nets."""
+"""The NTK limit: the reference, the muP limit with u frozen, and wide NTP networks."""
 
 import numpy as np
 import pytest
 import torch
 from toy import SHAPES, arrays, toy_batch
 
-from w2v_inf.config import Embedding, Parametrization
+from w2v_inf.config import ContextGradient, Embedding, Parametrization
 from w2v_inf.models import ntk_limit
 from w2v_inf.models.linear import init_finite, init_mup_limit
 from w2v_inf.models.ntk_limit import NtkLimit, init_ntk_limit
 from w2v_inf.models.parametrization import ABC
+from w2v_inf.models.step import UpdateRule
 from w2v_inf.reference import updates as reference
 
 
-def make(vocab_size: int, scale: float, weight_decay: float = 0.2) -> NtkLimit:
-    model = init_ntk_limit(vocab_size, scale, torch.Generator().manual_seed(0), torch.float64)
-    model.weight_decay = weight_decay
-    return model
+def make(vocab_size: int, scale: float, rule: UpdateRule = UpdateRule(0.2)) -> NtkLimit:
+    generator = torch.Generator().manual_seed(0)
+    return init_ntk_limit(vocab_size, scale, generator, torch.float64, rule=rule)
+
+
+def rule_of(weight_decay: float, whole: bool) -> UpdateRule:
+    gradient = ContextGradient.whole if whole else ContextGradient.divided
+    return UpdateRule(weight_decay, context_gradient=gradient)
 
 
 def z_table(model: NtkLimit) -> torch.Tensor:
@@ -25,37 +30,36 @@ def z_table(model: NtkLimit) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("scale", "whole"), [(0.0, False), (0.7, False), (0.7, True)])
-def test_step_equals_twin(
+def test_step_equals_the_reference(
     shape: tuple[int, ...], scale: float, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A high floor makes the scales be multiplied through within the test.
+    # With a high floor, scales are multiplied into their rows within the test.
     monkeypatch.setattr(ntk_limit, "MIN_SCALE", 0.9)
-    model = make(shape[0], scale)
-    model.whole_gradient = whole
+    model = make(shape[0], scale, rule_of(0.2, whole))
     z, s = np.zeros((shape[0], shape[0])), np.ones(shape[0])
-    start = None
-    if model.start is not None:
-        start = (model.start.e.numpy().copy(), np.ones(shape[0]), np.zeros_like(z), scale)
+    random = None
+    if model.random_output is not None:
+        e = model.random_output.e.numpy().copy()
+        random = (e, np.ones(shape[0]), np.zeros_like(z), scale)
     for seed in range(4):
         batch = toy_batch(seed, *shape)
-        z, s, start, loss = reference.ntk_update(
-            z, s, **arrays(batch), weight_decay=0.2, start=start, whole=whole
+        z, s, random, loss = reference.ntk_update(
+            z, s, **arrays(batch), weight_decay=0.2, random_output=random, whole=whole
         )
         assert model.update(batch) == pytest.approx(loss, rel=1e-12)
         np.testing.assert_allclose(z_table(model), z, rtol=1e-10, atol=1e-13)
         np.testing.assert_allclose(model.s, s, rtol=1e-12)
-        if model.start is not None and start is not None:
-            np.testing.assert_allclose(model.start.t, start[1], rtol=1e-12)
-            np.testing.assert_allclose(
-                model.start.p.full(torch.arange(shape[0])), start[2], rtol=1e-10, atol=1e-13
-            )
+        if model.random_output is not None and random is not None:
+            np.testing.assert_allclose(model.random_output.t, random[1], rtol=1e-12)
+            p = model.random_output.p.full(torch.arange(shape[0]))
+            np.testing.assert_allclose(p, random[2], rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_dense_limit_with_frozen_u(shape: tuple[int, ...]) -> None:
     """Switching off u's gradient (not its decay) turns the muP limit into the NTK limit."""
-    dense, ntk = init_mup_limit(shape[0], 0.0, torch.float64), make(shape[0], 0.0)
-    dense.lr_factors, dense.weight_decay = (0.0, 1.0), 0.2
+    frozen = UpdateRule(0.2, lr_factors=(0.0, 1.0))
+    dense, ntk = init_mup_limit(shape[0], 0.0, torch.float64, rule=frozen), make(shape[0], 0.0)
     for seed in range(5):
         batch = toy_batch(seed, *shape)
         assert ntk.update(batch) == pytest.approx(dense.update(batch), rel=1e-12)
@@ -65,31 +69,34 @@ def test_equals_dense_limit_with_frozen_u(shape: tuple[int, ...]) -> None:
 
 def logits(model: NtkLimit) -> torch.Tensor:
     table = model.s[:, None] * z_table(model)
-    if model.start is not None:
-        p = model.start.p.full(torch.arange(len(model.s)))
-        table = table + model.start.t * (p + model.s[:, None] * model.start.e)
+    if (random := model.random_output) is not None:
+        p = random.p.full(torch.arange(len(model.s)))
+        table = table + random.t * (p + model.s[:, None] * random.e)
     return table
 
 
 @pytest.mark.parametrize(("scale", "whole"), [(0.0, False), (1.0, False), (1.0, True)])
-def test_wide_ntp_nets_approach_it(scale: float, whole: bool) -> None:
-    """Slope about -1/2 in the width, when the limit takes its random initial logits from the net it is compared with."""
-    widths, distances = [64, 512, 4096], []
+def test_wide_ntp_networks_approach_it(scale: float, whole: bool) -> None:
+    """Slope about -1/2 in the width.
+
+    The limit takes its random initial logits from the network that it is compared with.
+    """
+    widths, distances, rule = [64, 512, 4096], [], rule_of(0.05, whole)
+    batches = [toy_batch(step, 7, 5, 4, 3, 2) for step in range(6)]
     for width in widths:
         errors = []
         for seed in range(8):
             generator = torch.Generator().manual_seed(seed)
-            net = init_finite(7, width, ABC[Parametrization.ntp], scale, generator, torch.float64)
-            limit = make(7, scale, 0.05)
-            net.weight_decay = 0.05
-            net.whole_gradient = limit.whole_gradient = whole
-            if limit.start is not None:
-                limit.start.e.copy_(net.u @ net.w.T)
-            for step in range(6):
-                batch = toy_batch(step, 7, 5, 4, 3, 2)
-                net.update(batch)
-                limit.update(batch)
-            errors.append(float((net.u @ net.w.T - logits(limit)).norm()))
+            exponents = ABC[Parametrization.ntp]
+            network = init_finite(
+                7, width, exponents, scale, generator, torch.float64, rule=rule
+            )
+            limit = make(7, scale, rule)
+            if limit.random_output is not None:
+                limit.random_output.e.copy_(network.u @ network.w.T)
+            network.train_batches(batches)
+            limit.train_batches(batches)
+            errors.append(float((network.u @ network.w.T - logits(limit)).norm()))
         distances.append(np.mean(errors))
     slope = np.polyfit(np.log(widths), np.log(distances), 1)[0]
     assert -0.6 < slope < -0.4

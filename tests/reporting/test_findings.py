@@ -124,9 +124,9 @@ def test_a_lowrank_limit_states_its_error(more, clause, tmp_path):
     diagnostics = {
         "rank": 256,
         "pairs": 9,
-        "memory_bytes": 72,
+        "pair_table_bytes": 72,
         "energy_outside": 0.125,
-        "basis_missed": 0.025,
+        "residual_energy": 0.025,
     } | more
     _edit(
         folder,

@@ -97,10 +97,12 @@ def test_negatives_are_as_many_as_the_formula_says(history: LogitHistory, tmp_pa
     encoded, vocab = load_corpus(options)
     drawn, counts = np.zeros((20, 20)), np.zeros((20, 20))
     for batch in Stream(encoded.tokens, encoded.documents, vocab.counts, STREAM, 1, LR, 0).epoch(0):
-        words, noise = batch.context[:, 0], batch.noise[batch.negatives_row]
+        words, negatives = batch.context[:, 0], batch.negatives[batch.negatives_row]
         np.add.at(counts, (words, batch.target), 1)
-        kept = noise != batch.target[:, None]
-        np.add.at(drawn, (np.broadcast_to(words[:, None], noise.shape)[kept], noise[kept]), 1)
+        kept = negatives != batch.target[:, None]
+        np.add.at(
+            drawn, (np.broadcast_to(words[:, None], negatives.shape)[kept], negatives[kept]), 1
+        )
     p = np.diff(negatives_cdf(vocab.counts), prepend=0)
     expected = STREAM.num_negatives * p * (counts.sum(1, keepdims=True) - counts)
     np.testing.assert_allclose(p, history.p)

@@ -13,7 +13,7 @@ from w2v_inf.evaluation.analogy import load_questions
 from w2v_inf.evaluation.limit_distance import add_limit_distance
 from w2v_inf.evaluation.similarity import evaluate_model
 from w2v_inf.files import read_json, write_json
-from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.runs.folder import SUMMARY, run_folder
 from w2v_inf.runs.weights import open_run
@@ -29,7 +29,12 @@ def evaluate(config: Config) -> dict[str, Any]:
     evaluated instead, into FILE.evaluation.json.
     Raises: UserError for a folder that is not a finished run, a file that has no vectors, or two runs of different vocabularies.
     """
-    set_threads(config)
+    with training_threads(config.num_threads):
+        return _evaluate(config)
+
+
+def _evaluate(config: Config) -> dict[str, Any]:
+    """`evaluate` on the configured threads."""
     if config.evaluate.vectors:
         return evaluate_vectors(Path(config.evaluate.vectors))
     folder = run_folder(config)

@@ -1,8 +1,10 @@
-"""Who meets whom in a batch: its distinct words, and what each hidden vector is drawn to and pushed from.
+"""The distinct words of a batch, and how often each hidden vector is paired with each of them.
 
-A batch of consecutive positions touches few distinct words: 32 positions of window 8 have about 290 context slots but
-about 40 distinct context words. Rows are therefore moved once a batch, and negatives become one dense matrix of counts
-between hidden vectors and distinct noise words, whoever drew them: shared, own, repeated or masked.
+Decisions:
+- Consecutive positions have few distinct words: 32 positions of window 8 have about 290 context
+  slots but about 40 distinct context words. So each row is loaded and stored once per batch.
+- Negatives become one dense matrix of counts between hidden vectors and distinct negatives. It
+  covers samples that are shared, own, repeated or masked alike.
 """
 
 from collections.abc import Sequence
@@ -18,16 +20,18 @@ from w2v_inf.stream import Batch
 
 
 class BatchCounts(NamedTuple):
-    """A batch over its I distinct inputs, O distinct outputs (the N noise words first), E hidden vectors, B examples.
+    """A batch of B examples over I distinct inputs, O distinct outputs and E hidden vectors.
 
-    A hidden vector is an example's mean context (E = B), or, when every example has one context word, an input (E = I):
-    skip-gram pairs with the same input share it.
+    The N distinct negatives are the first of the outputs. A hidden vector is the mean context of
+    an example (E = B). Where every example has one context word it is an input (E = I): skip-gram
+    pairs with the same input share it.
 
     inputs [I], outputs [O]: word ids, int32.
-    slots: context words of all examples in a row, as places in `inputs`; example b owns [first_slot[b], first_slot[b + 1]).
-    pair_hidden [B], pair_output [B]: the positives, as places in the hidden vectors and in `outputs`.
-    negatives [E, N]: how often hidden vector e is pushed from noise word n (K/S a sample), float64.
-    input_update_counts [I], output_update_counts [O]: how often weight decay acts on a row, float64.
+    slots: the context words of all examples one after another, as indices into `inputs`;
+      example b owns [first_slot[b], first_slot[b + 1]).
+    pair_hidden [B], pair_output [B]: the positives, as indices of hidden vectors and of `outputs`.
+    negative_counts [E, N]: how often hidden vector e has negative n, K/S per sample; float64.
+    input_update_counts [I], output_update_counts [O]: how often decay acts on a row, float64.
     """
 
     inputs: np.ndarray
@@ -36,17 +40,69 @@ class BatchCounts(NamedTuple):
     first_slot: np.ndarray
     pair_hidden: np.ndarray
     pair_output: np.ndarray
-    negatives: np.ndarray
+    negative_counts: np.ndarray
     input_update_counts: np.ndarray
     output_update_counts: np.ndarray
 
 
-def interactions(batch: Batch) -> BatchCounts:
-    """Count who meets whom. Cost: O(B (C + S)) on one CPU core, about 0.3 us a position."""
-    highest = max(batch.context.max(), batch.target.max(), batch.noise.max())
-    place = np.full(highest + 1, -1, np.int32)
+class StackedBatches(NamedTuple):
+    """Consecutive batches of one stream in one array per field, for compiled code.
+
+    context, target, negatives, negatives_row: those of `Batch`, concatenated.
+    first_example, first_negatives: where each batch starts in them, then their ends.
+    lr: of each batch.  negative_weight: the same for all.
+    """
+
+    context: np.ndarray
+    target: np.ndarray
+    negatives: np.ndarray
+    negatives_row: np.ndarray
+    first_example: np.ndarray
+    first_negatives: np.ndarray
+    lr: np.ndarray
+    negative_weight: float
+
+
+def stack(batches: Sequence[Batch]) -> StackedBatches:
+    """Copy the batches into one array per field."""
+    first_example = np.cumsum([0] + [len(b.target) for b in batches])
+    first_negatives = np.cumsum([0] + [len(b.negatives) for b in batches])
+    context, target, negatives, negatives_row = (
+        np.concatenate([getattr(b, name) for b in batches])
+        for name in ("context", "target", "negatives", "negatives_row")
+    )
+    return StackedBatches(
+        context,
+        target,
+        negatives,
+        negatives_row,
+        first_example,
+        first_negatives,
+        np.array([b.lr for b in batches]),
+        batches[0].negative_weight,
+    )
+
+
+def batch_counts(batch: Batch) -> BatchCounts:
+    """Count one batch. Cost: O(B (C + S)) on one CPU core, about 0.3 us per position."""
+    arrays = batch.context, batch.target, batch.negatives, batch.negatives_row
+    largest_id = max(ids.max() for ids in arrays[:3])
+    index_of = np.full(largest_id + 1, -1, np.int32)
+    return count_arrays(*arrays, batch.negative_weight, index_of)
+
+
+@njit(cache=True, nogil=True)
+def count_stacked(batches: StackedBatches, b: int, index_of: np.ndarray) -> BatchCounts:
+    """Count batch `b` of a stack, for compiled callers; `index_of` as in `count_arrays`."""
+    examples = slice(batches.first_example[b], batches.first_example[b + 1])
+    rows = slice(batches.first_negatives[b], batches.first_negatives[b + 1])
     return count_arrays(
-        batch.context, batch.target, batch.noise, batch.negatives_row, batch.negative_weight, place
+        batches.context[examples],
+        batches.target[examples],
+        batches.negatives[rows],
+        batches.negatives_row[examples],
+        batches.negative_weight,
+        index_of,
     )
 
 
@@ -54,40 +110,41 @@ def interactions(batch: Batch) -> BatchCounts:
 def count_arrays(
     context: np.ndarray,
     target: np.ndarray,
-    noise: np.ndarray,
+    negatives: np.ndarray,
     negatives_row: np.ndarray,
     negative_weight: float,
-    place: np.ndarray,
+    index_of: np.ndarray,
 ) -> BatchCounts:
-    """`interactions` on the batch's arrays, for compiled callers.
+    """`batch_counts` on the arrays of a batch.
 
-    place: where a word is among those found so far; [V] int32, -1 everywhere before and after.
+    index_of: scratch memory for a word's index among those found so far; [V] int32, -1 everywhere
+      before and after.
     """
     num_examples = len(target)
-    inputs, slots, first_slot, input_update_counts = _count_inputs(context, place)
-    outputs = np.empty(noise.size + num_examples, np.int32)
+    inputs, slots, first_slot, input_update_counts = _count_inputs(context, index_of)
+    outputs = np.empty(negatives.size + num_examples, np.int32)
     num_outputs = 0
-    noise_of = np.empty(noise.shape, np.int32)
-    for row in range(len(noise)):
-        for s in range(noise.shape[1]):
-            noise_of[row, s] = _find(noise[row, s], place, outputs, num_outputs)
-            num_outputs = max(num_outputs, noise_of[row, s] + 1)
+    sample_output = np.empty(negatives.shape, np.int32)
+    for row in range(len(negatives)):
+        for s in range(negatives.shape[1]):
+            sample_output[row, s] = _find(negatives[row, s], index_of, outputs, num_outputs)
+            num_outputs = max(num_outputs, sample_output[row, s] + 1)
 
     one_word_each = len(slots) == num_examples
     pair_hidden = slots if one_word_each else np.arange(num_examples, dtype=np.int32)
     pair_output = np.empty(num_examples, np.int32)
-    negatives = np.zeros((len(inputs) if one_word_each else num_examples, num_outputs))
+    negative_counts = np.zeros((len(inputs) if one_word_each else num_examples, num_outputs))
     output_update_counts = np.zeros(num_outputs + num_examples)
-    for b in range(num_examples):
-        pair_output[b] = _find(target[b], place, outputs, num_outputs)
-        num_outputs = max(num_outputs, pair_output[b] + 1)
-        output_update_counts[pair_output[b]] += 1
-        for n in noise_of[negatives_row[b]]:
-            if n != pair_output[b]:
-                negatives[pair_hidden[b], n] += negative_weight
+    for e in range(num_examples):
+        pair_output[e] = _find(target[e], index_of, outputs, num_outputs)
+        num_outputs = max(num_outputs, pair_output[e] + 1)
+        output_update_counts[pair_output[e]] += 1
+        for n in sample_output[negatives_row[e]]:
+            if n != pair_output[e]:
+                negative_counts[pair_hidden[e], n] += negative_weight
                 output_update_counts[n] += negative_weight
     outputs, output_update_counts = outputs[:num_outputs], output_update_counts[:num_outputs]
-    place[outputs] = -1
+    index_of[outputs] = -1
     return BatchCounts(
         inputs,
         outputs,
@@ -95,7 +152,7 @@ def count_arrays(
         first_slot,
         pair_hidden,
         pair_output,
-        negatives,
+        negative_counts,
         input_update_counts,
         output_update_counts,
     )
@@ -103,70 +160,71 @@ def count_arrays(
 
 @njit(cache=True, nogil=True)
 def _count_inputs(
-    context: np.ndarray, place: np.ndarray
+    context: np.ndarray, index_of: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct context words, each slot's place among them, each example's first slot, touches."""
+    """`inputs`, `slots`, `first_slot` and `input_update_counts` of `BatchCounts`."""
     num_examples, num_slots = context.shape
     inputs, slots = np.empty(context.size, np.int32), np.empty(context.size, np.int32)
-    touches = np.zeros(context.size)
+    update_counts = np.zeros(context.size)
     first_slot = np.empty(num_examples + 1, np.int32)
     num_inputs = num_filled = 0
     for b in range(num_examples):
         first_slot[b] = num_filled
         for c in range(num_slots):
             if context[b, c] >= 0:
-                i = _find(context[b, c], place, inputs, num_inputs)
+                i = _find(context[b, c], index_of, inputs, num_inputs)
                 num_inputs = max(num_inputs, i + 1)
-                touches[i] += 1
+                update_counts[i] += 1
                 slots[num_filled] = i
                 num_filled += 1
     first_slot[num_examples] = num_filled
-    place[inputs[:num_inputs]] = -1
-    return inputs[:num_inputs], slots[:num_filled], first_slot, touches[:num_inputs]
+    index_of[inputs[:num_inputs]] = -1
+    return inputs[:num_inputs], slots[:num_filled], first_slot, update_counts[:num_inputs]
 
 
 @njit(cache=True, nogil=True)
-def _find(word: int, place: np.ndarray, words: np.ndarray, num_words: int) -> int:
-    """The place of `word` in `words`, where it is appended (at `num_words`) if it is new."""
-    if place[word] < 0:
-        place[word] = num_words
+def _find(word: int, index_of: np.ndarray, words: np.ndarray, num_words: int) -> int:
+    """The index of `word` in `words`; a new word is appended at `num_words`."""
+    if index_of[word] < 0:
+        index_of[word] = num_words
         words[num_words] = word
-    return place[word]
+    return index_of[word]
 
 
 @dataclass
 class DenseBatchCounts:
     """`BatchCounts` as small dense matrices for torch, on one device; float32 or float64.
 
-    inputs [I], outputs [O]: int64.    bag [E, I]: share of each input in each hidden vector, None when they coincide.
-    whole_bag [E, I]: how often it occurs there, None with `bag`.
-    positives [E, O], negatives [E, O]: counts.    input_update_counts [I], output_update_counts [O].    num_examples: B.
+    inputs [I], outputs [O]: word ids, int64.
+    bag [E, I]: share of each input in each hidden vector; None where they are the same vectors.
+    whole_bag [E, I]: how often each input occurs in it; None with `bag`.
+    positive_counts [E, O], negative_counts [E, O]: how often e has o as its target, as a negative.
+    input_update_counts [I], output_update_counts [O].  num_examples: B.
     """
 
     inputs: Tensor
     outputs: Tensor
     bag: Tensor | None
     whole_bag: Tensor | None
-    positives: Tensor
-    negatives: Tensor
+    positive_counts: Tensor
+    negative_counts: Tensor
     input_update_counts: Tensor
     output_update_counts: Tensor
     num_examples: int
 
 
 def dense_batch_counts(batch: Batch, dtype: torch.dtype, device: torch.device) -> DenseBatchCounts:
-    """`interactions` as matrices. Cost: [E, I] and [E, O] memory."""
-    counts = interactions(batch)
-    num_hidden, num_negatives = counts.negatives.shape
+    """Count one batch into matrices. Cost: [E, I] and [E, O] memory."""
+    counts = batch_counts(batch)
+    num_hidden, num_negatives = counts.negative_counts.shape
     num_examples, num_outputs = len(counts.pair_output), len(counts.outputs)
     one_word_each = len(counts.slots) == num_examples
-    words_of = np.diff(counts.first_slot)
-    example = np.repeat(np.arange(num_examples), words_of)
+    num_words = np.diff(counts.first_slot)
     bag = np.zeros((num_examples, len(counts.inputs)))
-    np.add.at(bag, (example, counts.slots), 1)
+    np.add.at(bag, (np.repeat(np.arange(num_examples), num_words), counts.slots), 1)
     positives = np.zeros((num_hidden, num_outputs))
     np.add.at(positives, (counts.pair_hidden, counts.pair_output), 1)
-    negatives = np.pad(counts.negatives, ((0, 0), (0, num_outputs - num_negatives)))
+    negatives = np.pad(counts.negative_counts, ((0, 0), (0, num_outputs - num_negatives)))
 
     def tensor(a: np.ndarray) -> Tensor:
         return torch.from_numpy(a).to(device, dtype)
@@ -174,23 +232,11 @@ def dense_batch_counts(batch: Batch, dtype: torch.dtype, device: torch.device) -
     return DenseBatchCounts(
         inputs=torch.from_numpy(counts.inputs).to(device, torch.int64),
         outputs=torch.from_numpy(counts.outputs).to(device, torch.int64),
-        bag=None if one_word_each else tensor(bag / words_of[:, None]),
+        bag=None if one_word_each else tensor(bag / num_words[:, None]),
         whole_bag=None if one_word_each else tensor(bag),
-        positives=tensor(positives),
-        negatives=tensor(negatives),
+        positive_counts=tensor(positives),
+        negative_counts=tensor(negatives),
         input_update_counts=tensor(counts.input_update_counts),
         output_update_counts=tensor(counts.output_update_counts),
         num_examples=num_examples,
     )
-
-
-def stack(batches: Sequence[Batch]) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """Arrays of all batches one after another (context, target, noise, negatives_row), where each batch starts, and step sizes."""
-    stacked = [
-        np.concatenate([getattr(b, name) for b in batches])
-        for name in ("context", "target", "noise", "negatives_row")
-    ]
-    edges = [
-        np.cumsum([0] + [len(getattr(b, name)) for b in batches]) for name in ("target", "noise")
-    ]
-    return stacked, edges, np.array([b.lr for b in batches])

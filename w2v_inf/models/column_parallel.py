@@ -1,11 +1,13 @@
-"""A linear net whose columns are shared out over the ranks of a job: each holds and moves its own, and logits are added up.
+"""A linear network whose columns are split over the processes of a job, one shard per process.
 
-Columns are independent given the gradients of the logits. So a step is: this rank's part of the logits, the sum over ranks, the update
-of this rank's columns; inner products at evaluation are sums over ranks too. It is exact: nothing else is exchanged but
-B x (S + 1) numbers a step (on cards inputs x outputs) and a Gram block an evaluation.
+Columns are independent given the gradients of the logits. So a step has three parts:
+1. each process computes its part of the logits;
+2. the processes sum them: B x (S + 1) numbers per step, inputs x outputs on GPUs;
+3. each process updates its own columns.
+Inner products at evaluation are sums over processes too. This is exact: the processes exchange
+nothing else.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,38 +18,43 @@ from torch import Tensor
 
 from w2v_inf import distributed
 from w2v_inf.config import Embedding
+from w2v_inf.models.batch_counts import stack
 from w2v_inf.models.cpu import step as cpu_step
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.sigmoid import logit_gradients
+from w2v_inf.models.gpu.step import gpu_steps
 from w2v_inf.models.linear import LinearModel, row_blocks
-from w2v_inf.models.step import rounding_seed, tp4_logit
-from w2v_inf.stream import Batch, Stream
+from w2v_inf.models.protocol import Model
+from w2v_inf.models.step import UpdateRule, rounding_seed
+from w2v_inf.stream import Batch
 
 
 @dataclass
-class ColumnShard:
-    """This rank's columns, `ranks.share(width)`, of a `LinearModel` with `width` columns. Every method needs all ranks to call it."""
+class ColumnShard(Model):
+    """This process's columns, `distributed.shard_range(width)`, of a network of width `width`.
+
+    All processes must call every method but `state` and `whole_shapes` together.
+    """
 
     part: LinearModel
     width: int
 
-    def prepare(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
-        """Nothing to do before the first step."""
-
-    def update(self, batch: Batch) -> float:
-        """One SGD step; returns the loss before it, nats per example."""
-        return self.train_batches([batch])[0]
+    @property
+    def rule(self) -> UpdateRule:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The rule of the part."""
+        return self.part.rule
 
     def train_batches(self, batches: Sequence[Batch]) -> list[float]:
-        """A step a batch; returns the losses."""
+        """One SGD step per batch; returns the losses before each, nats per example."""
         if self.part.u.device.type == "cpu":
             return shard_steps(self.part, batches, distributed.all_reduce_sum)
-        return self.part.update_on_device(batches, distributed.all_reduce_sum)
+        u, w, rule, scales = self.part.u, self.part.w, self.rule, self.part.scales
+        return gpu_steps(u, w, batches, rule, scales, distributed.all_reduce_sum).tolist()
 
     def gram(
         self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input
     ) -> Tensor:
-        """Inner products of embeddings, [R, C]; all V words if `columns` is None."""
+        """Inner products of the words `rows` [R] with `columns` [C], or with all V; [R, C]."""
         return distributed.all_reduce_sum(self.part.gram(rows, columns, embedding))
 
     def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
@@ -55,27 +62,26 @@ class ColumnShard:
         return distributed.all_reduce_sum(self.part.squared_norms(embedding))
 
     def gram_matmul(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
-        """The Gram matrix of all embeddings times x [V, k]; [V, k]."""
+        """The Gram matrix times x [V, k]; [V, k]."""
         return distributed.all_reduce_sum(self.part.gram_matmul(x, embedding))
 
     def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
-        """Embeddings of some words, [R, width], on every rank. Memory: width R numbers."""
+        """Embeddings of some words, [R, width], on every process. Memory: width x R numbers."""
         own = self.part.vectors(ids, embedding)
         columns = distributed.shard_range(self.width)
         whole = own.new_zeros(len(own), self.width)
         whole[:, columns.start : columns.stop] = own
         return distributed.all_reduce_sum(whole)
 
-    def diagnostics(self) -> dict[str, float]:
-        """Nothing: the model approximates nothing."""
-        return {}
-
     def state(self) -> dict[str, Tensor]:
-        """This rank's tensors by name; not copies."""
+        """This process's tensors by name; not copies."""
         return self.part.state()
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take this rank's columns of the tensors of `state`, which are whole."""
+        """Copy this process's columns of the tensors of `state`, which are whole.
+
+        Raises: RuntimeError if their sizes differ from the model's.
+        """
         columns = distributed.shard_range(self.width)
         own = {
             name: t[:, columns.start : columns.stop] if t.ndim == 2 else t
@@ -86,118 +92,83 @@ class ColumnShard:
         self.part.load(own)
 
     def whole_shapes(self) -> dict[str, list[int]]:
-        """The shapes that the tensors have when all ranks' columns are put together."""
+        """Shapes of the tensors with the columns of all processes."""
         return {name: [len(t), self.width][: t.ndim] for name, t in self.state().items()}
 
     def whole_blocks(self) -> Iterator[Tensor]:
-        """All tensors of `state` one after another, put together, some rows at a time, on the first rank; empty blocks elsewhere."""
+        """The tensors with the columns of all processes, some rows per block, in order of `state`.
+
+        Other processes than the main one get empty blocks.
+        """
         for tensor in self.state().values():
-            if tensor.ndim == 2:
-                yield from (
-                    distributed.gather_columns(tensor[rows], self.width)
-                    for rows in row_blocks(len(tensor))
-                )
-            else:
+            if tensor.ndim == 1:
                 yield tensor.cpu()
+                continue
+            for rows in row_blocks(len(tensor)):
+                yield distributed.gather_columns(tensor[rows], self.width)
 
 
 def shard_steps(
     part: LinearModel,
     batches: Sequence[Batch],
-    add_up: Callable[[Tensor], Tensor],
+    all_reduce: Callable[[Tensor], Tensor],
     tile: int = cpu_step.TILE,
 ) -> list[float]:
-    """`fused.fused_steps` on some columns of a net; updates `part` in place.
+    """`cpu.step.sgd_steps` on some columns of a network; updates `part` in place.
 
     Args:
       part: columns of u and w, [V, some], on the CPU.
-      add_up: sums a tensor of partial logits over all shards, in place.
-    Returns: losses of the whole net before each step, nats per example; the same on all shards.
+      all_reduce: sums a tensor of partial logits over all shards, in place.
+    Returns: losses of the whole network before each step, nats per example; alike on all shards.
     """
-    u, w, u_scale, w_scale = cpu_step.numpy_tables(part.u, part.w, part.scales)
+    u, w, scales = cpu_step.numpy_tables(part.u, part.w, part.scales)
+    stacked, rule = stack(batches), cpu_step.compiled_rule(part.rule)
     num_threads = cpu_step.num_threads_for(u.shape[1])
     tile = min(tile, -(-u.shape[1] // num_threads))
-    place = np.full(len(u), -1, np.int32)
+    index_of = np.full(len(u), -1, np.int32)
     zero = np.zeros(1, np.float64 if u.dtype == np.float64 else np.float32)
     losses = []
-    for batch in batches:
-        arrays = batch.context, batch.target, batch.noise, batch.negatives_row
-        rows, negatives, touches = cpu_step.plan(*arrays, batch.negative_weight, place)
-        log_decay = math.log1p(-batch.lr * part.weight_decay)
-        u_steps, w_steps = (
-            cpu_step.row_steps(scale, ids, log_decay, touched, batch.lr * factor, zero)
-            for scale, ids, touched, factor in zip(
-                (u_scale, w_scale), rows[:2], touches, part.lr_factors, strict=True
-            )
+    for b, batch in enumerate(batches):
+        plan = rows, counts, u_steps, w_steps = cpu_step.plan_step(
+            stacked, b, index_of, scales, rule, zero
         )
-        scratch = np.empty((num_threads, cpu_step.scratch_rows(rows, negatives) * tile), zero.dtype)
-        parts = np.empty((num_threads, negatives.size + len(batch.target)), zero.dtype)
-        moved = u, w, rows, u_steps, w_steps, tile, scratch
-        threads.run(_logits_of_columns, num_threads, *moved, parts, negatives)
+        scratch = np.empty((num_threads, cpu_step.scratch_rows(rows, counts) * tile), zero.dtype)
+        shared = u, w, plan, tile, scratch
+        parts = np.empty((num_threads, counts.size + len(batch.target)), zero.dtype)
+        threads.run(_logits_of_columns, num_threads, *shared, parts)
         f = parts.sum(axis=0)
-        add_up(torch.from_numpy(f))
-        g, pair_g = cpu_step.part_of(f, negatives, len(batch.target))
-        loss = logit_gradients(g.ravel(), pair_g, negatives.ravel(), part.logit is tp4_logit)
-        threads.run(
-            _update_columns,
-            num_threads,
-            *moved,
-            g,
-            pair_g,
-            part.whole_gradient,
-            rounding_seed(batch.words_seen),
-        )
-        cpu_step.keep_scales(u_scale, rows[0], u_steps)
-        cpu_step.keep_scales(w_scale, rows[1], w_steps)
+        all_reduce(torch.from_numpy(f))
+        g, pair_g = cpu_step.split_logits(f, counts, len(batch.target))
+        loss = logit_gradients(g.ravel(), pair_g, counts.ravel(), rule.tp4)
+        seed = rounding_seed(batch.words_seen)
+        threads.run(_update_columns, num_threads, *shared, g, pair_g, rule.whole_gradient, seed)
+        cpu_step.store_scales(scales[0], rows.inputs, u_steps)
+        cpu_step.store_scales(scales[1], rows.outputs, w_steps)
         losses.append(loss / len(batch.target))
     return losses
 
 
 @njit(cache=True, nogil=True)
-def _logits_of_columns(
-    rank, num_threads, sync, u, w, rows, u_steps, w_steps, tile, scratch, parts, negatives
-):
-    """What the columns of thread `rank` add to the logits."""
-    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
-    logits, pair_logits = cpu_step.part_of(parts[rank], negatives, len(rows[4]))
+def _logits_of_columns(thread_id, num_threads, sync, u, w, plan, tile, scratch, parts):
+    """Write what one thread's columns add to the logits."""
+    rows, counts, u_steps, w_steps = plan
+    start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
+    logits, pair_logits = cpu_step.split_logits(parts[thread_id], counts, len(rows.pair_output))
     cpu_step.partial_logits(
-        u, w, rows, u_steps, w_steps, start, stop, tile, scratch[rank], logits, pair_logits
+        u, w, rows, u_steps, w_steps, start, stop, tile, scratch[thread_id], logits, pair_logits
     )
 
 
 @njit(cache=True, nogil=True)
 def _update_columns(
-    rank,
-    num_threads,
-    sync,
-    u,
-    w,
-    rows,
-    u_steps,
-    w_steps,
-    tile,
-    scratch,
-    g,
-    pair_g,
-    whole_gradient,
-    salt,
+    thread_id, num_threads, sync, u, w, plan, tile, scratch, g, pair_g, whole_gradient, seed
 ):
-    """The update of the columns of thread `rank`."""
-    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
+    """Update one thread's columns."""
+    rows, _, u_steps, w_steps = plan
+    start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
     cpu_step.update_rows(
-        u,
-        w,
-        rows,
-        u_steps,
-        w_steps,
-        start,
-        stop,
-        tile,
-        scratch[rank],
-        g,
-        pair_g,
-        whole_gradient,
-        salt,
-    )
+        u, w, rows, u_steps, w_steps, start, stop, tile, scratch[thread_id], g, pair_g,
+        whole_gradient, seed,
+    )  # fmt: skip

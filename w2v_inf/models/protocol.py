@@ -1,4 +1,4 @@
-"""What every model answers: the one protocol that the trainer and the evaluation know."""
+"""The protocol that every model follows; training and evaluation know nothing else of a model."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -6,28 +6,33 @@ from typing import Protocol
 from torch import Tensor
 
 from w2v_inf.config import Embedding
+from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch, Stream
 
 
 class Model(Protocol):
-    """What every model answers. Tensors live on the model's device."""
+    """What training and evaluation ask of a model. Tensors live on the model's device.
+
+    Models inherit the methods that have a default here.
+    """
+
+    rule: UpdateRule
 
     def prepare(self, stream: Stream, interrupted: Callable[[], bool]) -> None:
-        """What a model does before the first step on the stream to come, unless it is interrupted; most do nothing."""
-        ...
+        """Get ready for the first step on `stream`, unless interrupted. By default nothing."""
 
     def update(self, batch: Batch) -> float:
         """One SGD step; returns the loss before it, nats per example."""
-        ...
+        return self.train_batches([batch])[0]
 
     def train_batches(self, batches: Sequence[Batch]) -> list[float]:
-        """A step a batch, as `update` one after another; returns the losses."""
+        """One SGD step per batch, in order; returns the losses before each, nats per example."""
         ...
 
     def gram(
         self, rows: Tensor, columns: Tensor | None = None, embedding: Embedding = Embedding.input
     ) -> Tensor:
-        """Inner products of embeddings, [R, C]; all V columns if `columns` is None."""
+        """Inner products of the words `rows` [R] with `columns` [C], or with all V; [R, C]."""
         ...
 
     def squared_norms(self, embedding: Embedding = Embedding.input) -> Tensor:
@@ -35,21 +40,21 @@ class Model(Protocol):
         ...
 
     def gram_matmul(self, x: Tensor, embedding: Embedding = Embedding.input) -> Tensor:
-        """The Gram matrix of all embeddings times x [V, k], without making it; [V, k]."""
+        """The Gram matrix of all embeddings times x [V, k]; [V, k]. Never forms [V, V]."""
         ...
 
     def vectors(self, ids: Tensor | slice, embedding: Embedding = Embedding.input) -> Tensor:
-        """Embeddings of some words in coordinates of the model's own, [R, D]: their inner products are `gram`."""
+        """Embeddings of some words in the model's own coordinates, [R, D]; they give `gram`."""
         ...
 
     def diagnostics(self) -> dict[str, float]:
-        """What the model knows of its own approximation, for metrics.jsonl; nothing if it makes none."""
-        ...
+        """Measures of the model's own approximation, for metrics.jsonl. By default none."""
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """All tensors by name."""
         ...
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over the tensors of `state`."""
+        """Copy the tensors of `state` into the model."""
         ...

@@ -1,32 +1,30 @@
-"""The stream of examples, slowly."""
+"""The reference implementation of the stream of examples: one block, word by word."""
 
 
-def stream_examples(tokens, documents, vocab_size, p_keep, keep_draws, radius_draws, window, chunk):
-    """Positions of one block in order, as (context words, target, in-vocabulary words before it), word by word.
+def stream_examples(tokens, documents, vocab_size, p_keep, keep_draws, radius_draws, limit):
+    """(context words, target, in-vocabulary words before it) of each position, in order.
 
-    keep_draws: a uniform number per in-vocabulary word.  radius_draws: a window per kept word.
-    documents: end index of each document.  Positions without context are left out.
+    Positions without context are left out.
+    documents: end index of each document.    limit: kept words per sentence, at most.
+    keep_draws: a uniform number per in-vocabulary word.    radius_draws: a radius per kept word.
     """
-    chunks: list[list[tuple[int, int]]] = [[]]
+    sentences: list[list[tuple[int, int]]] = [[]]
     seen = 0
     for index, token in enumerate(tokens):
-        if index in documents or len(chunks[-1]) == chunk:
-            chunks.append([])
+        if index in documents or len(sentences[-1]) == limit:
+            sentences.append([])
         if token >= vocab_size:
             continue
         if keep_draws[seen] < p_keep[token]:
-            chunks[-1].append((int(token), seen))
+            sentences[-1].append((int(token), seen))
         seen += 1
     examples, kept = [], 0
-    for words in chunks:
+    for words in sentences:
         for i, (target, words_before) in enumerate(words):
             radius = radius_draws[kept]
             kept += 1
-            around = [
-                words[j][0]
-                for j in range(max(0, i - radius), min(len(words), i + radius + 1))
-                if j != i
-            ]
-            if around:
-                examples.append((around, target, words_before))
+            nearby = range(max(0, i - radius), min(len(words), i + radius + 1))
+            context = [words[j][0] for j in nearby if j != i]
+            if context:
+                examples.append((context, target, words_before))
     return examples

@@ -332,9 +332,9 @@ def _tolerance_sentence(known: list[dict[str, Any]]) -> str:
     asked = [diagnostics for diagnostics in known if "tolerance" in diagnostics]
     if not asked:
         return ""
-    worst = max(asked, key=lambda diagnostics: diagnostics["basis_missed"])
+    worst = max(asked, key=lambda diagnostics: diagnostics["residual_energy"])
     kept = all(diagnostics["tolerance_reached"] for diagnostics in asked)
     return (
         f" model.tolerance={worst['tolerance']:g} was {'kept' if kept else 'NOT reached'}: "
-        f"the residual energy is {worst['basis_missed']:.3g} of what the pilot run learnt."
+        f"the residual energy is {worst['residual_energy']:.3g} of what the pilot run learnt."
     )

@@ -87,6 +87,6 @@ def open_run(folder: Path, machine: Config) -> tuple[Model, Vocabulary]:
     config = options.read(folder / CONFIG)
     config.device = machine.device
     vocab = Vocabulary.load(folder / VOCABULARY)
-    model = build_model(config, len(vocab))
+    model = build_model(config, len(vocab), loading=True)
     load_state(folder, model)
     return model, vocab

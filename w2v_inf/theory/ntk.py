@@ -77,7 +77,9 @@ def limit_logits(limit: NtkLimit) -> Tensor:
     """Logits of all inputs (rows) and outputs, [V, V]."""
     ids, s = torch.arange(len(limit.s)), limit.s.to(limit.z.rows.dtype)
     logits = s[:, None] * limit.z.full(ids).T
-    return logits if limit.start is None else logits + limit.start.logits(ids, ids, s)
+    if limit.random_output is None:
+        return logits
+    return logits + limit.random_output.logits(ids, ids, s)
 
 
 def measure(text: Text, output_init_scale: float, width: int, seed: int) -> Measures:
@@ -89,8 +91,8 @@ def measure(text: Text, output_init_scale: float, width: int, seed: int) -> Meas
     limit = text.build(options.NtkLimit(output_init_scale=output_init_scale), seed)
     assert isinstance(limit, NtkLimit)
     initial_u, initial_logits = network.u.double(), network.u @ network.w.T
-    if limit.start is not None:
-        limit.start.e.copy_(initial_logits)
+    if limit.random_output is not None:
+        limit.random_output.e.copy_(initial_logits)
     network.train_batches(text.batches)
     limit.train_batches(text.batches)
     u, logits, exact = network.u.double(), network.u @ network.w.T, limit_logits(limit)

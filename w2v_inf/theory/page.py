@@ -13,7 +13,7 @@ from typing import Any
 
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
-from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.reporting.html import write_page
 from w2v_inf.reporting.style import save
 from w2v_inf.theory import (
@@ -40,7 +40,6 @@ def theory(config: Config) -> Path:
     claim that cannot use that text says so in its section. Cost: four minutes of one core with the
     default corpus; on your own text, linear probes take 15 trainings.
     """
-    set_threads(config)
     out = Path(config.plot.out) if config.plot.out else Path(config.runs_dir) / "theory"
     claims: list[tuple[ModuleType, Callable[[], Exhibit]]] = [
         (linear_limit, linear_limit.show),
@@ -54,7 +53,8 @@ def theory(config: Config) -> Path:
         (lr_transfer, lambda: lr_transfer.show(config)),
         (overfitting, lambda: overfitting.show(config)),
     ]
-    sections = [_section(module, show, out) for module, show in claims]
+    with training_threads(config.num_threads):
+        sections = [_section(module, show, out) for module, show in claims]
     path = write_page(
         out / "theory.html",
         "theory",

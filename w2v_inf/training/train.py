@@ -21,7 +21,7 @@ from w2v_inf.evaluation.similarity import evaluate_model
 from w2v_inf.files import write_json
 from w2v_inf.models.build import build_model
 from w2v_inf.models.cpu import threads
-from w2v_inf.models.cpu.threads import set_threads
+from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.device import pick_device
 from w2v_inf.models.memory_check import GIB, model_bytes
 from w2v_inf.models.protocol import Model
@@ -67,7 +67,12 @@ def train(config: Config) -> Path:
       run is saved.
     """
     pick_device(config.device)  # refuses a card that is not there, before a corpus is downloaded
-    set_threads(config)
+    with training_threads(config.num_threads):
+        return _train(config)
+
+
+def _train(config: Config) -> Path:
+    """`train` on the configured device and threads."""
     folder = run_folder(config)
     corpus, vocab = load_corpus(config)
     if is_finished(folder, config, corpus.info["tokens_sha256"]):

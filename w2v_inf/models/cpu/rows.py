@@ -1,10 +1,11 @@
-"""Rows on the move and row arithmetic, compiled: what `fused.py` does to the rows that a batch touches.
+"""Compiled copies of rows between tables and scratch memory, and arithmetic on rows.
 
 Decisions:
-- Rows are moved four at a time: random rows are bound by latency, and four streams hide three quarters of it.
-- bfloat16 tables are uint16 here, rounded stochastically on the way back: a step below half a unit in the last place
-  would otherwise be lost for good (1 + 1e-3 = 1 in bfloat16). The random bits are a hash of (salt, row, column), so a step
-  repeats bit for bit on any number of threads.
+- Rows move four at a time. Random rows are bound by latency, and four streams hide three quarters.
+- numba knows no bfloat16, so such tables are uint16 here. They are rounded stochastically on the
+  way back: a step below half a unit in the last place would otherwise be lost (1 + 1e-3 = 1 in
+  bfloat16). The random bits are a hash of (seed, row, column), so that a step repeats bit for bit
+  on any number of threads.
 """
 
 import numpy as np
@@ -12,17 +13,19 @@ from numba import njit, types
 from numba.extending import overload
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}
-"""What the compiler may do to sums; not-a-number and infinity keep their meaning (a loss that is not finite must show)."""
+"""The compiler may reorder sums. NaN and infinity keep their meaning: a diverged loss must show."""
+GOLDEN_RATIO = np.uint32(0x9E3779B9)
+"""2^32 over the golden ratio: the seeds of consecutive columns lie far apart."""
 compiled = njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 
 
 def load_rows(table: np.ndarray, ids: np.ndarray, start: int, rows: np.ndarray) -> None:
-    """Gather table[ids, start:...] into `rows` [R, columns], float32 or float64; the table like them, or bfloat16."""
+    """Copy table[ids, start:] into `rows` [R, columns]. The table has their type, or bfloat16."""
     raise NotImplementedError("for compiled callers")
 
 
-def store_rows(rows: np.ndarray, table: np.ndarray, ids: np.ndarray, start: int, salt: int) -> None:
-    """Scatter `rows` to table[ids, start:...], ids distinct; a bfloat16 table rounds with random bits from `salt`."""
+def store_rows(rows: np.ndarray, table: np.ndarray, ids: np.ndarray, start: int, seed: int) -> None:
+    """Copy `rows` to table[ids, start:], ids distinct; `seed` is of the rounding to bfloat16."""
     raise NotImplementedError("for compiled callers")
 
 
@@ -38,7 +41,7 @@ def _load_float(table, ids, start, rows):
         rows[k] = table[ids[k], start:stop]
 
 
-def _store_float(rows, table, ids, start, salt):
+def _store_float(rows, table, ids, start, seed):
     stop, whole = start + rows.shape[1], len(ids) // 4 * 4
     for k in range(0, whole, 4):
         a, b = table[ids[k], start:stop], table[ids[k + 1], start:stop]
@@ -58,15 +61,14 @@ def _load_bfloat16(table, ids, start, rows):
             out[j] = np.uint32(row[j]) << np.uint32(16)
 
 
-def _store_bfloat16(rows, table, ids, start, salt):
+def _store_bfloat16(rows, table, ids, start, seed):
     bits = rows.view(np.uint32)
     for k in range(len(ids)):
         out, row = table[ids[k], start : start + rows.shape[1]], bits[k]
-        seed = _hash(np.uint32(salt) + _hash(np.uint32(ids[k]))) + np.uint32(start) * np.uint32(
-            0x9E3779B9
-        )
+        row_seed = _hash(np.uint32(seed) + _hash(np.uint32(ids[k])))
+        row_seed += np.uint32(start) * GOLDEN_RATIO
         for j in range(len(row)):
-            random = _hash(np.uint32(seed) + np.uint32(j) * np.uint32(0x9E3779B9)) >> np.uint32(16)
+            random = _hash(np.uint32(row_seed) + np.uint32(j) * GOLDEN_RATIO) >> np.uint32(16)
             out[j] = np.uint16((row[j] + random) >> np.uint32(16))
 
 
@@ -76,13 +78,13 @@ def _choose_load(table, ids, start, rows):
 
 
 @overload(store_rows, jit_options={"nogil": True, "fastmath": FAST, "error_model": "numpy"})
-def _choose_store(rows, table, ids, start, salt):
+def _choose_store(rows, table, ids, start, seed):
     return _store_bfloat16 if table.dtype == types.uint16 else _store_float
 
 
 @njit(inline="always")
 def _hash(x):
-    """MurmurHash3's finaliser: 32 well-mixed bits of the 32 lowest of x."""
+    """MurmurHash3's finaliser: mixes the lower 32 bits of x."""
     x = np.uint32(x)
     x = np.uint32(x ^ (x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x85EBCA6B))
@@ -92,22 +94,23 @@ def _hash(x):
 
 
 @compiled
-def mean_rows(rows, which, out):
-    """out = mean of rows[which]; four rows a pass, since each pass reads and writes `out`."""
-    share, whole = out.dtype.type(1 / len(which)), len(which) // 4 * 4
+def mean_rows(rows, indices, out):
+    """out = mean of rows[indices]; four rows per pass, since each pass reads and writes `out`."""
+    share, whole = out.dtype.type(1 / len(indices)), len(indices) // 4 * 4
     out[:] = 0
     for k in range(0, whole, 4):
-        a, b, c, d = rows[which[k]], rows[which[k + 1]], rows[which[k + 2]], rows[which[k + 3]]
+        a, b = rows[indices[k]], rows[indices[k + 1]]
+        c, d = rows[indices[k + 2]], rows[indices[k + 3]]
         for j in range(len(out)):
             out[j] += share * ((a[j] + b[j]) + (c[j] + d[j]))
-    for k in which[whole:]:
+    for k in indices[whole:]:
         add(share, rows[k], out)
 
 
 @compiled
-def add_to_rows(scale, x, which, rows):
-    """rows[k] += scale x for each k of `which`."""
-    for k in which:
+def add_to_rows(scale, x, indices, rows):
+    """rows[k] += scale x for each k of `indices`."""
+    for k in indices:
         add(scale, x, rows[k])
 
 

@@ -1,4 +1,4 @@
-"""sigma and the gradients of the logits, compiled: exact, or by the table of the authors' program."""
+"""The gradients of the logits, compiled, with the exact sigmoid or the authors' table."""
 
 import math
 
@@ -6,19 +6,23 @@ import numpy as np
 from numba import njit
 
 from w2v_inf.models.cpu.rows import compiled
-from w2v_inf.models.step import MAX_EXP, TABLE_SIZE
+from w2v_inf.models.step import MAX_EXP, TABLE_SIZE, TABLE_STEP
 
 
 @compiled
-def logit_gradients(f, pair_f, count, tp4):
-    """Overwrite logits by minus the loss's gradient, count x (label - sigma(f)); returns the loss in nats, summed."""
+def logit_gradients(f, pair_f, counts, tp4):
+    """Overwrite logits by g, minus the gradient of the loss; returns the loss in nats, summed.
+
+    f, counts [k]: logits of negatives, and how often each counts; g = -counts sigma(f).
+    pair_f [B]: logits of positives; g = 1 - sigma(pair_f).  tp4: look sigma up in the table.
+    """
     if tp4:
-        return _table_gradients(f, pair_f, count)
+        return _table_gradients(f, pair_f, counts)
     loss = 0.0
     for k in range(len(f)):
         p, softplus = _sigmoid(np.float64(f[k]))
-        f[k] = -count[k] * p
-        loss += count[k] * softplus
+        f[k] = -counts[k] * p
+        loss += counts[k] * softplus
     for b in range(len(pair_f)):
         p, softplus = _sigmoid(-np.float64(pair_f[b]))
         pair_f[b] = p
@@ -28,7 +32,10 @@ def logit_gradients(f, pair_f, count, tp4):
 
 @njit(inline="always", error_model="numpy")
 def _sigmoid(x):
-    """sigma(x) and softplus(x) = -log(1 - sigma(x)) to about 1e-14, without branches, so that loops over it vectorise."""
+    """sigma(x) and softplus(x) = -log(1 - sigma(x)), to about 1e-14.
+
+    It has no branches, so that loops over it vectorise.
+    """
     magnitude = abs(x)
     # exp(-|x|) by Taylor at |x| / 256, then eight squarings; beyond 40 it no longer changes 1 + z.
     y = min(magnitude, 40.0) * (-1 / 256)
@@ -62,13 +69,16 @@ def _sigmoid(x):
 
 
 @compiled
-def _table_gradients(f, pair_f, count):
-    """`logit_gradients` with the authors' table (`step.tp4_logit`); beyond +-12 it is certain, and the loss is the true one."""
+def _table_gradients(f, pair_f, counts):
+    """`logit_gradients` with the table of `step.tp4_logit`.
+
+    Outside the table sigma is 0 or 1, and the loss is taken at the logit itself.
+    """
     loss = 0.0
     for k in range(len(f)):
         p, softplus, _ = _table_sigmoid(np.float64(f[k]))
-        f[k] = -count[k] * p
-        loss += count[k] * softplus
+        f[k] = -counts[k] * p
+        loss += counts[k] * softplus
     for b in range(len(pair_f)):
         p, softplus, x = _table_sigmoid(np.float64(pair_f[b]))
         pair_f[b] = 1 - p
@@ -79,12 +89,9 @@ def _table_gradients(f, pair_f, count):
 @compiled
 def _table_sigmoid(f):
     """Looked-up sigma, and softplus of the logit that the loss is taken at, with that logit."""
-    certain = abs(f) >= MAX_EXP
-    x = (
-        f
-        if certain
-        else (2 * math.floor((f + MAX_EXP) * (TABLE_SIZE // MAX_EXP // 2)) / TABLE_SIZE - 1)
-        * MAX_EXP
-    )
+    outside = abs(f) >= MAX_EXP
+    x = f
+    if not outside:
+        x = (2 * math.floor((f + MAX_EXP) * TABLE_STEP) / TABLE_SIZE - 1) * MAX_EXP
     p, softplus = _sigmoid(x)
-    return (1.0 if f > 0 else 0.0) if certain else p, softplus, x
+    return (1.0 if f > 0 else 0.0) if outside else p, softplus, x

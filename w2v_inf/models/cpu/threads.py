@@ -1,87 +1,121 @@
-"""A team of threads that run one compiled function together and meet inside it.
+"""Threads that run one compiled function together, with barriers inside it.
 
 Decisions:
-- Compiled parallel loops start and end a team for each loop, tens of microseconds apart from a step's 100. Here a thread keeps
-  its share of the columns through many batches, and meeting costs an atomic addition and a look at it.
-- Whoever waits gives its core away after a short spin: on cores with other jobs, pure spinning made two threads 20 to 60
-  times slower than one.
-- BLAS inside compiled code stays single-threaded: the threads are ours.
+- Starting and ending a parallel loop costs tens of microseconds, and a step takes 100. So a thread
+  keeps its columns through many batches; a barrier is an atomic addition and a read.
+- A waiting thread yields its core after a short spin. On cores with other jobs, pure spinning made
+  two threads 20 to 60 times slower than one.
+- BLAS calls inside compiled code run on one thread: the parallelism is ours. Outside, BLAS and
+  torch keep the threads they are given.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401 - the BLAS that numba calls; it must be loaded before its threads can be limited
+import scipy.linalg.cython_blas  # noqa: F401 - numba's BLAS: loaded before it can be limited
 import torch
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from w2v_inf import distributed
-from w2v_inf.config import Config
-from w2v_inf.models.cpu import threads
+from w2v_inf.models.device import usable_cores
 
 SPINS = 2000
-"""Looks before a waiting thread gives its core away: some microseconds."""
-EVERYBODY = 1 << 62
-"""More arrivals than any meeting waits for."""
+"""Reads before a waiting thread yields its core: some microseconds."""
+ALL_ARRIVED = 1 << 62
+"""More arrivals than any barrier waits for."""
 S = TypeVar("S")
 T = TypeVar("T")
+num_cores = usable_cores
+"""Cores that this process may keep busy, by its CPU affinity and the quotas of its cgroups."""
+_blas = ThreadpoolController().select(user_api="blas")
 _size = 1
 _pool = ThreadPoolExecutor(max_workers=1)
+_blas_is_serial = False
 
 
-def use_threads(num_threads: int) -> None:
-    """Train on `num_threads` CPU threads from now on, or on all cores if 0."""
+@contextmanager
+def training_threads(num_threads: int) -> Iterator[None]:
+    """Use `num_threads` CPU threads inside: our own, torch's and BLAS's; all restored at the end.
+
+    0 takes this process's share of the cores; torch then keeps its own number, unless several
+    processes share the machine.
+    """
     global _size, _pool
-    _size = num_threads or num_cores()
-    _pool.shutdown()
+    processes = distributed.local_world_size()
+    before, torch_before = (_size, _pool), torch.get_num_threads()
+    _size = num_threads or max(1, num_cores() // processes)
     _pool = ThreadPoolExecutor(max_workers=_size)
-    threadpool_limits(1, user_api="blas")
-
-
-def num_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if num_threads or processes > 1:
+        torch.set_num_threads(_size)
+    try:
+        with _blas.limit(limits=_size):
+            yield
+    finally:
+        _pool.shutdown()
+        _size, _pool = before
+        torch.set_num_threads(torch_before)
 
 
 def size() -> int:
-    """Threads to train on."""
+    """Threads to train on: 1 outside `training_threads`."""
     return _size
 
 
 def run(function: Callable[..., None], num_threads: int, *arguments: object) -> None:
-    """Call function(rank, num_threads, sync, *arguments) on `num_threads` threads, this one as rank 0, and wait for all.
+    """Call function(thread_id, num_threads, sync, *arguments) on each thread; wait for all.
 
-    Raises: what one of them raised; the others are then let through their meetings to the end, and what they wrote is void.
+    This thread has thread_id 0. `sync` is for `barrier`.
+    Raises: the exception of one of them, once all have returned. An exception lets the others pass
+      their barriers; the results are then void.
     """
     sync = np.zeros(8, np.int64)  # a cache line
 
-    def call(rank: int) -> None:
+    def call(thread_id: int) -> None:
         try:
-            function(rank, num_threads, sync, *arguments)
+            function(thread_id, num_threads, sync, *arguments)
         except BaseException:
-            sync[0] = EVERYBODY
+            sync[0] = ALL_ARRIVED
             raise
 
-    others = [_pool.submit(call, rank) for rank in range(1, num_threads)]
-    call(0)
+    with serial_blas():
+        others = [_pool.submit(call, thread_id) for thread_id in range(1, num_threads)]
+        try:
+            call(0)
+        finally:
+            wait(others)
     for other in others:
         other.result()
 
 
+@contextmanager
+def serial_blas() -> Iterator[None]:
+    """BLAS on one thread inside; free inside another `serial_blas`."""
+    global _blas_is_serial
+    if _blas_is_serial:
+        yield
+        return
+    _blas_is_serial = True
+    try:
+        with _blas.limit(limits=1):
+            yield
+    finally:
+        _blas_is_serial = False
+
+
 def prefetch(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    """function(item) of each item in order, worked out ahead of whoever asks by the team's threads."""
+    """function(item) of each item in order; the pool computes the next while the caller works."""
     return _pool.map(function, items)
 
 
 @intrinsic
 def fetch_add(typing_context, array, value):
-    """array[0] += value as one atomic, sequentially consistent step; returns what was there before."""
+    """array[0] += value as one atomic, sequentially consistent step; returns the old value."""
 
     def generate(context, builder, signature, arguments):
         view = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -92,18 +126,18 @@ def fetch_add(typing_context, array, value):
     return types.int64(array, types.int64), generate
 
 
-_give_core_away = types.ExternalFunction("sched_yield", types.int32())
+_yield_core = types.ExternalFunction("sched_yield", types.int32())
 
 
 @njit(cache=True, nogil=True)
-def column_slice(rank: int, num_threads: int, num_columns: int) -> tuple[int, int]:
-    """Where the columns of thread `rank` start and stop."""
-    return rank * num_columns // num_threads, (rank + 1) * num_columns // num_threads
+def column_slice(thread_id: int, num_threads: int, num_columns: int) -> tuple[int, int]:
+    """First column of a thread, and the one after its last."""
+    return thread_id * num_columns // num_threads, (thread_id + 1) * num_columns // num_threads
 
 
 @njit(cache=True, nogil=True)
 def barrier(sync: np.ndarray, arrivals: int, num_threads: int) -> None:
-    """Wait until all threads are here: `arrivals` so far, counted over all meetings, x threads."""
+    """Wait for all threads. `arrivals`: threads x barriers so far, with this one."""
     if num_threads == 1:
         return
     fetch_add(sync, 1)  # pyright: ignore[reportCallIssue]
@@ -111,14 +145,4 @@ def barrier(sync: np.ndarray, arrivals: int, num_threads: int) -> None:
     while fetch_add(sync, 0) < arrivals:  # pyright: ignore[reportCallIssue]
         spins += 1
         if spins > SPINS:
-            _give_core_away()
-
-
-def set_threads(config: Config) -> None:
-    """Take `num_threads` CPU threads, in torch and in our own loops, or every core (the ranks of a machine share them) if 0."""
-    num_threads = config.num_threads
-    if not num_threads and distributed.local_world_size() > 1:
-        num_threads = max(1, threads.num_cores() // distributed.local_world_size())
-    if num_threads:
-        torch.set_num_threads(num_threads)
-    threads.use_threads(num_threads)
+            _yield_core()

@@ -1,4 +1,10 @@
-"""Steps on a card by Triton's kernels (`kernels.py`): what they are given, and how much of it a program takes."""
+"""SGD steps on a GPU: by Triton's kernels (kernels.py) where they can run, otherwise in torch.
+
+Decisions:
+- The host packs some batches while the GPU works on the batches before them.
+- Three launches per step: each needs all that the one before has written.
+- None of the sizes here was tuned on a GPU; benchmarks/kernels.py measures the kernels on one.
+"""
 
 import importlib.metadata
 import logging
@@ -7,54 +13,112 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from subprocess import CalledProcessError
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from w2v_inf import distributed
+from w2v_inf.models.batch_counts import dense_batch_counts
+from w2v_inf.models.cpu.threads import prefetch
 from w2v_inf.models.gpu.packing import Packed, pack
-from w2v_inf.models.step import MIN_SCALE, rounding_seed
+from w2v_inf.models.step import MIN_SCALE, UpdateRule, rounding_seed, sgd_step
 from w2v_inf.stream import Batch
 
 log = logging.getLogger(__name__)
-BATCHES_A_PACK = 32
-"""Batches that are packed and launched together: while the card works on some, the next are packed."""
+BATCHES_PER_PACK = 32
+"""Batches that are packed and launched together."""
 MAX_INPUTS, MAX_PAIRS = 128, 1 << 15
-"""Distinct inputs of a batch, and inputs x outputs, that programs hold; larger batches are products for torch."""
-MAX_DRAWN = 4096
-"""Examples and negatives of a batch that is worth packing."""
-DTYPES = {
-    "int32": torch.int32,
-    "int64": torch.int64,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
-NARROW = 256
-"""Columns up to which one program takes many steps; guessed, `benchmarks/kernels.py` compares the two ways on a card."""
+"""Most distinct inputs, and inputs x outputs, that a program holds; larger batches go to torch."""
+MAX_SAMPLES = 4096
+"""Most examples and negatives of a batch that is packed."""
 MIN_TRITON, MIN_CAPABILITY = (3, 6), (8, 0)
-"""Whose launches and products the kernels are written for."""
+"""Oldest Triton release that the kernels were tested with; oldest GPUs that have tf32 products."""
+SMALL_O = 16
+"""Outputs per block in the gradients and the update."""
+TORCH_DTYPES = {
+    np.dtype(np.int32): torch.int32,
+    np.dtype(np.int64): torch.int64,
+    np.dtype(np.float32): torch.float32,
+    np.dtype(np.float64): torch.float64,
+}
+Scales = tuple[Tensor, Tensor] | None
+AllReduce = Callable[[Tensor], Tensor] | None
+
+
+def gpu_steps(
+    u: Tensor,
+    w: Tensor,
+    batches: Sequence[Batch],
+    rule: UpdateRule,
+    scales: Scales = None,
+    all_reduce: AllReduce = None,
+) -> Tensor:
+    """One SGD step per batch, as `step.sgd_step`; updates `u`, `w` and `scales` in place.
+
+    Arguments as in `kernel_steps`. A group of batches with one that is too large goes to torch.
+    Returns: loss before each step, nats per example, [batches], on the tables' device.
+    """
+    groups = [batches[k : k + BATCHES_PER_PACK] for k in range(0, len(batches), BATCHES_PER_PACK)]
+
+    def packed(group: Sequence[Batch]) -> Packed | None:
+        return pack_for_kernels(group, rule.weight_decay, len(u), u.dtype)
+
+    packs = prefetch(packed, groups) if kernels_run_on(u.device) else [None] * len(groups)
+    losses = [
+        torch_steps(u, w, group, rule, scales, all_reduce)
+        if pack is None
+        else kernel_steps(u, w, group, pack, rule, scales, all_reduce)
+        for group, pack in zip(groups, packs, strict=True)
+    ]
+    return torch.cat(losses)
+
+
+def torch_steps(
+    u: Tensor,
+    w: Tensor,
+    batches: Sequence[Batch],
+    rule: UpdateRule,
+    scales: Scales = None,
+    all_reduce: AllReduce = None,
+) -> Tensor:
+    """`gpu_steps` by `step.sgd_step`."""
+    dtype = torch.float64 if u.dtype is torch.float64 else torch.float32
+    generator = torch.Generator(u.device) if scales else None
+    losses = []
+    for batch in batches:
+        if generator:
+            generator.manual_seed(rounding_seed(batch.words_seen))
+        counts = dense_batch_counts(batch, dtype, u.device)
+        losses.append(sgd_step(u, w, counts, batch.lr, rule, scales, generator, all_reduce))
+    return torch.stack(losses)
 
 
 def kernels_run_on(device: torch.device) -> bool:
-    """Whether Triton is installed and runs here: on an Nvidia card, or anywhere if kernels are interpreted (TRITON_INTERPRET=1)."""
+    """Whether Triton's kernels run on this device.
+
+    They run on Nvidia GPUs, and anywhere if TRITON_INTERPRET=1 has them interpreted.
+    """
     if os.environ.get("TRITON_INTERPRET") == "1":
         return find_spec("triton") is not None
-    return device.type == "cuda" and torch.version.hip is None and can_launch_everywhere(device)
+    return device.type == "cuda" and torch.version.hip is None and _all_can_launch(device)
 
 
 @cache
-def can_launch_everywhere(device: torch.device) -> bool:
-    """Whether all ranks can start kernels: what they add up must have one shape. A warning says why one cannot."""
-    reason = why_not(device)
+def _all_can_launch(device: torch.device) -> bool:
+    """Whether all processes can launch kernels; a warning says why one cannot.
+
+    They take the same path, since the tensors that they sum must have one shape.
+    """
+    reason = _why_not(device)
     if reason:
         log.warning("%s: slower steps in torch", reason)
     return distributed.all_reduce_max(int(bool(reason)))[0] == 0
 
 
-def why_not(device: torch.device) -> str:
-    """Why Triton cannot start kernels on a card; nothing if it can. It compiles its driver when that is first used."""
+def _why_not(device: torch.device) -> str:
+    """Why Triton cannot launch kernels on a GPU; empty if it can. Compiles Triton's driver."""
     if find_spec("triton") is None:
         return "Triton is not installed (pip install 'w2v_inf[gpu]')"
     release = importlib.metadata.version("triton")
@@ -66,27 +130,23 @@ def why_not(device: torch.device) -> str:
         driver.active.get_current_target()
     except (RuntimeError, OSError, ImportError, AssertionError, CalledProcessError) as error:
         said = (str(error).splitlines() or [repr(error)])[0]
-        return (
-            f"Triton cannot start kernels here ({said}; it needs a C compiler and Python's headers)"
-        )
-    capability = torch.cuda.get_device_capability(device)
-    return (
-        ""
-        if capability >= MIN_CAPABILITY
-        else f"cards of compute capability {capability[0]}.{capability[1]} have no tf32"
-    )
+        needs = "it needs a C compiler and Python's headers"
+        return f"Triton cannot launch kernels here ({said}; {needs})"
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) < MIN_CAPABILITY:
+        return f"GPUs of compute capability {major}.{minor} have no tf32"
+    return ""
 
 
 def pack_for_kernels(
     batches: Sequence[Batch], weight_decay: float, vocab_size: int, dtype: torch.dtype
 ) -> Packed | None:
-    """The batches in the type that tables of `dtype` are computed in; None if one is too large for the kernels."""
-    if max(len(batch.target) + batch.noise.size for batch in batches) > MAX_DRAWN:
+    """The batches packed for tables of `dtype`; None if one is too large for the kernels."""
+    if max(len(batch.target) + batch.negatives.size for batch in batches) > MAX_SAMPLES:
         return None
-    packed = pack(
-        batches, weight_decay, vocab_size, np.float64 if dtype is torch.float64 else np.float32
-    )
-    inputs, outputs, _ = packed.most()
+    floats = np.float64 if dtype is torch.float64 else np.float32
+    packed = pack(batches, weight_decay, vocab_size, floats)
+    inputs, outputs, _ = packed.max_sizes()
     return packed if inputs <= MAX_INPUTS and inputs * outputs <= MAX_PAIRS else None
 
 
@@ -95,240 +155,134 @@ def kernel_steps(
     w: Tensor,
     batches: Sequence[Batch],
     packed: Packed,
-    lr_factors: tuple[float, float] = (1.0, 1.0),
-    tp4: bool = False,
-    whole_gradient: bool = False,
-    scales: tuple[Tensor, Tensor] | None = None,
-    add_up: Callable[[Tensor], Tensor] | None = None,
-    narrow: int = NARROW,
+    rule: UpdateRule,
+    scales: Scales = None,
+    all_reduce: AllReduce = None,
 ) -> Tensor:
-    """An SGD step for each batch; updates `u`, `w` and `scales` in place. As `step.sgd_step`; launched, not waited for.
+    """One SGD step per batch by Triton's kernels; updates `u`, `w` and `scales` in place.
 
     Args:
-      u, w: [V, D] on a card, or anywhere if kernels are interpreted: float32, float64, or bfloat16 with `scales` (sums in
-        float32). What lies between two rows must be zeros, and stays so.
-      packed: `batches`, with the weight decay.
-      add_up: where u and w are some columns of a net, sums inner products [1, I, O] over all shards, in place.
-      narrow: columns up to which one program takes all steps.
-    Returns: loss before each step, nats per example, [batches], on the tables' device.
-    Cost: 6 I O D FLOP a batch; its I + O rows are read twice and written once.
+      u, w: [V, D] on a GPU, or anywhere if kernels are interpreted: float32, float64, or bfloat16
+        with `scales` [V] float32 (sums are then float32). What lies between two rows must be
+        zeros, and stays so.
+      packed: `batches`, packed with the rule's weight decay.
+      all_reduce: sums inner products [1, I, O] over processes in place, where each holds some
+        columns.
+    Returns: loss before each step, nats per example, [batches], on the tables' device. It does not
+      wait for the GPU.
+    Cost: 6 I O D FLOP per batch; its I + O rows are read twice and written once.
     """
-    known = arguments(u, w, batches, packed, lr_factors, tp4, whole_gradient, scales)
-    many = u.shape[1] <= narrow and known["BLOCK_I"] <= 64 and add_up is None
-    losses = (
-        _many_steps(known, len(batches)) if many else _step_by_step(known, len(batches), add_up)
-    )
-    return losses.sum(1) / known["num_examples"]
+    from w2v_inf.models.gpu import kernels
+
+    arguments = kernel_arguments(u, w, batches, packed, rule, scales)
+    parts, num_columns = arguments["parts"], arguments["num_columns"]
+    blocks = -(-parts.shape[2] // arguments["BLOCK_O"])
+    small_blocks = parts.shape[2] // SMALL_O
+    tiles = -(-num_columns // arguments["TILE_D"])
+    for step in range(len(batches)):
+        _launch(kernels.logits_pass, (len(parts), blocks), arguments, step=step)
+        summed = {}
+        if all_reduce is not None:
+            summed = {"parts": all_reduce(parts.sum(0, keepdim=True)), "num_parts": 1}
+        _launch(kernels.gradients, (small_blocks,), arguments | summed, step=step, num_warps=8)
+        _launch(kernels.update_pass, (tiles,), arguments, step=step)
+    return arguments["losses"].sum(1) / arguments["num_examples"]
 
 
-def arguments(u, w, batches, packed, lr_factors, tp4, whole_gradient, scales) -> dict[str, Any]:
-    """What the kernels ask for, by its name there: tables, batches, sizes, and room."""
-    u_lr, w_lr = (
-        np.array([batch.lr * factor for batch in batches], packed.u_decay.dtype)
-        for factor in lr_factors
-    )
-    arrays = packed._asdict() | {
-        "u_lr": u_lr,
-        "w_lr": w_lr,
-        "num_examples": np.array([len(batch.target) for batch in batches]),
+def _launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **own: Any) -> None:
+    """Launch a Triton kernel with those of `arguments` that it has, and its own."""
+    given = {name: arguments[name] for name in kernel.arg_names if name in arguments}
+    kernel[grid](**given, **own)
+
+
+def kernel_arguments(
+    u: Tensor,
+    w: Tensor,
+    batches: Sequence[Batch],
+    packed: Packed,
+    rule: UpdateRule,
+    scales: Scales,
+) -> dict[str, Any]:
+    """All arguments of all kernels by name: tables, batches, sizes and scratch memory."""
+    per_batch = {
+        "u_lr": np.array([b.lr * rule.lr_factors[0] for b in batches], packed.u_decay.dtype),
+        "w_lr": np.array([b.lr * rule.lr_factors[1] for b in batches], packed.u_decay.dtype),
+        "num_examples": np.array([len(b.target) for b in batches]),
+        "seeds": np.array([rounding_seed(b.words_seen) for b in batches]),
     }
-    arrays |= {"salts": np.array([rounding_seed(batch.words_seen) for batch in batches])}
-    known = {"u": u, "w": w} | _copies(arrays, u.device) | _room(u, packed, scales)
-    # Columns that are a multiple of 16 move in vectors: padding is moved too.
-    known |= {
-        "u_stride": u.stride(0),
-        "w_stride": w.stride(0),
-        "num_columns": u.stride(0),
-        "num_edges": len(batches) + 1,
-    }
-    unused = ([] if len(packed.bag) else ["bag"]) + ([] if whole_gradient else ["num_words"])
-    return known | {"TP4": tp4} | dict.fromkeys(unused)
+    arguments = {"u": u, "w": w, "TP4": rule.tp4, "num_edges": len(batches) + 1}
+    arguments |= _to_device(packed._asdict() | per_batch, u.device)
+    # Vector loads and stores need a multiple of 16 columns, so the zeros between rows move too.
+    arguments |= {"u_stride": u.stride(0), "w_stride": w.stride(0), "num_columns": u.stride(0)}
+    if not len(packed.bag):
+        arguments["bag"] = None
+    if not rule.whole_gradient:
+        arguments["num_words"] = None
+    return arguments | _sizes_and_scratch(u, packed, scales)
 
 
-def _room(u: Tensor, packed: Packed, scales: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
-    """Sizes of blocks, and memory for what kernels leave each other: lr C, and the rows' scales before and after a step."""
-    from triton import language as tl
+def _sizes_and_scratch(u: Tensor, packed: Packed, scales: Scales) -> dict[str, Any]:
+    """Sizes of blocks, and memory for results that one kernel leaves to another."""
+    from triton import language as tl  # an extra, so not everybody has it
 
-    double = u.dtype is torch.float64
-    most_inputs, most_outputs, most_hidden = packed.most()
-    block_i, block_o = _block(most_inputs, MAX_INPUTS), _block(most_outputs, 64)
-    most_o = -(-most_outputs // block_o) * block_o
-    known: dict[str, Any] = {
-        "BLOCK_I": block_i,
-        "BLOCK_O": block_o,
-        "BLOCK_E": _block(most_hidden, 32),
-        "most_o": most_o,
-    }
-    known |= {
-        "FLOAT": tl.float64 if double else tl.float32,
-        "PRECISION": "ieee" if double else "tf32x3",
-        "SMALLEST": MIN_SCALE,
-    }
+    double, num_columns = u.dtype is torch.float64, u.stride(0)
+    max_inputs, max_outputs, max_hidden = packed.max_sizes()
+    block_i, block_o = _block(max_inputs, MAX_INPUTS), _block(max_outputs, 64)
+    max_o = -(-max_outputs // block_o) * block_o
+    block_d = 64 if block_i <= 64 else 32
+    columns_per_part = -(-num_columns // (_num_parts(u.device) * block_d)) * block_d
+    num_parts = -(-num_columns // columns_per_part)
 
     def empty(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float64 if double else torch.float32, device=u.device)
 
-    for name, number, scale in zip("uw", (block_i, most_o), scales or (None, None), strict=True):
-        room = {
-            f"{name}_{when}": None if scale is None else empty(number)
-            for when in ("before", "after")
-        }
-        known |= {f"{name}_scale": scale} | room
-    return known | {
-        "u_coefficients": empty(block_i, most_o),
-        "w_coefficients": empty(most_o, block_i),
+    found: dict[str, Any] = {
+        "BLOCK_I": block_i,
+        "BLOCK_O": block_o,
+        "SMALL_O": SMALL_O,
+        "BLOCK_E": _block(max_hidden, 32),
+        "BLOCK_D": block_d,
+        "TILE_D": max(16, min(64, 2048 // block_i)),
+        "BLOCK_P": 1024 // block_i,
+        "FLOAT": tl.float64 if double else tl.float32,
+        "PRECISION": "ieee" if double else "tf32x3",
+        "MIN_SCALE": MIN_SCALE,
+        "max_o": max_o,
+        "columns_per_part": columns_per_part,
+        "num_parts": num_parts,
+        "parts": empty(num_parts, block_i, max_o),
+        "u_coefficients": empty(block_i, max_o),
+        "w_coefficients": empty(max_o, block_i),
+        "losses": empty(packed.edges.shape[1] - 1, max_o // SMALL_O),
     }
+    for name, rows, scale in zip("uw", (block_i, max_o), scales or (None, None), strict=True):
+        for when in ("before", "after"):
+            found[f"{name}_{when}"] = None if scale is None else empty(rows)
+        found[f"{name}_scale"] = scale
+    return found
 
 
 def _block(number: int, most: int) -> int:
-    """The power of two that holds so many, from 16, below which matrix units have no products, to `most`."""
+    """The power of two that holds so many, at most `most`; at least 16, for matrix products."""
     return min(most, max(16, 1 << (number - 1).bit_length()))
 
 
-class Launch:
-    """A kernel with its arguments but those that change. Calls after the first go past what Triton does to find the compiled code."""
-
-    def __init__(
-        self,
-        kernel: Any,
-        grid: tuple[int, int, int],
-        known: dict[str, Any],
-        *,
-        num_warps: int,
-        num_stages: int = 3,
-        **own: Any,
-    ) -> None:
-        known = known | own
-        self.kernel, self.grid, self.how = (
-            kernel,
-            grid,
-            {"num_warps": num_warps, "num_stages": num_stages},
-        )
-        self.arguments = {
-            name: known.get(name) for name in kernel.arg_names
-        }  # in the kernel's order
-        self.compiled: Any = None
-
-    def __call__(self, **changed: Any) -> None:
-        arguments = self.arguments | changed
-        if self.compiled is None:  # always, if interpreted
-            self.compiled = self.kernel[self.grid](**arguments, **self.how)
-        else:
-            self.compiled[self.grid](*arguments.values())
+def _num_parts(device: torch.device) -> int:
+    """Parts of the columns in a logits pass: one per multiprocessor; a few where interpreted."""
+    if device.type != "cuda":
+        return 3
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _columns_a_tile(known: dict[str, Any]) -> int:
-    """Columns that a program moves at once: 2,048 entries of the inputs."""
-    return max(16, min(64, 2048 // known["BLOCK_I"]))
-
-
-def _many_steps(known: dict[str, Any], num_steps: int) -> Tensor:
-    """All steps in one launch of one program; losses, [steps, 1]."""
-    from w2v_inf.models.gpu.kernels import many_steps
-
-    losses = known["u_lr"].new_empty(num_steps, 1)
-    launch = Launch(
-        many_steps,
-        (1, 1, 1),
-        known,
-        num_warps=8,
-        BLOCK_D=_columns_a_tile(known),
-        BLOCK_O=16,
-        losses=losses,
-    )
-    launch(num_steps=num_steps)
-    return losses
-
-
-class Launches(NamedTuple):
-    """The three launches of a step, each to be called with `step`, and what they leave: products over parts of the columns, losses."""
-
-    logits: Launch
-    gradients: Launch
-    update: Launch
-    parts: Tensor
-    losses: Tensor
-
-
-def launches(known: dict[str, Any], num_steps: int, add_up: bool) -> Launches:
-    """The launches of some steps. Blocks and warps are the largest that leave everything in registers (benchmarks/kernels.py).
-
-    add_up: whether the parts come summed.
-    """
-    from w2v_inf.models.gpu.kernels import gradients, logits_pass, update_pass
-
-    num_columns, block_i, block_o, most_o = (
-        known[name] for name in ("num_columns", "BLOCK_I", "BLOCK_O", "most_o")
-    )
-    block_d, warps = (64, 4) if block_i <= 64 else (32, 8)
-    columns_a_part = -(-num_columns // (_num_programs(known["u"].device) * block_d)) * block_d
-    parts = known["u_lr"].new_empty(-(-num_columns // columns_a_part), block_i, most_o)
-    losses = known["u_lr"].new_empty(num_steps, most_o // 16)
-    tile = _columns_a_tile(known)
-    known = known | {
-        "parts": parts,
-        "losses": losses,
-        "columns_a_part": columns_a_part,
-        "num_parts": 1 if add_up else len(parts),
-    }
-    return Launches(
-        Launch(
-            logits_pass, (len(parts), most_o // block_o, 1), known, num_warps=warps, BLOCK_D=block_d
-        ),
-        Launch(
-            gradients, (most_o // 16, 1, 1), known, num_warps=8, BLOCK_O=16, AT_ONCE=1024 // block_i
-        ),
-        # With 5 stages the next rows are on their way while these move: words, places and rows hang together.
-        Launch(
-            update_pass,
-            (-(-num_columns // tile), 1, 1),
-            known,
-            num_warps=4,
-            num_stages=5,
-            BLOCK_O=16,
-            BLOCK_D=tile,
-        ),
-        parts,
-        losses,
-    )
-
-
-def _step_by_step(
-    known: dict[str, Any], num_steps: int, add_up: Callable[[Tensor], Tensor] | None
-) -> Tensor:
-    """Three launches a step; losses, [steps, blocks of outputs]."""
-    logits, gradients, update, parts, losses = launches(known, num_steps, add_up is not None)
-    for step in range(num_steps):
-        logits(step=step)
-        if add_up is None:
-            gradients(step=step)
-        else:
-            gradients(step=step, parts=add_up(parts.sum(0, keepdim=True)))
-        update(step=step)
-    return losses
-
-
-def _num_programs(device: torch.device) -> int:
-    """Parts of the columns in a logits pass: one a multiprocessor; interpreted, some."""
-    return (
-        torch.cuda.get_device_properties(device).multi_processor_count
-        if device.type == "cuda"
-        else 3
-    )
-
-
-def _copies(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
-    """Copies on the device, flat, in one transfer that the host does not wait for."""
-    starts = np.cumsum([0] + [-(-array.nbytes // 16) * 16 for array in arrays.values()]).tolist()
+def _to_device(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """Flat copies on the device, in one transfer that the host does not wait for."""
+    sizes = [array.nbytes for array in arrays.values()]
+    starts = np.cumsum([0] + [-(-size // 16) * 16 for size in sizes]).tolist()
     staged = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
     for start, array in zip(starts, arrays.values(), strict=False):
         staged.numpy()[start : start + array.nbytes] = array.ravel().view(np.uint8)
     copied = staged.to(device, non_blocking=True)
-    parts = [
-        copied[start : start + array.nbytes]
-        for start, array in zip(starts, arrays.values(), strict=False)
-    ]
     return {
-        name: part.view(DTYPES[array.dtype.name])
-        for part, (name, array) in zip(parts, arrays.items(), strict=True)
+        name: copied[start : start + array.nbytes].view(TORCH_DTYPES[array.dtype])
+        for start, (name, array) in zip(starts, arrays.items(), strict=False)
     }

@@ -1,20 +1,22 @@
-"""The basis of the low-rank engine: the directions that training amplifies most, from one training there and back.
+"""The basis B of the low-rank engine: the directions that training amplifies most.
 
-Given the gradients of the logits a step is linear, and the same for every column of u and w:
-  [u; w] <- S [u; w],   S = [[D_u, A], [A^T, D_w]],   A_io = lr sum_e bag_ei g_eo,   D: what weight decay leaves of each row.
-With P = S_T ... S_1 the limit ends at P [I; 0]. The leading right singular vectors of P's first V columns, less the identity, are the
-directions along which it has learnt most. `find_basis` takes one step of randomized subspace iteration (Halko, Martinsson & Tropp 2011,
-section 4.5) towards them:
-- P times a random matrix, at [I; 0], is what a finite net learns that starts there: train it, keeping the gradients of its logits.
-- S is symmetric, so that P^T is the same steps in the opposite order: `go_back` takes them, with the gradients that were kept.
-docs/lowrank.md derives it and says how good it is.
+Given the gradients g of its logits, a step is linear, and the same for every column of u and w:
+  [u; w] <- S [u; w],    S = [[D_u, A], [A^T, D_w]],    A_io = lr sum_e x_ei g_eo,
+where x_ei is the share of word i in the context of example e, and D is what weight decay leaves of
+each row. With P = S_T ... S_1, the limit ends at P [I; 0]. Let P_1 be the first V columns of P, and
+E its diagonal, with zeros elsewhere. The best directions are the leading right singular vectors of
+P_1 - E. A pilot run takes one step of randomized subspace iteration towards them (Halko,
+Martinsson & Tropp 2011, section 4.5), over the first epochs:
+- Forward pass: P_1 times a random matrix is what a finite network learns that is initialised at
+  it. Train that network, and keep the gradients of its logits.
+- Transpose pass: S is symmetric, so P^T is the same steps in reverse order, with those gradients.
+docs/lowrank.md derives this and says how accurate it is.
 """
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import NamedTuple
@@ -28,278 +30,280 @@ from w2v_inf.models.batch_counts import stack
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.rows import multiply
 from w2v_inf.models.cpu.step import (
-    NO_SCALE,
+    NO_SCALES,
     TILE,
-    fused_steps,
+    compiled_rule,
     load_scratch,
     num_threads_for,
-    part_of,
-    plan,
-    row_steps,
+    plan_step,
     scratch_rows,
+    sgd_steps,
+    split_logits,
     update_rows,
 )
 from w2v_inf.models.lowrank.step import Factors
+from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch, Stream
 
 log = logging.getLogger(__name__)
-REHEARSED_EPOCHS = 2
-"""What the first epochs amplify is what the whole training amplifies, nearly: docs/lowrank.md has the figures."""
+PILOT_EPOCHS = 2
+"""The first epochs amplify nearly what the whole training does: docs/lowrank.md has figures."""
 RANK_STEP = 16
-"""Columns that a tolerance takes at a time: rows of whole vector registers."""
+"""A tolerance takes so many columns at a time: rows then fill whole vector registers."""
 OVERSAMPLING = 128
-"""Columns of the net beside those of the basis."""
-NUMBERS_AT_ONCE = 1 << 18
-"""Gradients of the batches that are taken at once: some hundred default batches."""
-SAID_EVERY_S = 30.0
-NEARLY_ALL = 1e-3
-"""Below this share of e_i outside the basis its own direction is not followed."""
+"""Columns of the pilot run's network beyond those of the basis."""
+MAX_GRADIENTS = 1 << 18
+"""Gradients of the batches that one call takes: some hundred default batches."""
+LOG_INTERVAL_S = 30.0
+MIN_OWN_ENERGY = 1e-3
+"""Where less than this share of e_i is outside the basis, the engine does not train s_i."""
 
 
-def own_weights(b: np.ndarray) -> np.ndarray:
-    """1 / |(I - B B^T) e_i|^2 for each word, 0 where next to nothing is left; [V]."""
-    outside = 1 - np.square(b).sum(1)
-    return np.where(outside > NEARLY_ALL, 1 / np.maximum(outside, NEARLY_ALL), 0).astype(b.dtype)
+def inverse_own_energy(b: np.ndarray) -> np.ndarray:
+    """1 / |(I - B B^T) e_i|^2 for each word i, or 0 below MIN_OWN_ENERGY; [V]."""
+    energy = 1 - np.square(b).sum(1)
+    inverse = 1 / np.maximum(energy, MIN_OWN_ENERGY)
+    return np.where(energy > MIN_OWN_ENERGY, inverse, 0).astype(b.dtype)
 
 
-def first_factors(vocab_size: int, rank: int, dtype: type = np.float32) -> Factors:
-    """The start of training, u = I and w = 0, on the directions of the `rank` commonest words."""
-    return factors_on(np.eye(vocab_size, rank, dtype=dtype))
+def start_on_commonest_words(vocab_size: int, rank: int, dtype: type = np.float32) -> Factors:
+    """u = I and w = 0 on the directions of the `rank` commonest words."""
+    return start_on(np.eye(vocab_size, rank, dtype=dtype))
 
 
-def factors_on(b: np.ndarray) -> Factors:
-    """The start of training, u = I and w = 0, on the basis `b` [V, r] with orthonormal columns."""
-    return Factors(
-        b.copy(),
-        np.zeros(b.shape, b.dtype),
-        np.zeros(b.shape, b.dtype),
-        b,
-        np.ones(len(b), b.dtype),
-        own_weights(b),
-    )
+def start_on(b: np.ndarray) -> Factors:
+    """u = I and w = 0 on the basis `b` [V, r], whose columns are orthonormal."""
+    w, n = np.zeros(b.shape, b.dtype), np.zeros(b.shape, b.dtype)
+    return Factors(b.copy(), w, n, b, s=np.ones(len(b), b.dtype), own=inverse_own_energy(b))
 
 
 class Basis(NamedTuple):
-    """What a rehearsal found."""
+    """The result of a pilot run."""
 
     b: np.ndarray
     """Orthonormal columns, [V, rank], float32."""
-    missed: float
-    """Share of the energy of P - E outside them, by `_missed`."""
+    residual_energy: float
+    """Share of the energy of P_1 - E outside B, as `_residual_energy` estimates it."""
 
 
 def find_basis(
     stream: Stream,
     rank: int,
-    weight_decay: float,
-    tp4: bool = False,
-    whole_gradient: bool = False,
-    most_bytes: int = 1 << 31,
+    rule: UpdateRule = UpdateRule(),
+    max_bytes: int = 1 << 31,
     interrupted: Callable[[], bool] = lambda: False,
     tolerance: float = 0.0,
 ) -> Basis | None:
-    """A basis of what the first epochs of `stream` amplify most; None if it was interrupted.
+    """The directions that the first epochs of `stream` amplify most; None if interrupted.
 
-    Args: weight_decay, tp4, whole_gradient as in `fused.fused_steps`; most_bytes: of kept gradients, which end the rehearsal early if
-      they are more; tolerance: above 0, as few columns (in steps of 16) as miss no more, at most `rank`.
-    Raises: UserError if the net diverges.
-    Cost: two steps of a finite net of width rank + OVERSAMPLING for each batch; three tables of that width, and 34 bytes a position
-      (CBOW) or about 250 (skip-gram) of gradients with default batches. Its random start is the same for every seed.
+    Args:
+      rank: of the basis; with `tolerance` the largest allowed.
+      rule: of the training.
+      max_bytes: of kept gradients, at which the pilot run ends.
+      tolerance: if above 0, take the fewest columns, a multiple of RANK_STEP, whose residual energy
+        is at most this.
+    Raises: UserError if the pilot run diverges.
+    Cost: two steps per batch of a finite network of width rank + OVERSAMPLING; three tables of that
+      width; gradients of 34 bytes per position (CBOW) or about 250 (skip-gram) with default
+      batches. The random matrix is the same for every seed.
     """
     vocab_size = len(stream.counts)
-    start = _random_start(vocab_size, min(vocab_size, rank + OVERSAMPLING))
-    u, w = start.clone(), torch.zeros_like(start)
-    how = {"weight_decay": weight_decay, "whole_gradient": whole_gradient}
-    kept = _there(stream, partial(fused_steps, u, w, tp4=tp4, **how), most_bytes, interrupted)
-    if kept is None:
+    omega = _random_matrix(vocab_size, min(vocab_size, rank + OVERSAMPLING))
+    u, w = omega.clone(), torch.zeros_like(omega)
+    gradients = _forward_pass(stream, u, w, rule, max_bytes, interrupted)
+    if gradients is None:
         return None
-    own = ((u * start).sum(1) / start.square().sum(1))[
-        :, None
-    ]  # what each word has along its own direction
-    learnt = u.sub_(own * start)
-    gram = learnt.T @ learnt + w.T @ w
-    u = learnt.clone()
-    del start
-    if not _back(stream, partial(go_back, u, w, **how), kept, interrupted):
+    diagonal = ((u * omega).sum(1) / omega.square().sum(1))[:, None]  # of P_1, estimated
+    learned = u.sub_(diagonal * omega)
+    gram = learned.T @ learned + w.T @ w
+    u = learned.clone()
+    del omega
+    if not _transpose_pass(stream, u, w, rule, gradients, interrupted):
         return None
-    u -= own * learnt  # and so twice without the identity: (P - E)^T (P - E)
-    del learnt, w
+    u -= diagonal * learned  # (P_1 - E)^T (P_1 - E) omega
+    del learned, w
     if not torch.isfinite(u).all():
-        raise _diverged(stream, "on the way back")
-    b = _leading(u, rank)
-    missed = _missed(_random_start(*u.shape).T @ b, gram)
+        raise _diverged(stream, "in the transpose pass")
+    b = _leading_directions(u, rank)
+    residual = _residual_energy(_random_matrix(*u.shape).T @ b, gram)
     if tolerance:
-        enough = int((missed > tolerance).sum()) + 1
-        rank = min(rank, -(-enough // RANK_STEP) * RANK_STEP)
-    return Basis(np.ascontiguousarray(b[:, :rank].numpy()), float(missed[rank - 1]))
+        sufficient = int((residual > tolerance).sum()) + 1
+        rank = min(rank, -(-sufficient // RANK_STEP) * RANK_STEP)
+    return Basis(np.ascontiguousarray(b[:, :rank].numpy()), float(residual[rank - 1]))
 
 
-def _random_start(vocab_size: int, width: int) -> torch.Tensor:
-    """Rows of length about 1; the same numbers each time."""
-    return torch.randn(vocab_size, width, generator=torch.Generator().manual_seed(0)) / math.sqrt(
-        width
-    )
+def _random_matrix(vocab_size: int, width: int) -> torch.Tensor:
+    """Omega [V, width], with rows of length about 1; the same numbers in every call."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(vocab_size, width, generator=generator) / math.sqrt(width)
 
 
-Kept = list[tuple[tuple[int, int], np.ndarray]]
-"""Of each piece of the stream that was trained on: its block, and its gradients, float16."""
+Gradients = list[tuple[tuple[int, int], np.ndarray]]
+"""(epoch, block) of some consecutive batches, and the gradients of their logits, float16."""
 
 
-def _there(
+def _forward_pass(
     stream: Stream,
-    step: Callable[..., np.ndarray],
-    most_bytes: int,
+    u: torch.Tensor,
+    w: torch.Tensor,
+    rule: UpdateRule,
+    max_bytes: int,
     interrupted: Callable[[], bool],
-) -> Kept | None:
-    """Take `step` with the first epochs, piece by piece; what was kept on the way, or None if it was interrupted."""
-    kept: Kept = []
+) -> Gradients | None:
+    """Train u, w on the first epochs; the gradients of all logits, or None if interrupted."""
+    gradients: Gradients = []
     num_bytes, loss = 0, math.nan
-    places = list(islice(stream.places(), REHEARSED_EPOCHS * stream.num_blocks))
-    for place, piece in (
-        (at, piece) for at in _saying("rehearsing", places) for piece in _pieces(stream, at)
-    ):
-        gradients: list[np.ndarray] = []
-        loss = step(piece, kept=gradients).mean()
+    blocks = list(islice(stream.blocks(), PILOT_EPOCHS * stream.num_blocks))
+    steps = (
+        (block, batches)
+        for block in _logged("pilot run, forward pass", blocks)
+        for batches in _some_batches(stream, block)
+    )
+    for (epoch, number), batches in steps:
+        kept: list[np.ndarray] = []
+        loss = sgd_steps(u, w, batches, rule, kept=kept).mean()
         if not math.isfinite(loss):
-            raise _diverged(stream, f"in block {place[1] + 1} of epoch {place[0] + 1}")
-        kept.append((place, np.concatenate(gradients).astype(np.float16)))
-        num_bytes += kept[-1][1].nbytes
+            raise _diverged(stream, f"in block {number + 1} of epoch {epoch + 1}")
+        gradients.append(((epoch, number), np.concatenate(kept).astype(np.float16)))
+        num_bytes += gradients[-1][1].nbytes
         if interrupted():
             return None
-        if num_bytes > most_bytes:
-            log.info("%.1f GiB of gradients are as many as are kept", num_bytes / 2**30)
+        if num_bytes > max_bytes:
+            log.info("pilot run: ends early, at %.1f GiB of gradients", num_bytes / 2**30)
             break
-    epochs = len({place for place, _ in kept}) / max(1, stream.num_blocks)
-    log.info("%.2g epochs of a finite net: loss %.3f nats; now back", epochs, loss)
-    return kept
+    epochs = len({block for block, _ in gradients}) / max(1, stream.num_blocks)
+    log.info("pilot run: %.2g epochs, loss %.3f nats; now the transpose pass", epochs, loss)
+    return gradients
 
 
-def _back(
-    stream: Stream, step_back: Callable[..., None], kept: Kept, interrupted: Callable[[], bool]
+def _transpose_pass(
+    stream: Stream,
+    u: torch.Tensor,
+    w: torch.Tensor,
+    rule: UpdateRule,
+    gradients: Gradients,
+    interrupted: Callable[[], bool],
 ) -> bool:
-    """Take `step_back` with every piece that was kept, the last first; False if it was interrupted."""
-    blocks = {
-        place: [gradients for _, gradients in group]
-        for place, group in groupby(kept, key=itemgetter(0))
+    """Multiply [u; w] by P^T in place; False if interrupted."""
+    by_block = {
+        block: [kept for _, kept in group] for block, group in groupby(gradients, itemgetter(0))
     }
-    for place in _saying("going back", list(reversed(blocks))):
-        pieces = list(islice(_pieces(stream, place), len(blocks[place])))
-        for piece, gradients in zip(reversed(pieces), reversed(blocks[place]), strict=True):
-            step_back(piece, gradients)
+    for block in _logged("pilot run, transpose pass", list(reversed(by_block))):
+        kept = by_block[block]
+        some = list(islice(_some_batches(stream, block), len(kept)))
+        for batches, its_gradients in zip(reversed(some), reversed(kept), strict=True):
+            transpose_steps(u, w, batches, its_gradients, rule)
             if interrupted():
                 return False
     return True
 
 
 def _diverged(stream: Stream, where: str) -> UserError:
-    advice = (
-        f"lower train.lr (now {stream.lr:g}) or stream.batch_size (now {stream.config.batch_size})"
+    return UserError(
+        f"the pilot run of model.engine=lowrank diverged {where}: lower train.lr "
+        f"(now {stream.lr:g}) or stream.batch_size (now {stream.config.batch_size})"
     )
-    return UserError(f"the rehearsal of model.engine=lowrank diverged {where}: {advice}")
 
 
-def _pieces(stream: Stream, place: tuple[int, int]) -> Iterator[list[Batch]]:
-    """The batches of a block, in stretches that take a moment, and little room for their gradients whatever the batch size."""
-    piece: list[Batch] = []
-    numbers = 0
-    for batch in stream.block(*place):
-        piece.append(batch)
-        numbers += len(batch.target) * (min(batch.noise.size, len(stream.counts)) + 1)
-        if numbers > NUMBERS_AT_ONCE:
-            yield piece
-            piece, numbers = [], 0
-    if piece:
-        yield piece
+def _some_batches(stream: Stream, block: tuple[int, int]) -> Iterator[list[Batch]]:
+    """The batches of a block, in lists of about MAX_GRADIENTS logits, whatever the batch size."""
+    batches: list[Batch] = []
+    num_gradients = 0
+    for batch in stream.block(*block):
+        batches.append(batch)
+        num_negatives = min(batch.negatives.size, len(stream.counts))
+        num_gradients += len(batch.target) * (num_negatives + 1)
+        if num_gradients > MAX_GRADIENTS:
+            yield batches
+            batches, num_gradients = [], 0
+    if batches:
+        yield batches
 
 
-def _saying(what: str, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The places, with a line in the log now and then."""
-    due = time.monotonic() + SAID_EVERY_S
-    for number, place in enumerate(places):
+def _logged(name: str, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The blocks, with a line in the log every LOG_INTERVAL_S."""
+    due = time.monotonic() + LOG_INTERVAL_S
+    for number, block in enumerate(blocks):
         if time.monotonic() >= due:
-            log.info("%s: block %d of %d", what, number, len(places))
-            due = time.monotonic() + SAID_EVERY_S
-        yield place
+            log.info("%s: block %d of %d", name, number, len(blocks))
+            due = time.monotonic() + LOG_INTERVAL_S
+        yield block
 
 
-def _leading(table: torch.Tensor, rank: int) -> torch.Tensor:
-    """The leading left singular vectors of table [V, columns]: [V, rank]."""
-    # QR first: its columns are orthonormal to rounding, however unequal the singular values of the table.
-    spanned = torch.linalg.qr(table)
-    return spanned.Q @ torch.linalg.svd(spanned.R)[0][:, :rank]
+def _leading_directions(table: torch.Tensor, rank: int) -> torch.Tensor:
+    """The leading left singular vectors of table [V, columns]; [V, rank]."""
+    # QR first: its columns are orthonormal to rounding, however unequal the singular values are.
+    qr = torch.linalg.qr(table)
+    return qr.Q @ torch.linalg.svd(qr.R)[0][:, :rank]
 
 
-def _missed(seen: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
-    """Share of the energy of X = P - E outside the first 1, 2, ... directions of a basis B, [rank] float64.
+def _residual_energy(omega_b: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    """Share of the energy of X = P_1 - E outside the first 1, 2, ... columns of B; [rank] float64.
 
-    Args: seen: Omega^T B, [columns, rank], of the random start Omega [V, columns]; gram: (X Omega)^T X Omega, [columns, columns].
-    X Omega is X B (B^T Omega), of rank r, plus what X does outside B to random columns. Taking out the r directions B^T Omega of its
-    columns leaves columns - r degrees of freedom of the latter. B was chosen by these very columns, so this is too low: by 10 to 20 % where
-    r is a third of the columns, 25 to 30 % at two thirds, half at five sixths (power-law spectra).
+    X Omega is X B (B^T Omega), of rank r, plus what X maps outside B to random columns. Removing
+    the r directions B^T Omega from its columns leaves columns - r degrees of freedom of the latter.
+    B was chosen by the same columns, so the estimate is too low: by 10 to 20 % where r is a third
+    of the columns, by 25 to 30 % at two thirds, by half at five sixths (power-law spectra).
+
+    Args:
+      omega_b: Omega^T B, [columns, rank], of the random matrix Omega [V, columns].
+      gram: (X Omega)^T X Omega, [columns, columns].
     """
-    columns, rank = seen.shape
-    q = torch.linalg.qr(seen.double()).Q
+    columns, rank = omega_b.shape
+    q = torch.linalg.qr(omega_b.double()).Q
     energy = gram.double().trace()
     left = energy - ((gram.double() @ q) * q).sum(0).cumsum(0)
     freedom = (columns - torch.arange(1, rank + 1)).clamp(min=1)
     return (left / energy * columns / freedom).clamp(min=0)
 
 
-def go_back(
+def transpose_steps(
     u: torch.Tensor,
     w: torch.Tensor,
     batches: Sequence[Batch],
-    kept: np.ndarray,
-    weight_decay: float,
-    whole_gradient: bool = False,
+    gradients: np.ndarray,
+    rule: UpdateRule = UpdateRule(),
     tile: int = TILE,
 ) -> None:
-    """Multiply [u; w] by the transposed steps of `batches`, the last first, in place: with P for all of them, by P^T.
+    """Multiply [u; w] by the transposed steps of `batches`, the last first, in place.
 
-    Args: u, w, float32 or float64, and the rest as in `fused.fused_steps`; kept: the gradients that it kept, of all batches, one array.
-    Cost: a finite net's updates, without its logits; threads do not meet.
+    Args:
+      u, w: [V, D], float32 or float64, C-contiguous on the CPU.
+      gradients: of all logits of `batches`, as `cpu.step.sgd_steps` keeps them, in one array.
+      rule, tile: as there.
+    Cost: the updates of a finite network, without logits. Threads need no barrier.
     """
-    stacked, edges, lr = stack(batches)
-    num_threads = num_threads_for(u.shape[1])
-    gradients = kept.astype(u.numpy().dtype)
-    options = batches[0].negative_weight, weight_decay, whole_gradient, tile
-    threads.run(
-        _go_back, num_threads, u.numpy(), w.numpy(), *stacked, *edges, lr, *options, gradients
-    )
+    num_threads, kept = num_threads_for(u.shape[1]), gradients.astype(u.numpy().dtype)
+    arguments = u.numpy(), w.numpy(), stack(batches), compiled_rule(rule), tile, kept
+    threads.run(_transpose, num_threads, *arguments)
 
 
 @njit(cache=True, nogil=True)
-def _go_back(
-    rank, num_threads, sync, u, w, context, target, noise, negatives_row, first_example, first_negatives,
-    lrs, negative_weight, weight_decay, whole_gradient, tile, kept,
-):  # fmt: skip
-    """The share of thread `rank` in the transposed steps: its columns."""
-    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
-    place = np.full(len(u), -1, np.int32)
+def _transpose(thread_id, num_threads, sync, u, w, batches, rule, tile, kept):
+    """The transposed steps of all batches on the columns of one thread."""
+    start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
+    index_of = np.full(len(u), -1, np.int32)
     end = len(kept)
-    for b in range(len(lrs) - 1, -1, -1):
-        here, there = (
-            slice(first_example[b], first_example[b + 1]),
-            slice(first_negatives[b], first_negatives[b + 1]),
+    for k in range(len(batches.lr) - 1, -1, -1):
+        rows, negative_counts, u_steps, w_steps = plan_step(
+            batches, k, index_of, NO_SCALES, rule, kept
         )
-        rows, negatives, touches = plan(
-            context[here], target[here], noise[there], negatives_row[here], negative_weight, place
-        )
-        log_decay = math.log1p(-lrs[b] * weight_decay)
-        u_steps = row_steps(NO_SCALE, rows[0], log_decay, touches[0], lrs[b], kept)
-        w_steps = row_steps(NO_SCALE, rows[1], log_decay, touches[1], lrs[b], kept)
-        size = negatives.size + len(target[here])
-        g, pair_g = part_of(kept[end - size : end], negatives, len(target[here]))
+        num_examples = len(rows.pair_output)
+        size = negative_counts.size + num_examples
+        g, pair_g = split_logits(kept[end - size : end], negative_counts, num_examples)
         end -= size
         for c in range(start, stop, tile):
             width = min(tile, stop - c)
-            scratch = np.empty(scratch_rows(rows, negatives) * width, kept.dtype)
-            hidden, mean = load_scratch(u, w, rows, u_steps, w_steps, negatives, c, width, scratch)
-            if (
-                whole_gradient and mean
-            ):  # each word gets what the mean gets: transposed, w gets their sum, and they the mean's share
+            scratch = np.empty(scratch_rows(rows, negative_counts) * width, kept.dtype)
+            hidden, is_mean = load_scratch(
+                u, w, rows, u_steps, w_steps, negative_counts, c, width, scratch
+            )
+            # With the whole gradient S is not symmetric: each word gets the gradient of the mean.
+            # Transposed, w gets the words' sum, and words their share of its gradient.
+            if rule.whole_gradient and is_mean:
                 for e in range(len(hidden)):
-                    multiply(kept.dtype.type(rows[3][e + 1] - rows[3][e]), hidden[e])
+                    num_words = rows.first_slot[e + 1] - rows.first_slot[e]
+                    multiply(kept.dtype.type(num_words), hidden[e])
             update_rows(
                 u, w, rows, u_steps, w_steps, c, c + width, width, scratch, g, pair_g, False, 0
             )

@@ -1,10 +1,13 @@
-"""The pair memory of the low-rank engine: a sparse matrix [V_out, V_in], a hash table for each output word, compiled.
+"""The pair table of the low-rank engine: a sparse matrix M [V_in, V_out], compiled.
 
 Decisions:
-- Weight decay acts on whole columns of w, so entries of one output word stand together under one scale.
-- Tables are powers of two with linear probing, at most three quarters full. They lie in one arena that is reserved at once
-  and touched as it is used: pages that no table has reached take no memory. An outgrown table goes to a free list of its size.
-- A table belongs to one thread (output word modulo threads) while batches run; only the end of the arena is shared.
+- M is stored by columns, one hash table per output word. Weight decay acts on whole columns, so
+  a column has one scale, which takes the decay.
+- Hash tables have sizes of powers of two, linear probing, and at most three quarters of the slots
+  full. All lie in one arena, whose memory pages count only once they are used. A table that has
+  grown leaves its old slots in a free list of its size.
+- While batches run, a thread owns the columns of some output words (word id modulo threads). Only
+  the end of the arena is shared.
 """
 
 from typing import NamedTuple
@@ -12,270 +15,270 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from w2v_inf.models.cpu.rows import add, compiled, dot, multiply
+from w2v_inf.models.cpu import rows
+from w2v_inf.models.cpu.rows import compiled
 from w2v_inf.models.cpu.threads import fetch_add
+from w2v_inf.models.step import MIN_SCALE
 
 MIN_LOG2 = 3
 NUM_SIZES = 32
 EMPTY = -1
 FIBONACCI = 2654435769
-"""2^32 / golden ratio: spreads neighbouring ids over a table."""
-MIN_SCALE = 1e-3
+"""2^32 / golden ratio: spreads neighbouring ids over a hash table."""
 
 
 class PairTable(NamedTuple):
-    """Entry (o, i) is scale[o] x the value of key i in table o.
+    """M, where M_io is scale[o] x the value of key i in the hash table of o.
 
-    keys [slots] int32, EMPTY where free; values [slots] float; first [V] int64: first slot of a table; log2 [V] int64: its size, -1 for
-    none; num_pairs [V] int64: its entries; scale [V] float; free [threads, sizes] int64: first table of a free list, -1 for none;
-    end [8] int64, a cache line: slots used so far, and whether the arena overflowed.
+    keys [slots] int32, EMPTY where free; values [slots], float.
+    first_slot [V] int64: where the hash table of each output word starts.
+    log2_size [V] int64: its slots, -1 for no hash table.    num_pairs [V] int64: its keys.
+    scale [V], float.
+    free_lists [threads, sizes] int64: first slot of a free hash table of each size, -1 for none.
+    end [8] int64, a cache line: slots used so far, and 1 if the arena has overflowed.
     """
 
     keys: np.ndarray
     values: np.ndarray
-    first: np.ndarray
-    log2: np.ndarray
+    first_slot: np.ndarray
+    log2_size: np.ndarray
     num_pairs: np.ndarray
     scale: np.ndarray
-    free: np.ndarray
+    free_lists: np.ndarray
     end: np.ndarray
 
 
-def make_memory(
+def empty_pair_table(
     vocab_size: int, num_slots: int, dtype: type = np.float32, num_threads: int = 1
 ) -> PairTable:
-    """An empty memory with room for `num_slots`; 8 bytes a slot in float32, taken as they are used."""
+    """M = 0, with room for `num_slots`. In float32 a slot takes 8 bytes, once it is used."""
     return PairTable(
         keys=np.empty(num_slots, np.int32),
         values=np.empty(num_slots, dtype),
-        first=np.zeros(vocab_size, np.int64),
-        log2=np.full(vocab_size, -1, np.int64),
+        first_slot=np.zeros(vocab_size, np.int64),
+        log2_size=np.full(vocab_size, -1, np.int64),
         num_pairs=np.zeros(vocab_size, np.int64),
         scale=np.ones(vocab_size, dtype),
-        free=np.full((num_threads, NUM_SIZES), -1, np.int64),
+        free_lists=np.full((num_threads, NUM_SIZES), -1, np.int64),
         end=np.zeros(8, np.int64),
     )
 
 
-@njit(inline="always")
-def _place(keys, key, shift):
-    """Place of `key` in the table `keys`, or the empty one where it would go."""
-    place = np.int64(np.uint32(np.uint32(key) * np.uint32(FIBONACCI)) >> shift)
-    while keys[place] != EMPTY and keys[place] != key:
-        place = (place + 1) & (len(keys) - 1)
-    return place
-
-
 @compiled
-def recall(memory, word, inputs, out):
-    """out[i] += entry (word, inputs[i])."""
-    if memory.num_pairs[word] == 0:
+def lookup(pairs, word, inputs, out):
+    """out[k] += M[inputs[k], word]."""
+    if pairs.num_pairs[word] == 0:
         return
-    keys, values, shift = _table(memory, word)
-    scale = memory.scale[word]
-    for i in range(len(inputs)):
-        place = _place(keys, inputs[i], shift)
-        if keys[place] != EMPTY:
-            out[i] += scale * values[place]
+    keys, values, shift = _hash_table(pairs, word)
+    scale = pairs.scale[word]
+    for k in range(len(inputs)):
+        slot = _find_slot(keys, inputs[k], shift)
+        if keys[slot] != EMPTY:
+            out[k] += scale * values[slot]
 
 
 @compiled
-def remember(memory, word, inputs, which, factor, shares, rank):
-    """Entry (word, inputs[i]) += factor shares[i] for each i of `which`; `rank`: the calling thread.
+def add(pairs, word, inputs, which, factor, x, thread_id):
+    """M[inputs[k], word] += factor x[k] for each k of `which`; `thread_id` owns `word`.
 
-    An arena that is full is noted in `end`, and nothing added.
+    If the arena is full, this adds nothing and sets end[1].
     """
-    most = min(
-        memory.num_pairs[word] + len(which), len(memory.scale)
-    )  # a table never holds more than all words
-    while memory.log2[word] < 0 or 4 * most > 3 << memory.log2[word]:
-        if not _grow(memory, word, rank):
-            memory.end[1] = 1
+    # A hash table never holds more than all words.
+    max_pairs = min(pairs.num_pairs[word] + len(which), len(pairs.scale))
+    while pairs.log2_size[word] < 0 or 4 * max_pairs > 3 << pairs.log2_size[word]:
+        if not _grow(pairs, word, thread_id):
+            pairs.end[1] = 1
             return
-    keys, values, shift = _table(memory, word)
-    factor /= memory.scale[word]
-    new = 0
-    for i in which:
-        place = _place(keys, inputs[i], shift)
-        if keys[place] == EMPTY:
-            keys[place] = inputs[i]
-            new += 1
-        values[place] += factor * shares[i]
-    memory.num_pairs[word] += new
+    keys, values, shift = _hash_table(pairs, word)
+    factor /= pairs.scale[word]
+    num_new = 0
+    for k in which:
+        slot = _find_slot(keys, inputs[k], shift)
+        if keys[slot] == EMPTY:
+            keys[slot] = inputs[k]
+            num_new += 1
+        values[slot] += factor * x[k]
+    pairs.num_pairs[word] += num_new
+
+
+@compiled
+def decay(pairs, word, factor):
+    """Multiply the column of `word` by `factor`; O(1), except where the scale gets small."""
+    pairs.scale[word] *= factor
+    if pairs.scale[word] < MIN_SCALE:
+        if pairs.log2_size[word] >= 0:
+            rows.multiply(pairs.scale[word], _hash_table(pairs, word)[1])
+        pairs.scale[word] = 1
 
 
 @njit(inline="always")
-def _table(memory, word):
-    """Keys and values of a table, and how far a hash is shifted to be a place in it."""
-    log2, first = memory.log2[word], memory.first[word]
+def _hash_table(pairs, word):
+    """Keys and values of the hash table of `word`, and the shift that makes a slot of a hash."""
+    log2_size, first = pairs.log2_size[word], pairs.first_slot[word]
     return (
-        memory.keys[first : first + (1 << log2)],
-        memory.values[first : first + (1 << log2)],
-        np.uint32(32 - log2),
+        pairs.keys[first : first + (1 << log2_size)],
+        pairs.values[first : first + (1 << log2_size)],
+        np.uint32(32 - log2_size),
     )
 
 
-@compiled
-def decay(memory, word, factor):
-    """Multiply all entries of `word`; O(1) but for the rare call that multiplies the scale into them."""
-    memory.scale[word] *= factor
-    if memory.scale[word] < MIN_SCALE:
-        if memory.log2[word] >= 0:
-            multiply(memory.scale[word], _table(memory, word)[1])
-        memory.scale[word] = 1
+@njit(inline="always")
+def _find_slot(keys, key, shift):
+    """The slot of `key` in a hash table, or the empty slot where it would go."""
+    slot = np.int64(np.uint32(np.uint32(key) * np.uint32(FIBONACCI)) >> shift)
+    while keys[slot] != EMPTY and keys[slot] != key:
+        slot = (slot + 1) & (len(keys) - 1)
+    return slot
 
 
 @compiled
-def _grow(memory, word, rank):
-    """Move the table of `word` to one of twice the size; False if the arena has no room for it."""
-    old, log2 = memory.first[word], memory.log2[word]
-    new_log2 = max(MIN_LOG2, log2 + 1)
-    new = _take(memory, new_log2, rank)
+def _grow(pairs, word, thread_id):
+    """Move the hash table of `word` to one of twice the size; False if the arena is full."""
+    old, old_log2 = pairs.first_slot[word], pairs.log2_size[word]
+    log2_size = max(MIN_LOG2, old_log2 + 1)
+    new = _allocate(pairs, log2_size, thread_id)
     if new < 0:
         return False
-    memory.keys[new : new + (1 << new_log2)] = EMPTY
-    memory.values[new : new + (1 << new_log2)] = (
-        0  # of free slots too: the state must be the same bits, and finite
-    )
-    memory.first[word], memory.log2[word] = new, new_log2
-    if log2 >= 0:
-        keys, values, shift = _table(memory, word)
-        for k in range(old, old + (1 << log2)):
-            if memory.keys[k] != EMPTY:
-                place = _place(keys, memory.keys[k], shift)
-                keys[place], values[place] = memory.keys[k], memory.values[k]
-        # The list is threaded through the tables themselves, in units of the smallest table.
-        memory.keys[old] = (
-            memory.free[rank, log2] >> MIN_LOG2 if memory.free[rank, log2] >= 0 else EMPTY
-        )
-        memory.free[rank, log2] = old
+    pairs.keys[new : new + (1 << log2_size)] = EMPTY
+    # Values of free slots are saved too: they must be finite, and the same bits in every run.
+    pairs.values[new : new + (1 << log2_size)] = 0
+    pairs.first_slot[word], pairs.log2_size[word] = new, log2_size
+    if old_log2 >= 0:
+        keys, values, shift = _hash_table(pairs, word)
+        for k in range(old, old + (1 << old_log2)):
+            if pairs.keys[k] != EMPTY:
+                slot = _find_slot(keys, pairs.keys[k], shift)
+                keys[slot], values[slot] = pairs.keys[k], pairs.values[k]
+        # A free hash table's first key holds the next one of the list, in units of the least size.
+        following = pairs.free_lists[thread_id, old_log2]
+        pairs.keys[old] = following >> MIN_LOG2 if following >= 0 else EMPTY
+        pairs.free_lists[thread_id, old_log2] = old
     return True
 
 
 @compiled
-def _take(memory, log2, rank):
-    """First slot of a free table of size 2^log2, or -1."""
-    first = memory.free[rank, log2]
+def _allocate(pairs, log2_size, thread_id):
+    """First of 2^log2_size free slots, or -1."""
+    first = pairs.free_lists[thread_id, log2_size]
     if first >= 0:
-        following = memory.keys[first]
-        memory.free[rank, log2] = np.int64(following) << MIN_LOG2 if following != EMPTY else -1
+        key = pairs.keys[first]
+        following = np.int64(key) << MIN_LOG2 if key != EMPTY else -1
+        pairs.free_lists[thread_id, log2_size] = following
         return first
-    first = fetch_add(memory.end, 1 << log2)  # pyright: ignore[reportCallIssue]
-    return first if first + (1 << log2) <= len(memory.keys) else -1
+    first = fetch_add(pairs.end, 1 << log2_size)  # pyright: ignore[reportCallIssue]
+    return first if first + (1 << log2_size) <= len(pairs.keys) else -1
 
 
 @compiled
-def entries(memory, word):
-    """Keys and values of all entries of `word`, in the order of their slots."""
-    if memory.num_pairs[word] == 0:
-        return memory.keys[:0], memory.values[:0]
-    keys, values, _ = _table(memory, word)
-    held = keys != EMPTY
-    return keys[held], memory.scale[word] * values[held]
+def entries(pairs, word):
+    """Input words and entries of the column of `word`, in the order of their slots."""
+    if pairs.num_pairs[word] == 0:
+        return pairs.keys[:0], pairs.values[:0]
+    keys, values, _ = _hash_table(pairs, word)
+    is_used = keys != EMPTY
+    return keys[is_used], pairs.scale[word] * values[is_used]
 
 
 @compiled
-def project(memory, words, basis, out):
-    """out[k] = sum_i entry (words[k], i) basis[i]; basis [V, columns], out [words, columns]."""
+def matmul(pairs, x, out):
+    """out = M x; x and out [V, columns]."""
+    out[:] = 0
+    for word in range(len(x)):
+        keys, values = entries(pairs, word)
+        for j in range(len(keys)):
+            rows.add(values[j], x[word], out[keys[j]])
+
+
+@compiled
+def transpose_matmul(pairs, words, x, out):
+    """out = M[:, words]^T x; x [V, columns], out [words, columns]."""
     out[:] = 0
     for k in range(len(words)):
-        keys, values = entries(memory, words[k])
+        keys, values = entries(pairs, words[k])
         for j in range(len(keys)):
-            add(values[j], basis[keys[j]], out[k])
+            rows.add(values[j], x[keys[j]], out[k])
 
 
 @compiled
-def project_back(memory, rows, out):
-    """out[i] = sum_o entry (o, i) rows[o]; rows, out [V, columns]."""
-    out[:] = 0
-    for word in range(len(rows)):
-        keys, values = entries(memory, word)
-        for j in range(len(keys)):
-            add(values[j], rows[word], out[keys[j]])
-
-
-@compiled
-def squared_lengths(memory, out):
-    """out[o] = sum_i entry (o, i)^2."""
+def squared_norms(pairs, out):
+    """out[o] = sum_i M_io^2."""
     for word in range(len(out)):
-        _, values = entries(memory, word)
-        out[word] = dot(values, values)
+        _, values = entries(pairs, word)
+        out[word] = rows.dot(values, values)
 
 
 @compiled
-def recall_block(memory, words, inputs, out):
-    """out[k] = entries (words[k], inputs); [words, inputs]."""
+def lookup_block(pairs, words, inputs, out):
+    """out[k] = M[inputs, words[k]]; [words, inputs]."""
     out[:] = 0
     for k in range(len(words)):
-        recall(memory, words[k], inputs, out[k])
+        lookup(pairs, words[k], inputs, out[k])
 
 
 @compiled
-def recall_diagonal(memory, out):
-    """out[o] = entry (o, o)."""
+def diagonal(pairs, out):
+    """out[o] = M_oo."""
     for word in range(len(out)):
         out[word] = 0
-        recall(memory, word, np.arange(word, word + 1), out[word : word + 1])
+        lookup(pairs, word, np.arange(word, word + 1), out[word : word + 1])
 
 
 @compiled
-def expand(memory, words, out):
-    """out[i, k] = entry (words[k], i) for all i; [V, words]."""
+def columns(pairs, words, out):
+    """out = M[:, words]; [V, words]."""
     out[:] = 0
     for k in range(len(words)):
-        keys, values = entries(memory, words[k])
+        keys, values = entries(pairs, words[k])
         for j in range(len(keys)):
             out[keys[j], k] = values[j]
 
 
-def table_slots(log2: np.ndarray) -> int:
-    """Slots of all tables in use."""
-    return int(_table_sizes(log2).sum())
+def count_slots(pairs: PairTable) -> int:
+    """Slots of all hash tables in use."""
+    return int(_table_sizes(pairs.log2_size).sum())
 
 
-def _table_sizes(log2: np.ndarray) -> np.ndarray:
-    return np.where(log2 >= 0, 1 << np.maximum(log2, 0), 0)
+def _table_sizes(log2_size: np.ndarray) -> np.ndarray:
+    return np.where(log2_size >= 0, 1 << np.maximum(log2_size, 0), 0)
 
 
-def pack(memory: PairTable) -> dict[str, np.ndarray]:
-    """What `unpack` needs: all tables as they are, one after another. Slots keep their order, and with it the bits of every sum."""
-    used = table_slots(memory.log2)
-    keys, values = np.empty(used, memory.keys.dtype), np.empty(used, memory.values.dtype)
-    _copy_tables(memory, keys, values)
+def pack(pairs: PairTable) -> dict[str, np.ndarray]:
+    """Arrays for `unpack`: a copy of all hash tables in the order of their words.
+
+    Slots keep their order within a hash table, and with it the bits of every sum.
+    """
+    num_slots = count_slots(pairs)
+    keys, values = np.empty(num_slots, np.int32), np.empty(num_slots, pairs.values.dtype)
+    _copy_tables(pairs, keys, values)
     return {
         "memory_keys": keys,
         "memory_values": values,
-        "memory_log2": memory.log2,
-        "memory_num_pairs": memory.num_pairs,
-        "memory_scale": memory.scale,
+        "memory_log2": pairs.log2_size,
+        "memory_num_pairs": pairs.num_pairs,
+        "memory_scale": pairs.scale,
     }
 
 
 @compiled
-def _copy_tables(memory, keys, values):
-    """All tables, in the order of their words."""
+def _copy_tables(pairs, keys, values):
     end = 0
-    for word in range(len(memory.log2)):
-        if memory.log2[word] >= 0:
-            start, size = memory.first[word], 1 << memory.log2[word]
-            keys[end : end + size] = memory.keys[start : start + size]
-            values[end : end + size] = memory.values[start : start + size]
-            end += size
+    for word in range(len(pairs.log2_size)):
+        if pairs.log2_size[word] >= 0:
+            table_keys, table_values, _ = _hash_table(pairs, word)
+            keys[end : end + len(table_keys)] = table_keys
+            values[end : end + len(table_keys)] = table_values
+            end += len(table_keys)
 
 
 def unpack(packed: dict[str, np.ndarray], num_slots: int, num_threads: int) -> PairTable:
-    """The memory that was packed, in an arena of at least `num_slots`."""
+    """The pair table that was packed, in an arena of `num_slots`, or more if it needs more."""
     sizes = _table_sizes(packed["memory_log2"])
-    used = int(sizes.sum())
-    memory = make_memory(
-        len(sizes), max(num_slots, used), packed["memory_values"].dtype.type, num_threads
-    )
-    memory.keys[:used], memory.values[:used] = packed["memory_keys"], packed["memory_values"]
-    memory.first[:] = np.cumsum(sizes) - sizes
-    memory.log2[:], memory.num_pairs[:], memory.scale[:] = (
-        packed["memory_log2"],
-        packed["memory_num_pairs"],
-        packed["memory_scale"],
-    )
-    memory.end[0] = used
-    return memory
+    used, dtype = int(sizes.sum()), packed["memory_values"].dtype.type
+    pairs = empty_pair_table(len(sizes), max(num_slots, used), dtype, num_threads)
+    pairs.keys[:used], pairs.values[:used] = packed["memory_keys"], packed["memory_values"]
+    pairs.first_slot[:] = np.cumsum(sizes) - sizes
+    pairs.log2_size[:] = packed["memory_log2"]
+    pairs.num_pairs[:] = packed["memory_num_pairs"]
+    pairs.scale[:] = packed["memory_scale"]
+    pairs.end[0] = used
+    return pairs

@@ -1,15 +1,17 @@
-"""The update rule of the low-rank engine on the CPU: the fused step of a narrow net, and a memory of word pairs beside it.
+"""The SGD step of the low-rank engine on the CPU: that of a network of width r, and a pair table.
 
 docs/lowrank.md derives it. In short, with B [V, r] orthonormal and R = (I - B B^T) M:
-  u_i = B U_i + s_i (I - B B^T) e_i,   w_o = B W_o + R[:, o],   f_io = U_i . W_o + s_i R_io,   R_io = M_io - B_i . N_o,   N_o = B^T M[:, o].
-U and W step as the rows of a finite net of width r (`fused.py` does it). M takes what positives add to w, s_i e_i x their
-gradient; s_i takes the gradient of u_i along its own direction. What w is outside B moves u_i in no other direction.
+  u_i = B U_i + s_i (I - B B^T) e_i,    w_o = B W_o + R[:, o],    N_o = B^T M[:, o],
+  f_io = U_i . W_o + s_i R_io,          R_io = M_io - B_i . N_o.
 
-Threads share out the columns of U, W, B and N, and the words whose memory they keep. Each holds its own copy of s, and all
-change it alike, so that they meet once a batch only.
+Decisions:
+- U and W step as the rows of a finite network of width r, by the functions of cpu/step.py.
+- M takes what positives add to w: s_i e_i x their gradient. s_i takes the gradient of u_i along
+  its own direction. The part of w outside B moves u_i in no other direction.
+- Threads share the columns of U, W, B and N, and the columns of M. Each has its own copy of s, and
+  all change it alike. So one barrier per batch suffices.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,24 +23,27 @@ from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.rows import add, compiled, dot, load_rows, mean_rows, multiply, store_rows
 from w2v_inf.models.cpu.sigmoid import logit_gradients
 from w2v_inf.models.cpu.step import (
-    NO_SCALE,
+    NO_SCALES,
     TILE,
+    compiled_rule,
     num_threads_for,
-    part_of,
     partial_logits,
-    plan,
-    row_steps,
+    plan_step,
     scratch_rows,
+    split_logits,
     update_rows,
 )
-from w2v_inf.models.lowrank.pair_table import PairTable, decay, recall, remember
+from w2v_inf.models.lowrank import pair_table
+from w2v_inf.models.lowrank.pair_table import PairTable
+from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch
 
 
 class Factors(NamedTuple):
-    """The engine's tables, on the CPU, of one float type; a step changes all but `b` and `own`.
+    """The tables U, W, N, B [V, r] and s, own [V], on the CPU, of one float type.
 
-    u, w, n, b [V, r]; s [V]; own [V]: 1 / (1 - |B_i|^2), or 0 where B holds nearly all of e_i.
+    A step changes all but `b` and `own`. own_i is 1 / (1 - |B_i|^2), or 0 where B holds nearly all
+    of e_i.
     """
 
     u: np.ndarray
@@ -51,151 +56,139 @@ class Factors(NamedTuple):
 
 def lowrank_steps(
     factors: Factors,
-    memory: PairTable,
+    pairs: PairTable,
     batches: Sequence[Batch],
-    weight_decay: float,
-    tp4: bool = False,
-    whole_gradient: bool = False,
+    rule: UpdateRule = UpdateRule(),
     tile: int = TILE,
 ) -> np.ndarray:
-    """An SGD step with negative sampling for each batch; updates `factors` and `memory` in place.
+    """One SGD step with negative sampling per batch; updates `factors` and `pairs` in place.
 
-    Args: as `fused.fused_steps`; `tile`: columns at a time.
-    Returns: loss before each step, nats per example, [batches] float64.
-    Cost: O((8 N + 2 I + 6 C) r) FLOP a position, I / B x (N + B) look-ups and C entries of the memory.
+    Args: as `cpu.step.sgd_steps`. `rule.lr_factors` are those of the limit, 1.
+    Returns: loss before each step, nats per example, [batches] float64. A full pair table shows in
+      `pairs.end`.
+    Cost: O((8 N + 2 I + 6 C) r) FLOP per position; I / B x (N + B) look-ups in M and C additions.
     """
-    stacked, edges, lr = stack(batches)
     losses = np.empty(len(batches))
-    num_threads = min(num_threads_for(factors.u.shape[1]), len(memory.free))
-    most = max(
-        _part_size(len(b.target), min(b.noise.size, len(factors.s)), b.context.size)
+    num_threads = min(num_threads_for(factors.u.shape[1]), len(pairs.free_lists))
+    max_size = max(
+        _part_size(len(b.target), min(b.negatives.size, len(factors.s)), b.context.size)
         for b in batches
     )
-    parts = np.empty((2, num_threads, most), factors.u.dtype)
-    options = batches[0].negative_weight, weight_decay, tp4, whole_gradient, tile
+    parts = np.empty((2, num_threads, max_size), factors.u.dtype)
     copies = np.tile(factors.s, (num_threads, 1))
-    threads.run(
-        _train, num_threads, parts, factors, copies, memory, *stacked, *edges, lr, *options, losses
-    )
+    arguments = parts, factors, copies, pairs, stack(batches), compiled_rule(rule), tile, losses
+    threads.run(_train, num_threads, *arguments)
     factors.s[:] = copies[0]
     return losses
 
 
 def _part_size(num_examples: int, num_negatives: int, num_slots: int) -> int:
-    """Numbers that a thread adds to the others': logits of negatives and positives, and as many residuals as words can meet in."""
-    return num_examples * (num_negatives + 1) + num_slots * (num_negatives + 1)
+    """Numbers that threads sum: logits of negatives and positives, and at most as many residuals
+    as there are context words and negatives or positives to them."""
+    return (num_examples + num_slots) * (num_negatives + 1)
 
 
 @njit(cache=True, nogil=True)
 def _train(
-    rank, num_threads, sync, parts, factors, copies, memory, context, target, noise, negatives_row, first_example, first_negatives,
-    lrs, negative_weight, weight_decay, tp4, whole_gradient, tile, losses,
-):  # fmt: skip
-    """The share of thread `rank` in the steps of all batches: its columns, and the memory of its words."""
-    u, w, s = factors.u, factors.w, copies[rank]
+    thread_id, num_threads, sync, parts, factors, copies, pairs, batches, rule, tile, losses
+):
+    """One thread's share of the steps of all batches: its columns of U, W, B, N and of M."""
+    u, w, s = factors.u, factors.w, copies[thread_id]
     zero = parts[0, 0, :1]
-    start, stop = threads.column_slice(rank, num_threads, u.shape[1])
+    start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    place = np.full(len(u), -1, np.int32)
-    met = 0
-    for k in range(len(lrs)):
-        here, there = (
-            slice(first_example[k], first_example[k + 1]),
-            slice(first_negatives[k], first_negatives[k + 1]),
+    index_of = np.full(len(u), -1, np.int32)
+    arrivals = 0
+    for k in range(len(batches.lr)):
+        rows, negative_counts, u_steps, w_steps = plan_step(
+            batches, k, index_of, NO_SCALES, rule, zero
         )
-        rows, negatives, touches = plan(
-            context[here], target[here], noise[there], negatives_row[here], negative_weight, place
-        )
-        inputs, outputs, num_examples = rows[0], rows[1], len(target[here])
-        log_decay = math.log1p(-lrs[k] * weight_decay)
-        u_steps = row_steps(NO_SCALE, inputs, log_decay, touches[0], lrs[k], zero)
-        w_steps = row_steps(NO_SCALE, outputs, log_decay, touches[1], lrs[k], zero)
-        scratch = np.empty(scratch_rows(rows, negatives) * tile, zero.dtype)
-        side = np.empty((len(inputs) + len(outputs)) * tile, zero.dtype)
+        inputs, num_examples = rows.inputs, len(rows.pair_output)
+        scratch = np.empty(scratch_rows(rows, negative_counts) * tile, zero.dtype)
+        bn_scratch = np.empty((len(inputs) + len(rows.outputs)) * tile, zero.dtype)
 
-        mine = parts[k % 2, rank]
-        logits, pair_logits = part_of(mine, negatives, num_examples)
+        part = parts[k % 2, thread_id]
+        logits, pair_logits = split_logits(part, negative_counts, num_examples)
         partial_logits(
             u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits
         )
-        residuals, pair_residuals = _residuals_of(mine, negatives, rows)
+        residuals, pair_residuals = _split_residuals(part, negative_counts, rows)
         _partial_residuals(
-            factors,
-            memory,
-            rows,
-            rank,
-            num_threads,
-            start,
-            stop,
-            tile,
-            side,
-            residuals,
+            factors, pairs, rows, thread_id, num_threads, start, stop, tile, bn_scratch, residuals,
             pair_residuals,
-        )
-        met += num_threads
-        threads.barrier(sync, met, num_threads)
+        )  # fmt: skip
+        arrivals += num_threads
+        threads.barrier(sync, arrivals, num_threads)
 
-        total = _add_up(parts[k % 2], negatives, rows)
-        g, pair_g = part_of(total, negatives, num_examples)
-        residuals, pair_residuals = _residuals_of(total, negatives, rows)
+        total = _sum_parts(parts[k % 2], negative_counts, rows)
+        g, pair_g = split_logits(total, negative_counts, num_examples)
+        residuals, pair_residuals = _split_residuals(total, negative_counts, rows)
         s_rows = s[inputs]
-        shares = _shares(rows, len(negatives), zero)
+        shares = _shares(rows, len(negative_counts), zero)
         _add_residual_logits(shares, s_rows, residuals, pair_residuals, rows, g, pair_g)
-        loss = logit_gradients(g.ravel(), pair_g, negatives.ravel(), tp4)
+        loss = logit_gradients(g.ravel(), pair_g, negative_counts.ravel(), rule.tp4)
         update_rows(
-            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, 0
+            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g,
+            rule.whole_gradient, 0,
+        )  # fmt: skip
+        _update_pairs(pairs, rows, s_rows, w_steps, pair_g, thread_id, num_threads)
+        _update_n(factors, rows, s_rows, w_steps, pair_g, start, stop, tile, bn_scratch)
+        gradient = _own_gradient(
+            shares, residuals, pair_residuals, rows, g, pair_g, rule.whole_gradient
         )
-        _store_pairs(memory, rows, s_rows, w_steps, pair_g, rank, num_threads)
-        _update_projection(factors, rows, s_rows, w_steps, pair_g, start, stop, tile, side)
-        gradient = _own_gradient(shares, residuals, pair_residuals, rows, g, pair_g, whole_gradient)
         for i in range(len(inputs)):
-            s[inputs[i]] = (
-                u_steps[1][i] * s_rows[i] + u_steps[2] * factors.own[inputs[i]] * gradient[i]
-            )
-        if rank == 0:
+            lr_own = u_steps.lr * factors.own[inputs[i]]
+            s[inputs[i]] = u_steps.decay[i] * s_rows[i] + lr_own * gradient[i]
+        if thread_id == 0:
             losses[k] = loss / num_examples
 
 
 @compiled
-def _residuals_of(part, negatives, rows):
-    """The residuals in a thread's part, behind its logits: of inputs and noise words [I, N], of each context slot and its target."""
-    first, num_negatives = negatives.size + len(rows[4]), negatives.shape[1]
-    behind = first + len(rows[0]) * num_negatives
-    return part[first:behind].reshape(len(rows[0]), num_negatives), part[
-        behind : behind + len(rows[2])
-    ]
+def _split_residuals(part, negative_counts, rows):
+    """Residuals R in a thread's part, behind its logits.
+
+    Of inputs and negatives [I, N]; of each context slot and its target [slots].
+    """
+    num_inputs, num_negatives = len(rows.inputs), negative_counts.shape[1]
+    first = negative_counts.size + len(rows.pair_output)
+    end = first + num_inputs * num_negatives
+    return part[first:end].reshape(num_inputs, num_negatives), part[end : end + len(rows.slots)]
 
 
 @compiled
-def _add_up(parts, negatives, rows):
-    """Logits and residuals, summed over threads in their order, in new memory."""
-    size = negatives.size + len(rows[4]) + len(rows[0]) * negatives.shape[1] + len(rows[2])
+def _sum_parts(parts, negative_counts, rows):
+    """Logits and residuals, summed over the threads in their order; a new array."""
+    num_logits = negative_counts.size + len(rows.pair_output)
+    num_residuals = len(rows.inputs) * negative_counts.shape[1] + len(rows.slots)
+    size = num_logits + num_residuals
     total = parts[0, :size].copy()
-    for rank in range(1, len(parts)):
-        add(total.dtype.type(1), parts[rank, :size], total)
+    for thread_id in range(1, len(parts)):
+        add(total.dtype.type(1), parts[thread_id, :size], total)
     return total
 
 
 @compiled
 def _partial_residuals(
-    factors, memory, rows, rank, num_threads, start, stop, tile, side, residuals, pair_residuals
-):
-    """Write this thread's share of R_io = M_io - B_i . N_o: its columns of B and N, its words of M."""
+    factors, pairs, rows, thread_id, num_threads, start, stop, tile, bn_scratch, residuals,
+    pair_residuals,
+):  # fmt: skip
+    """Write this thread's part of R_io = M_io - B_i . N_o: its columns of B and N, and of M."""
     inputs, outputs, slots, first_slot, _, pair_output = rows
     num_negatives = residuals.shape[1]
-    remembered = np.zeros((num_negatives, len(inputs)), residuals.dtype)
+    m = np.zeros((num_negatives, len(inputs)), residuals.dtype)
     for n in range(num_negatives):
-        if outputs[n] % num_threads == rank:
-            recall(memory, outputs[n], inputs, remembered[n])
-    residuals[:] = remembered.T
+        if outputs[n] % num_threads == thread_id:
+            pair_table.lookup(pairs, outputs[n], inputs, m[n])
+    residuals[:] = m.T
     pair_residuals[:] = 0
     for b in range(len(pair_output)):
-        if outputs[pair_output[b]] % num_threads == rank:
-            here = slice(first_slot[b], first_slot[b + 1])
-            recall(memory, outputs[pair_output[b]], inputs[slots[here]], pair_residuals[here])
+        word = outputs[pair_output[b]]
+        if word % num_threads == thread_id:
+            own = slice(first_slot[b], first_slot[b + 1])
+            pair_table.lookup(pairs, word, inputs[slots[own]], pair_residuals[own])
     partial = np.empty_like(residuals)
     for c in range(start, stop, tile):
-        b_rows, n_rows = _load_side(factors, inputs, outputs, c, min(tile, stop - c), side)
+        b_rows, n_rows = _load_bn(factors, inputs, outputs, c, min(tile, stop - c), bn_scratch)
         np.dot(b_rows, n_rows[:num_negatives].T, partial)
         add(partial.dtype.type(-1), partial.ravel(), residuals.ravel())
         for b in range(len(pair_output)):
@@ -204,28 +197,27 @@ def _partial_residuals(
 
 
 @compiled
-def _load_side(factors, inputs, outputs, start, width, side):
-    """Rows of B and of N, columns from `start`, in the scratch memory `side`."""
-    b_rows, n_rows = _side_of(side, inputs, outputs, width)
+def _load_bn(factors, inputs, outputs, start, width, bn_scratch):
+    """Copies of the rows of B and N, columns from `start`, in `bn_scratch`."""
+    b_rows, n_rows = _split_bn(bn_scratch, inputs, outputs, width)
     load_rows(factors.b, inputs, start, b_rows)
     load_rows(factors.n, outputs, start, n_rows)
     return b_rows, n_rows
 
 
 @compiled
-def _side_of(side, inputs, outputs, width):
+def _split_bn(bn_scratch, inputs, outputs, width):
     """The scratch memory as rows of B and rows of N."""
     b_size, n_size = len(inputs) * width, len(outputs) * width
-    return side[:b_size].reshape(len(inputs), width), side[b_size : b_size + n_size].reshape(
-        len(outputs), width
-    )
+    b_rows = bn_scratch[:b_size].reshape(len(inputs), width)
+    return b_rows, bn_scratch[b_size : b_size + n_size].reshape(len(outputs), width)
 
 
 @compiled
 def _shares(rows, num_hidden, zero):
-    """Share of each input in each hidden vector, [E, I]: a mean's words, or the identity."""
+    """x, the share of each input in each hidden vector, [E, I]: of a mean, or the identity."""
     _, _, slots, first_slot, _, _ = rows
-    shares = np.zeros((num_hidden, len(rows[0])), zero.dtype)
+    shares = np.zeros((num_hidden, len(rows.inputs)), zero.dtype)
     if len(slots) == len(first_slot) - 1:
         for e in range(num_hidden):
             shares[e, e] = 1
@@ -238,7 +230,7 @@ def _shares(rows, num_hidden, zero):
 
 @compiled
 def _add_residual_logits(shares, s_rows, residuals, pair_residuals, rows, logits, pair_logits):
-    """f_eo += sum_i x_i s_i R_io, for negatives [E, N] and positives [B]."""
+    """f_eo += sum_i x_ei s_i R_io, for negatives [E, N] and positives [B]."""
     _, _, slots, first_slot, _, _ = rows
     add(s_rows.dtype.type(1), np.dot(shares * s_rows, residuals).ravel(), logits.ravel())
     for b in range(len(pair_logits)):
@@ -248,46 +240,45 @@ def _add_residual_logits(shares, s_rows, residuals, pair_residuals, rows, logits
 
 
 @compiled
-def _store_pairs(memory, rows, s_rows, w_steps, pair_g, rank, num_threads):
-    """Decay the memory of this thread's output words, then add what positives give: M_io += lr g x_i s_i."""
+def _update_pairs(pairs, rows, s_rows, w_steps, pair_g, thread_id, num_threads):
+    """M_io: decay, then += lr g_o x_i s_i for positives; the columns of this thread."""
     inputs, outputs, slots, first_slot, _, pair_output = rows
-    _, decays, lr, _ = w_steps
     for o in range(len(outputs)):
-        if outputs[o] % num_threads == rank:
-            decay(memory, outputs[o], decays[o])
+        if outputs[o] % num_threads == thread_id:
+            pair_table.decay(pairs, outputs[o], w_steps.decay[o])
     for b in range(len(pair_g)):
         word, words = outputs[pair_output[b]], slots[first_slot[b] : first_slot[b + 1]]
-        if word % num_threads == rank:
-            remember(memory, word, inputs, words, lr * pair_g[b] / len(words), s_rows, rank)
+        if word % num_threads == thread_id:
+            factor = w_steps.lr * pair_g[b] / len(words)
+            pair_table.add(pairs, word, inputs, words, factor, s_rows, thread_id)
 
 
 @compiled
-def _update_projection(factors, rows, s_rows, w_steps, pair_g, start, stop, tile, side):
-    """N_o = B^T M[:, o] follows the memory: decay, then += lr g sum_i x_i s_i B_i."""
+def _update_n(factors, rows, s_rows, w_steps, pair_g, start, stop, tile, bn_scratch):
+    """N_o = B^T M[:, o] follows M: decay, then += lr g_o sum_i x_i s_i B_i for positives."""
     inputs, outputs, slots, first_slot, _, pair_output = rows
-    _, decays, lr, _ = w_steps
     for c in range(start, stop, tile):
         width = min(tile, stop - c)
         if stop - start > tile:
-            b_rows, n_rows = _load_side(factors, inputs, outputs, c, width, side)
-        else:  # the one tile is still there
-            b_rows, n_rows = _side_of(side, inputs, outputs, width)
+            b_rows, n_rows = _load_bn(factors, inputs, outputs, c, width, bn_scratch)
+        else:  # `_partial_residuals` has loaded the only tile
+            b_rows, n_rows = _split_bn(bn_scratch, inputs, outputs, width)
         for i in range(len(inputs)):
             multiply(s_rows[i], b_rows[i])
         for o in range(len(outputs)):
-            multiply(decays[o], n_rows[o])
+            multiply(w_steps.decay[o], n_rows[o])
         mean = np.empty(width, n_rows.dtype)
         for b in range(len(pair_g)):
             mean_rows(b_rows, slots[first_slot[b] : first_slot[b + 1]], mean)
-            add(lr * pair_g[b], mean, n_rows[pair_output[b]])
+            add(w_steps.lr * pair_g[b], mean, n_rows[pair_output[b]])
         store_rows(n_rows, factors.n, outputs, c, 0)
 
 
 @compiled
 def _own_gradient(shares, residuals, pair_residuals, rows, g, pair_g, whole_gradient):
-    """Gradient of each input along its own direction, less its length: sum_e x_ei sum_o g_eo R_io; [I].
+    """Gradient of each s_i times (1 - |B_i|^2): sum_e x_ei sum_o g_eo R_io; [I].
 
-    With `whole_gradient` x counts words where it is otherwise their share.
+    With `whole_gradient`, x_ei is the number of times that i occurs in e, not its share.
     """
     _, _, slots, first_slot, _, _ = rows
     is_mean = len(slots) != len(first_slot) - 1
@@ -297,9 +288,8 @@ def _own_gradient(shares, residuals, pair_residuals, rows, g, pair_g, whole_grad
             multiply(g.dtype.type(first_slot[e + 1] - first_slot[e]), weighted[e])
     gradient = (np.dot(shares.T, weighted) * residuals).sum(axis=1)
     for b in range(len(pair_g)):
-        share = pair_g[b] * g.dtype.type(
-            1 if whole_gradient else 1 / (first_slot[b + 1] - first_slot[b])
-        )
+        num_words = first_slot[b + 1] - first_slot[b]
+        share = pair_g[b] * g.dtype.type(1 if whole_gradient else 1 / num_words)
         for slot in range(first_slot[b], first_slot[b + 1]):
             gradient[slots[slot]] += share * pair_residuals[slot]
     return gradient

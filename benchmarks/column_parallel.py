@@ -1,8 +1,8 @@
-"""What does sharing out the columns over processes cost, beside threads in one?
+"""What does splitting the columns over processes cost, compared with threads in one process?
 
-Trains the exact limit on the sample corpus (V = 4,000, one epoch) in one process with one thread and with two, and over two ranks of one
-thread each, in alternation. Prints wall and CPU seconds and memory of all processes, median and range.
-Checked: the loss is the same to rounding.
+Trains the exact limit on the sample corpus (V = 4,000, one epoch) in one process with one and two
+threads, and in two processes with one thread each, in alternation. Prints wall and CPU seconds and
+the memory of all processes, median and range. Checks that the losses agree to rounding.
 """
 
 import argparse
@@ -25,8 +25,8 @@ TRAIN = [
     "train.epochs=1",
     "device=cpu",
 ]
-WAYS = {"one thread": (1, 1), "two threads": (1, 2), "two ranks": (2, 1)}
-"""Ranks, and threads of each."""
+CASES = {"one thread": (1, 1), "two threads": (1, 2), "two processes": (2, 1)}
+"""Processes, and threads of each."""
 
 
 def run(num_processes: int, num_threads: int, vocab_size: int, folder: Path) -> dict[str, Any]:
@@ -49,29 +49,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in WAYS}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
     with tempfile.TemporaryDirectory() as scratch:
         for repeat in range(args.repeats):
-            for name, (num_processes, num_threads) in WAYS.items():
-                found[name].append(
-                    run(
-                        num_processes,
-                        num_threads,
-                        args.max_vocab,
-                        Path(scratch) / f"{name}-{repeat}".replace(" ", "-"),
-                    )
-                )
+            for name, (num_processes, num_threads) in CASES.items():
+                folder = Path(scratch) / f"{name}-{repeat}".replace(" ", "-")
+                found[name].append(run(num_processes, num_threads, args.max_vocab, folder))
     losses = [summary["loss_nats"] for runs in found.values() for summary in runs]
     assert max(losses) - min(losses) < 1e-4, losses
     for name, runs in found.items():
-        print(
-            f"{name:12} {spread(runs, 'wall_s')} s wall  {spread(runs, 'cpu_s')} CPU s  {spread(runs, 'peak_rss_bytes', 2**30)} GiB"
-        )
+        memory = median_range(runs, "peak_rss_bytes", 2**30)
+        wall, cpu = (median_range(runs, key) for key in ("wall_s", "cpu_s"))
+        print(f"{name:14} {wall} s wall  {cpu} CPU s  {memory} GiB")
     if args.json:
         args.json.write_text(json.dumps({"machine": describe(), "runs": found}, indent=1) + "\n")
 
 
-def spread(runs: list[dict[str, Any]], key: str, unit: float = 1.0) -> str:
+def median_range(runs: list[dict[str, Any]], key: str, unit: float = 1.0) -> str:
     """Median, and smallest to largest."""
     values = sorted(summary[key] / unit for summary in runs)
     return f"{statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f})"
