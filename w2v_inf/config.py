@@ -9,6 +9,7 @@ Decisions:
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -602,6 +603,24 @@ def read(path: Path) -> Config:
         raise UserError(
             f"{path} does not hold the options of a run ({str(error).splitlines()[0]}): train again"
         ) from error
+
+
+def quote_override(name: str, value: Any) -> str:
+    """`name=value` in Hydra's grammar, in quotes where the grammar needs them."""
+    return f"{name}={_quote(value)}"
+
+
+def _quote(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_quote, value))}]"
+    if value is None:
+        return "null"
+    text = str(value.value if isinstance(value, Enum) else value)
+    if re.fullmatch(r"[\w.+/-]+", text, re.ASCII):
+        return text
+    # Hydra reads a backslash as an escape only before a quotation mark.
+    escaped = re.sub(r'(\\*)"', r"\1\1\"", re.sub(r"(\\+)$", r"\1\1", text))
+    return f'"{escaped}"'
 
 
 def load(cfg: DictConfig) -> Config:

@@ -42,14 +42,13 @@ from w2v_inf.corpus.load import open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.limit_distance import add_limit_distance
-from w2v_inf.files import read_json
 from w2v_inf.models.cpu.threads import num_cores
 from w2v_inf.models.device import free_bytes, pick_device
 from w2v_inf.models.memory_check import GIB, OVERHEAD_BYTES, model_bytes, rank_of
 from w2v_inf.reporting.findings import format_table
 from w2v_inf.reporting.plot import plot
 from w2v_inf.reporting.report import report
-from w2v_inf.runs.folder import SUMMARY, corpus_label, model_label, run_folder
+from w2v_inf.runs.folder import SUMMARY, Summary, corpus_label, model_label, run_folder
 from w2v_inf.runs.results import find_runs, group_runs
 from w2v_inf.runs.weights import open_run
 from w2v_inf.stream import keep_probability
@@ -385,13 +384,13 @@ def compare_with_limits(jobs: list[Job], config: Config) -> None:
     """
     for corpus in dict.fromkeys(corpus_label(job.config) for job in jobs):
         folders = [job.folder for job in jobs if corpus_label(job.config) == corpus]
-        summaries = {folder: read_json(folder / SUMMARY) for folder in folders}
-        limit = next(folder for folder in folders if summaries[folder]["model"] == "mup_limit")
-        wanted = ("finite", summaries[limit]["seed"], None)
+        summaries = {folder: Summary.load(folder) for folder in folders}
+        limit = next(folder for folder in folders if summaries[folder].model == "mup_limit")
+        wanted = ("finite", summaries[limit].seed, None)
         missing = [
             folder
             for folder, summary in summaries.items()
-            if (summary["model"], summary["seed"], summary["limit_distance"]) == wanted
+            if (summary.model, summary.seed, summary.limit_distance) == wanted
         ]
         if missing:
             opened_limit = open_run(limit, config)

@@ -129,7 +129,7 @@ def format_table(runs: list[Run]) -> str:
     blocks = []
     for group, title in group_titles(groups).items():
         group_of_runs = groups[group]
-        mark = "  SYNTHETIC corpus" if group_of_runs[0].summary.get("synthetic") else ""
+        mark = "  SYNTHETIC corpus" if group_of_runs[0].summary.synthetic else ""
         lines = align(result_table(group_of_runs, TERMINAL))
         blocks.append("\n".join([title + mark, protocol_sentence(group_of_runs), *lines]))
     return "\n\n".join(blocks)
@@ -152,7 +152,7 @@ def protocol_sentence(runs: list[Run]) -> str:
     """How the numbers of a group were measured, in one line."""
     total = runs[0].tally().get("total") or {}
     seen = f"{total.get('questions', 0):,} of {total.get('total', 0):,} questions seen"
-    chance = runs[0].summary["evaluation"].get("chance")
+    chance = runs[0].summary.evaluation.get("chance")
     tail = "" if chance is None else f", chance {chance:.2g} %"
     words = f"3CosAdd over all {runs[0].group.vocab_size:,} words"
     return f"{words}, {seen}{tail}; mean ± standard deviation over seeds"
@@ -221,7 +221,7 @@ def _ntk_sentence(models: dict[ModelKey, list[Run]]) -> list[str]:
     ntk = next((seeds for model, seeds in models.items() if model.kind == "ntk_limit"), None)
     if ntk is None:
         return []
-    accuracy, chance = _accuracy(ntk).mean, float(ntk[0].summary["evaluation"].get("chance") or 0)
+    accuracy, chance = _accuracy(ntk).mean, float(ntk[0].summary.evaluation.get("chance") or 0)
     solves = f"The NTK limit solves {accuracy:.1f} % of the analogies"
     if accuracy <= max(10 * chance, 0.5):
         return [f"{solves} (chance {chance:.2g} %): it learns no features, as the theory says."]
@@ -302,7 +302,7 @@ def _distance_sentence(runs: list[Run]) -> list[str]:
     verb = "come closer" if closer else "do not come closer at every step"
     numbers = f"{', '.join(f'{error:.3f}' for error in errors.values())} {_at_widths(errors)}"
     limits = [run for run in runs if run.model.kind == "mup_limit"]
-    if limits and all(run.summary.get("approximation") for run in limits):
+    if limits and all(run.summary.approximation for run in limits):
         return [
             f"With width the embeddings {verb} to those of the low-rank limit: cosine-Gram error "
             f"{numbers}. The approximation error of that limit is included in each number."
@@ -315,7 +315,7 @@ def _distance_sentence(runs: list[Run]) -> list[str]:
 
 def _approximation_sentence(runs: list[Run]) -> list[str]:
     """How accurate a low-rank limit is by its own diagnostics."""
-    known = [run.summary["approximation"] for run in runs if run.summary.get("approximation")]
+    known = [run.summary.approximation for run in runs if run.summary.approximation]
     if not known:
         return []
     widest = max(known, key=lambda diagnostics: diagnostics["rank"])

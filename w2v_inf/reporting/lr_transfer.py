@@ -112,7 +112,7 @@ def plot_transfer(runs: list[Run]) -> tuple[Figure, str]:
     ]
     figure = draw_maps(list(maps), widths, lrs, np.array(tables))
     figure.suptitle("Loss by width and learning rate")
-    epochs, title = runs[0].summary["epochs"], runs[0].group.title
+    epochs, title = runs[0].summary.epochs, runs[0].group.title
     facts = [
         title,
         f"{epochs} {'epoch' if epochs == 1 else 'epochs'}",

@@ -8,16 +8,14 @@ Decisions:
 """
 
 import dataclasses
-import re
 import shlex
 from collections.abc import Iterable, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from w2v_inf.config import Config
+from w2v_inf.config import Config, quote_override
 from w2v_inf.errors import UserError
 from w2v_inf.reporting import findings
 from w2v_inf.reporting.findings import Table
@@ -93,10 +91,10 @@ def write_report(
 
 def _section(title: str, runs: list[Run], corpora_info: Mapping[str, str]) -> dict[str, Any]:
     """What the template shows of one group."""
-    protocols = [run.summary["evaluation"].get("protocol") or {} for run in runs]
+    protocols = [run.summary.evaluation.get("protocol") or {} for run in runs]
     return {
         "title": title,
-        "synthetic": runs[0].summary.get("synthetic"),
+        "synthetic": runs[0].summary.synthetic,
         "headline": findings.headline(runs),
         "source": _source(runs[0], corpora_info),
         "results": findings.result_table(runs, findings.QUALITY),
@@ -116,7 +114,7 @@ def _section(title: str, runs: list[Run], corpora_info: Mapping[str, str]) -> di
 
 def _source(run: Run, corpora_info: Mapping[str, str]) -> str:
     """Where the text comes from, and its licence; a user's own file is of the kind `file`."""
-    known, licence = corpora_info.get(run.config.corpus.name, ""), run.summary.get("licence")
+    known, licence = corpora_info.get(run.config.corpus.name, ""), run.summary.licence
     parts = [known, f"Licence of the text: {licence}." if licence else ""]
     return " ".join(filter(None, parts))
 
@@ -131,7 +129,7 @@ def _drawings(runs: list[Run]) -> list[Drawing]:
 def neighbour_table(runs: list[Run]) -> Table:
     """A row per word: its nearest neighbours in each model (lowest seed); empty if none saved."""
     neighbours = {
-        model.label: seeds[0].summary["evaluation"].get("neighbours") or {}
+        model.label: seeds[0].summary.evaluation.get("neighbours") or {}
         for model, seeds in by_model(runs).items()
     }
     words = dict.fromkeys(word for table in neighbours.values() for word in table)
@@ -209,15 +207,5 @@ def _changed(prefix: str, options: Any, names: Iterable[str] = ()) -> list[str]:
         default = factory() if callable(factory) else field.default
         value, key = getattr(options, field.name), prefix + field.name
         if value != default or key in ALWAYS_SAID:
-            overrides.append(_override(key, value))
+            overrides.append(shlex.quote(quote_override(key, value)))
     return overrides
-
-
-def _override(key: str, value: Any) -> str:
-    """One Hydra override, quoted for Hydra and for the shell where they need it."""
-    text = value.value if isinstance(value, Enum) else str(value)
-    if isinstance(value, list):
-        text = f"[{','.join(map(str, value))}]"
-    elif isinstance(value, str) and not re.fullmatch(r"[\w./+-]+", value):
-        text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return shlex.quote(f"{key}={text}")
