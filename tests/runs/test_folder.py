@@ -85,7 +85,6 @@ def test_a_summary_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", width=64)
     summary = Summary.load(folder)
     assert (summary.model, summary.width, summary.num_processes) == ("finite", 64, 1)
-    assert summary["width"] == summary.get("width") == 64
     summary.limit_distance = None
     summary.save(folder)
     assert Summary.load(folder) == summary

@@ -108,13 +108,6 @@ class Summary:
             raise UserError(f"{path} is damaged ({', '.join(bad)}): train the run again")
         return cls(**values)
 
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self, name)
-
-    def get(self, name: str) -> Any:
-        """The field of this name."""
-        return getattr(self, name)
-
 
 def corpus_label(config: Config) -> str:
     """`text8`, or a file's name without its extensions."""

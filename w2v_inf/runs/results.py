@@ -61,7 +61,7 @@ class ModelKey(NamedTuple):
     Sorts as tables list it: NTK limit, finite networks by width, muP limit.
     """
 
-    rank: int
+    order: int
     """Index into `KINDS`."""
     variant: str
     """Options off their defaults; empty for plain muP networks and plain limits."""
@@ -72,7 +72,7 @@ class ModelKey(NamedTuple):
 
     @property
     def kind(self) -> str:
-        return KINDS[self.rank]
+        return KINDS[self.order]
 
     @property
     def is_compared(self) -> bool:
@@ -82,7 +82,7 @@ class ModelKey(NamedTuple):
     @property
     def label(self) -> str:
         """`width 64 (sp)`, `muP limit (lowrank, rank=8)`, ..."""
-        name = ("NTK limit", f"width {self.width:,}", "muP limit")[self.rank]
+        name = ("NTK limit", f"width {self.width:,}", "muP limit")[self.order]
         details = ", ".join(part for part in (self.variant, self.method) if part)
         return f"{name} ({details})" if details else name
 
@@ -138,8 +138,8 @@ class Run:
         method = {k: v for k, v in changed.items() if is_limit and k not in common}
         variant = {k: v for k, v in changed.items() if k not in method}
         width = self.config.model.width if isinstance(self.config.model, Finite) else 0
-        rank = KINDS.index(self.summary.model)
-        return ModelKey(rank, ", ".join(variant.values()), width, ", ".join(method.values()))
+        order = KINDS.index(self.summary.model)
+        return ModelKey(order, ", ".join(variant.values()), width, ", ".join(method.values()))
 
     @cached_property
     def group(self) -> Group:
