@@ -5,7 +5,8 @@ Decisions:
   that the pages give.
 - All pages share one working folder. A command that several pages give runs once, and finished
   runs are found again.
-- `make -n` tells which scripts a make target starts. They run on a small text file.
+- `make -n` tells which scripts a make target starts. They run on a small text file. The runs of
+  `reproduce` are trained in this process too: tests/test_reproduce.py has them in processes.
 """
 
 import re
@@ -23,17 +24,18 @@ import torch
 from composed import config_of
 from toy import toy_batch
 
+from w2v_inf import reproduce
 from w2v_inf.config import PROJECT_ROOT, CorpusConfig
 from w2v_inf.corpus import planted, sources
 from w2v_inf.corpus.encode import Origin
 from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, read_questions
 from w2v_inf.models.protocol import Model
+from w2v_inf.training.train import train
 
-PAGES = [
-    PROJECT_ROOT / "README.md",
-    PROJECT_ROOT / "CONTRIBUTING.md",
-    *sorted((PROJECT_ROOT / "docs").glob("*.md")),
-]
+DOCS = PROJECT_ROOT / "docs"
+FIRST = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CONTRIBUTING.md", DOCS / "running.md"]
+"""These draw every run of the shared folder, so they come while there are few."""
+PAGES = [*FIRST, *sorted(set(DOCS.glob("*.md")) - {*FIRST})]
 WITHOUT_COMMANDS = {
     *("extending.md", "index.md", "lowrank.md", "mathematics.md"),
     *("notebook.md", "parallel.md", "results.md"),
@@ -104,6 +106,7 @@ class Workspace:
         script = PROJECT_ROOT / "scripts" / f"{name}.py"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [str(script), *options, *where])
+            patch.setattr(reproduce, "run_jobs", train_here)
             try:
                 runpy.run_path(str(script), run_name="__main__")
             except SystemExit as stop:
@@ -135,6 +138,11 @@ class Workspace:
             text=True,
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def train_here(jobs: list[reproduce.Job]) -> None:
+    for job in jobs:
+        train(job.config)
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +205,7 @@ def test_blocks_of_options_compose(page: Path) -> None:
 
 
 def test_the_model_of_the_docs_is_one() -> None:
-    [block] = code_blocks(PROJECT_ROOT / "docs" / "extending.md", "python")
+    [block] = code_blocks(DOCS / "extending.md", "python")
     names: dict[str, Any] = {}
     exec(compile(block, "docs/extending.md", "exec"), names)
     model, again = (names["CountModel"](torch.zeros(7, 7)) for _ in range(2))

@@ -1,6 +1,6 @@
 """w2v_inf: the infinite-width limits of word2vec beside finite nets, on one stream of examples.
 
-For notebooks: `train`, `load` and `Embeddings` (api.py; docs/example.md shows them).
+For notebooks: `train`, `load` and `Embeddings` (api.py; docs/notebook.md shows them).
 
 Read in this order: config (options), corpus (text to tokens), vocab, stream (examples), models (step.py is the update rule),
 reference (its slow twin), analogy and evaluate, training and checkpoint, assess, vectors and export, runs, plots, findings, report,
