@@ -1,7 +1,6 @@
-"""Stage 3: evaluate a finished run (run_dir=FOLDER), also other embeddings or against a limit's run."""
+"""The same as `w2v-inf evaluate`."""
 
-from w2v_inf.cli import run
-from w2v_inf.evaluation.evaluate import evaluate
+from w2v_inf.cli import run_stage
 
 if __name__ == "__main__":
-    run(evaluate, sharded=True)
+    run_stage("evaluate")

@@ -1,7 +1,6 @@
-"""Write a finished run's vectors for other programs (run_dir=FOLDER export.format=text|binary|gensim export.dimension=300)."""
+"""The same as `w2v-inf export`."""
 
-from w2v_inf.cli import run
-from w2v_inf.export import export
+from w2v_inf.cli import run_stage
 
 if __name__ == "__main__":
-    run(export)
+    run_stage("export")

@@ -1,7 +1,6 @@
-"""Stage 4: draw figures from the folders of finished runs. Options: w2v_inf/config.py (plot.figure, plot.runs, plot.out)."""
+"""The same as `w2v-inf plot`."""
 
-from w2v_inf.cli import run
-from w2v_inf.reporting.plot import plot_stage
+from w2v_inf.cli import run_stage
 
 if __name__ == "__main__":
-    run(plot_stage)
+    run_stage("plot")

@@ -1,7 +1,6 @@
-"""Stage 5: one self-contained report.html from the folders of finished runs. Options: w2v_inf/config.py (plot.runs, plot.out)."""
+"""The same as `w2v-inf report`."""
 
-from w2v_inf.cli import run
-from w2v_inf.reporting.report import report
+from w2v_inf.cli import run_stage
 
 if __name__ == "__main__":
-    run(report)
+    run_stage("report")

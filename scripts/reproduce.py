@@ -1,7 +1,6 @@
-"""The whole comparison: corpus, every model, figures, report (`make reproduce`). Options: w2v_inf/config.py."""
+"""The same as `w2v-inf reproduce`."""
 
-from w2v_inf.cli import run
-from w2v_inf.reproduce import reproduce
+from w2v_inf.cli import run_stage
 
 if __name__ == "__main__":
-    run(reproduce)
+    run_stage("reproduce")

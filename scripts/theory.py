@@ -1,7 +1,6 @@
-"""Stage 6: measure what the theory predicts and write theory.html. Options: w2v_inf/config.py (corpus, plot.out)."""
+"""The same as `w2v-inf theory`."""
 
-from w2v_inf.cli import run
-from w2v_inf.theory.page import theory
+from w2v_inf.cli import run_stage
 
 if __name__ == "__main__":
-    run(theory)
+    run_stage("theory")

@@ -1,7 +1,6 @@
-"""Stage 2: train one model on a prepared corpus, evaluating after each epoch. Options: w2v_inf/config.py."""
+"""The same as `w2v-inf train`."""
 
-from w2v_inf.cli import run
-from w2v_inf.training.train import train
+from w2v_inf.cli import run_stage
 
 if __name__ == "__main__":
-    run(train, sharded=True)
+    run_stage("train")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from w2v_inf import config as options
+from w2v_inf import compose
 from w2v_inf.config import (
     CORPORA,
     Architecture,
@@ -72,7 +72,7 @@ def make_run(folder, **asked: Any) -> Path:
     """Write one run folder (see `Invented` for what can be asked) and return its path."""
     run, folder = Invented(**asked), Path(folder)
     folder.mkdir(parents=True)
-    options.save(_config(run, folder), folder / "config.yaml")
+    compose.save(_config(run, folder), folder / "config.yaml")
     (folder / "environment.json").write_text(json.dumps(_environment(run)))
     (folder / "metrics.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in [*_evaluations(run), *_progress(run)])

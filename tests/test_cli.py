@@ -1,15 +1,21 @@
-"""Scripts as a shell sees them: exit codes, one line, no traceback."""
+"""Commands as a shell sees them: exit codes, one line, no traceback."""
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from w2v_inf.cli import describe
+import w2v_inf
+from w2v_inf import cli
+from w2v_inf.cli import STAGES, describe
 from w2v_inf.config import PROJECT_ROOT, Config
+from w2v_inf.errors import NO_WINDOWS
 
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 
@@ -24,7 +30,7 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (
             ["model.widht=9"],
-            "Key 'widht' not in 'Finite': did you mean width? There are name, output_init_scale, width, ",
+            "Key 'widht' not in 'Finite': did you mean width? There are name, output_init_scale, ",
         ),
         (["epochs=3"], "Key 'epochs' not in 'Config'. There are corpus, stream, model, train, "),
         (["--epochs", "3"], "--epochs is no flag: options are NAME=VALUE, as in train.epochs=3"),
@@ -37,17 +43,27 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["+model.widht=9"], "model.widht is not an option"),
         (["model.width=many"], "Value 'many' of type 'str' could not be converted to Integer"),
         (["experiment=nix"], "Could not find 'experiment/nix'"),
+        (["model.storage=bfloat16"], "train.py: model.storage is now model.dtype"),
+        (["experiment=figure-pca"], "train.py: experiment=figure-pca is now experiment=figures"),
         (["corpus=file", "corpus.path=/no/such/file"], "/no/such/file not found"),
         (["model.width="], "model.width"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
-    done = script("train.py", *arguments)
-    assert done.returncode == 2 and done.stdout == ""
-    assert message in done.stderr and done.stderr.count("\n") == 1
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/a/train.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.run_stage("train")
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and said.out == ""
+    assert message in said.err and said.err.startswith("train.py: ") and said.err.count("\n") == 1
 
 
-def test_whoever_reads_may_stop_early() -> None:
+def test_the_reader_of_stdout_may_stop_early() -> None:
     """`train.py --help | head -1`: no traceback."""
     command = f"{sys.executable} {PROJECT_ROOT / 'scripts' / 'train.py'} --help | head -1"
     done = subprocess.run(
@@ -118,17 +134,103 @@ def test_the_joblib_launcher_trains_points_at_once(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in (PROJECT_ROOT / "scripts").glob("*.py")))
-def test_every_script_explains_itself(name: str) -> None:
-    done = script(name, "--help")
-    assert done.returncode == 0 and done.stderr == ""
-    assert done.stdout.startswith(
-        (PROJECT_ROOT / "scripts" / name).read_text().splitlines()[0].strip('"')[:40]
+def test_scripts_are_the_stages() -> None:
+    names = {p.stem for p in (PROJECT_ROOT / "scripts").glob("*.py")}
+    assert names == set(STAGES)
+    for name in names:
+        assert f'run_stage("{name}")' in (PROJECT_ROOT / "scripts" / f"{name}.py").read_text()
+        stage = import_module(f"w2v_inf.{STAGES[name].module}")
+        assert callable(getattr(stage, STAGES[name].function))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_explains_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    cli.run_stage(name)
+    said = capsys.readouterr()
+    assert said.err == "" and said.out.startswith(STAGES[name].about)
+    assert all(f"\n{f.name}: " in said.out for f in dataclasses.fields(Config) if f.name in GROUPS)
+    assert max(map(len, said.out.splitlines())) <= 125
+
+
+def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`w2v-inf ARGUMENTS`, started in a folder that is no checkout."""
+    module = [sys.executable, "-m", "w2v_inf", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
+    return subprocess.run(module, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_command_is_the_same_as_the_script(tmp_path: Path) -> None:
+    assert (
+        command("theory", "--help", folder=tmp_path).stdout == script("theory.py", "--help").stdout
     )
-    assert all(
-        f"\n{f.name}: " in done.stdout for f in dataclasses.fields(Config) if f.name in GROUPS
+    mistake = command("train", "model.width=0", folder=tmp_path)
+    assert mistake.returncode == 2 and mistake.stdout == ""
+    assert mistake.stderr == "w2v-inf train: model.width must be from 1 to 1,000,000, got 0\n"
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of `w2v-inf ARGUMENTS` in this process."""
+    monkeypatch.setattr(sys, "argv", ["w2v-inf", *arguments])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_command_names_its_stages(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        assert run_main(monkeypatch, *arguments) == 0
+        said = capsys.readouterr()
+        assert said.err == "" and all(f"  {name} " in said.out for name in STAGES)
+    assert run_main(monkeypatch, "--version") == 0
+    assert (
+        capsys.readouterr().out
+        == f"w2v-inf {version('w2v_inf')}\n"
+        == f"w2v-inf {w2v_inf.__version__}\n"
     )
-    assert max(map(len, done.stdout.splitlines())) <= 125
+    assert run_main(monkeypatch, "nix", "train.epochs=1") == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith("w2v-inf: nix is not a stage: there are prepare, train, ")
+
+
+def test_windows_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("w2v_inf.cli.os.name", "nt")
+        assert run_main(patch, "train") == 2
+        with pytest.raises(ImportError, match="on Windows use WSL"):
+            _ = w2v_inf.train
+    assert capsys.readouterr().err == "w2v-inf train: " + NO_WINDOWS + "\n"
+
+
+def test_an_error_of_ours_is_no_mistake_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A file that a stage misses is a bug. A sweep folder that cannot be made is a mistake."""
+
+    def buggy(config: Config) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "ours.txt")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(FileNotFoundError):
+        cli.run(buggy)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", f"runs_dir={tmp_path}/file"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(buggy)
+    assert stop.value.code == 2
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    path = tmp_path / "file" / "multirun"
+    reason = "cannot be written (Not a directory): choose another runs_dir"
+    assert last_line == f"train.py: {path} {reason}"
 
 
 GROUPS = ("corpus", "stream", "model", "train", "evaluate", "export", "plot", "reproduce")
@@ -139,8 +241,8 @@ def test_help_explains_every_option_and_choice() -> None:
     for line in (
         "model.dtype=float32",
         "corpus.min_count=10",
-        "float32 | bfloat16. How",
-        "num_threads=0",
+        "float32 | bfloat16. Of the dense",
+        "num_threads=null",
     ):
         assert line in text
     unexplained = [

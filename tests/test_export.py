@@ -110,7 +110,7 @@ def test_gram_products_are_made_block_by_block() -> None:
         (
             ["export.method=own", "export.dimension=3"],
             Finite(),
-            "export.dimension must be 0 or 5 with export.method=own",
+            "export.dimension must be null or 5 with export.method=own",
         ),
         (["export.dimension=6"], MupLimit(), "export.dimension must be at most 5"),
         (

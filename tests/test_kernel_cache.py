@@ -1,87 +1,110 @@
-"""Compiled kernels are cached by the sources of all of them."""
+"""Compiled kernels of ours are cached apart, and compiled again after an edit of any of them."""
 
 import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import pytest
+
 from w2v_inf.config import PROJECT_ROOT
-from w2v_inf.kernel_cache import NUMBA, OURS
+
+PROBE = """
+from numba import njit
+
+@njit(cache=True)
+def double(x):
+    return 2 * x
+"""
+FOLDER = "from w2v_inf.models.probe import double; print(double._cache.cache_path)"
+HITS = """
+from w2v_inf.models.probe import double
+double(1)
+print(sum(double.stats.cache_hits.values()))
+"""
+OTHERS = """
+import numba, other
+import w2v_inf.stream
+print(other.double._cache.cache_path, numba.config.CACHE_DIR)
+"""
 
 
-def cache_of(root: Path, **environment: str) -> Path:
-    """The folder that numba uses in a fresh process."""
-    code = "import w2v_inf, numba; print(numba.config.CACHE_DIR)"
-    inherited = {name: value for name, value in os.environ.items() if name not in (NUMBA, OURS)}
+def python(code: str, root: Path, **environment: str) -> str:
+    """The output of `code` in a fresh process that imports the package from `root`."""
+    inherited = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=root,
-        env=inherited | environment,
+        env=inherited | {"PYTHONPATH": str(root)} | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    return Path(done.stdout.strip())
+    return done.stdout.strip()
 
 
-def sources(folder: Path) -> Path:
-    """A copy of the package in `folder`, to be imported there."""
-    shutil.copytree(
-        PROJECT_ROOT / "w2v_inf", folder / "w2v_inf", ignore=shutil.ignore_patterns("__pycache__")
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder with a copy of the package and one small kernel more, to be imported there."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PROJECT_ROOT / "w2v_inf", tmp_path / "w2v_inf", ignore=ignored)
+    (tmp_path / "w2v_inf" / "models" / "probe.py").write_text(PROBE)
+    return tmp_path
+
+
+def test_an_edit_of_any_kernel_compiles_all_of_them_again(copy: Path) -> None:
+    folder = Path(python(FOLDER, copy))
+    assert folder.is_dir() and folder.is_relative_to(copy / "w2v_inf" / "__pycache__")
+    assert [python(HITS, copy) for _ in range(2)] == ["0", "1"]
+    for edited in ("models/cpu/rows.py", "models/lowrank/basis.py", "stream.py"):
+        with open(copy / "w2v_inf" / edited, "a") as file:
+            file.write("# another\n")
+        before = sorted(folder.iterdir())
+        assert [python(HITS, copy) for _ in range(2)] == ["0", "1"]
+        assert sorted(folder.iterdir()) == before  # the old code is overwritten
+
+
+def test_the_import_makes_no_folder_and_leaves_numba_alone(copy: Path) -> None:
+    code = "import os, sys, w2v_inf; print('numba' in sys.modules, 'NUMBA_CACHE_DIR' in os.environ)"
+    assert python(code, copy, PYTHONDONTWRITEBYTECODE="1") == "False False"
+    assert not (copy / "w2v_inf" / "__pycache__").exists()
+
+
+def test_other_packages_keep_their_cache(copy: Path) -> None:
+    (copy / "other.py").write_text(
+        "import w2v_inf.stream, numba\n@numba.njit(cache=True)\ndef double(x):\n    return 2 * x\n"
     )
-    return folder
+    assert python(OTHERS, copy) == f"{copy / '__pycache__'}"
 
 
-def test_an_edit_of_any_kernel_changes_the_folder(tmp_path: Path) -> None:
-    before = cache_of(sources(tmp_path))
-    assert before == cache_of(tmp_path) and before.is_dir() and before.is_relative_to(tmp_path)
-    with open(tmp_path / "w2v_inf" / "models" / "cpu" / "rows.py", "a") as file:
-        file.write("# another\n")
-    assert cache_of(tmp_path) != before
+def test_a_folder_that_was_given_is_used(copy: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    assert Path(python(FOLDER, copy, NUMBA_CACHE_DIR=str(given))).is_relative_to(given)
 
 
-def test_a_folder_that_was_given_is_kept_and_child_processes_share_it(tmp_path: Path) -> None:
-    given = cache_of(PROJECT_ROOT, **{NUMBA: str(tmp_path)})
-    assert given.parent == tmp_path
-    assert cache_of(PROJECT_ROOT, **{NUMBA: str(given), OURS: str(given)}) == given
+def test_a_folder_that_others_can_write_in_is_not_used(copy: Path, tmp_path: Path) -> None:
+    """Whatever lies in a cache is executed."""
+    given = tmp_path / "given"
+    first = Path(python(FOLDER, copy, NUMBA_CACHE_DIR=str(given)))
+    next(given.iterdir()).chmod(0o777)
+    second = Path(python(FOLDER, copy, NUMBA_CACHE_DIR=str(given)))
+    assert second != first and not second.is_relative_to(given)
 
 
-def test_caches_of_old_sources_are_deleted(tmp_path: Path) -> None:
-    """After a fortnight without use, beside the sources; never in a folder that was given, and nothing else."""
-    for parent in (sources(tmp_path) / "w2v_inf" / "__pycache__", tmp_path / "given"):
-        for name, days in (
-            ("kernels-0123456789ab", 20),
-            ("kernels-ba9876543210", 3),
-            ("kernels-thesis", 20),
-        ):
-            (parent / name).mkdir(parents=True)
-            then = time.time() - days * 86400
-            os.utime(parent / name, (then, then))
-    left = {"kernels-ba9876543210", "kernels-thesis"}
-    used = cache_of(tmp_path)
-    assert {path.name for path in used.parent.glob("kernels-*")} == left | {used.name}
-    used = cache_of(tmp_path, **{NUMBA: str(tmp_path / "given")})
-    assert {path.name for path in used.parent.iterdir()} == left | {
-        used.name,
-        "kernels-0123456789ab",
-    }
-
-
-def test_a_folder_that_others_can_write_in_is_not_used(tmp_path: Path) -> None:
-    """What lies in it would be run."""
-    first = cache_of(PROJECT_ROOT, **{NUMBA: str(tmp_path)})
-    first.chmod(0o777)
-    assert cache_of(PROJECT_ROOT, **{NUMBA: str(tmp_path)}) != first
-
-
-def test_without_a_folder_to_write_in_it_is_one_of_this_process(tmp_path: Path) -> None:
-    """A file stands where the folder would be; the next process gets another one, and nothing is left."""
+def test_without_a_folder_to_write_in_the_cache_is_of_this_process(
+    copy: Path, tmp_path: Path
+) -> None:
+    """A file stands where the folder would be. Each process gets its own, and nothing is left."""
+    (tmp_path / "tmp").mkdir()
     (tmp_path / "file").touch()
-    first, second = (
-        cache_of(PROJECT_ROOT, **{NUMBA: str(tmp_path / "file"), "TMPDIR": str(tmp_path)})
-        for _ in range(2)
-    )
-    assert first != second and first.is_relative_to(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    blocked = {"NUMBA_CACHE_DIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path / "tmp")}
+    first, second = (Path(python(FOLDER, copy, **blocked)) for _ in range(2))
+    assert first != second and first.is_relative_to(tmp_path / "tmp")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_read_only_package_caches_in_the_home(copy: Path, tmp_path: Path) -> None:
+    (copy / "w2v_inf" / "__pycache__").write_text("no folder can be made here")
+    home = tmp_path / "home"
+    assert Path(python(FOLDER, copy, HOME=str(home))).is_relative_to(home / ".cache")

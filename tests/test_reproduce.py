@@ -15,7 +15,7 @@ from composed import config_of
 from hydra import initialize_config_dir
 
 from w2v_inf import reproduce
-from w2v_inf.config import PROJECT_ROOT, Architecture, Engine, Profile
+from w2v_inf.config import CONF, PROJECT_ROOT, Architecture, Engine, Profile
 from w2v_inf.corpus.download import CorpusUnavailable
 from w2v_inf.errors import UserError
 
@@ -255,7 +255,7 @@ def test_an_engine_that_was_asked_for_is_the_only_one_tried(
 
 def test_jobs_of_the_lowrank_engine(text: Path, tmp_path: Path) -> None:
     where = [f"corpus.path={text}", f"data_dir={tmp_path}"]
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         jobs = reproduce.plan_profile("file", "smoke", Engine.lowrank, where)
     limits = [job for job in jobs if job.config.model.name == "mup_limit"]
     assert [job.config.model.engine for job in limits] == [Engine.lowrank]
@@ -265,7 +265,7 @@ def test_jobs_of_the_lowrank_engine(text: Path, tmp_path: Path) -> None:
 def test_options_of_the_limit_are_for_the_limit(text: Path, tmp_path: Path) -> None:
     """A rank is not passed on to finite nets."""
     where = [f"corpus.path={text}", f"data_dir={tmp_path}", "model.engine=lowrank", "model.rank=3"]
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         jobs = reproduce.plan_profile("file", "smoke", Engine.lowrank, where)
     assert [job.config.model.rank for job in jobs if job.config.model.name == "mup_limit"] == [3]
     assert all(

@@ -1,31 +1,34 @@
-"""w2v_inf: the infinite-width limits of word2vec beside finite nets, on one stream of examples.
+"""w2v_inf trains word2vec at infinite width, beside finite networks on one stream of examples.
 
-For notebooks: `train`, `load` and `Embeddings` (api.py; docs/notebook.md shows them).
+For notebooks: `train`, `load` and `Embeddings` (api.py, docs/notebook.md).
+For a shell: the command `w2v-inf` (cli.py).
 
-Read in this order: config (options), corpus (text to tokens), vocab, stream (examples), models (step.py is the update rule),
-reference (its slow twin), analogy and evaluate, training and checkpoint, assess, vectors and export, runs, plots, findings, report,
-reproduce.
+The flow, in the order to read: config (options), corpus (text to tokens), stream (tokens to
+batches), models (models/step.py is the update rule), training, evaluation, runs (the run folder),
+reporting, export, reproduce. theory/ checks predictions, reference/ has the slow implementations
+that tests compare with.
 """
 
 import os
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+from w2v_inf.errors import NO_WINDOWS
 
 if TYPE_CHECKING:
     from w2v_inf.api import Embeddings, load, train
-
-from w2v_inf.kernel_cache import separate_caches
-
-# Threads that wait by spinning take 20 to 60 times as long as one alone when anything else runs on the cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-separate_caches()
 
 __all__ = ["Embeddings", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    # Not imported above: each script would otherwise import what all of them need.
+    # Lazily: a command would otherwise import all that the notebook interface needs.
+    if name == "__version__":
+        return metadata.version("w2v_inf")
     if name not in __all__:
         raise AttributeError(f"module 'w2v_inf' has no attribute {name!r}")
+    if os.name == "nt":
+        raise ImportError(NO_WINDOWS)
     from w2v_inf import api
 
     return getattr(api, name)

@@ -6,7 +6,6 @@ Decisions:
 - What is wrong raises `UserError`, whose message is one line.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from w2v_inf import config as options
-from w2v_inf.cli import one_line
-from w2v_inf.config import PROJECT_ROOT, Config, Embedding, NtkLimit, Sample, register
+from w2v_inf.compose import compose_config, read
+from w2v_inf.config import Config, Embedding, NtkLimit, Sample
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
@@ -46,34 +43,6 @@ def train(*overrides: str, **named: Any) -> "Embeddings":
     return load(train_stage.train(compose_config(*overrides, **named)))
 
 
-def compose_config(*overrides: str, **named: Any) -> Config:
-    """The options that a script would have with these on its command line. Raises: UserError for one that it would refuse."""
-    register()
-    try:
-        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-            composed = compose(
-                "config",
-                overrides=[
-                    *overrides,
-                    *(f"{name}={_quoted(value)}" for name, value in named.items()),
-                ],
-            )
-    except Exception as error:  # see cli.run
-        raise UserError(one_line(error)) from error
-    return options.load(composed)
-
-
-def _quoted(value: Any) -> str:
-    """A value in Hydra's grammar; a text of its special characters, such as a path with blanks, in quotes."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_quoted, value))}]"
-    text = str(value)
-    if re.fullmatch(r"[\w.+/-]+", text):
-        return text
-    escaped = text.replace('"', '\\"')
-    return f'"{escaped}"'
-
-
 def load(path: str | Path) -> "Embeddings":
     """A finished run's model from its folder, or a file of word vectors in word2vec's text or binary format.
 
@@ -84,7 +53,7 @@ def load(path: str | Path) -> "Embeddings":
         vocab, vectors = read_vectors(path)
         table = torch.from_numpy(vectors)
         return Embeddings(LinearModel(table, table), vocab, path)
-    trained = options.read(path / CONFIG)
+    trained = read(path / CONFIG)
     model, vocab = open_run(path, Config(corpus=Sample(), model=NtkLimit()))
     is_sample = isinstance(trained.model, NtkLimit)
     return Embeddings(model, vocab, path, trained.evaluate.embedding, is_sample)

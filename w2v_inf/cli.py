@@ -1,20 +1,27 @@
-"""How every script starts and ends: Hydra composes, the library works, a user's mistake is one line and exit code 2."""
+"""The command `w2v-inf STAGE OPTIONS`, and how every stage starts and ends.
+
+Decisions:
+- Hydra reads the options, the library does the work. A user's mistake is one line and exit code 2.
+- scripts/NAME.py is the same as `w2v-inf NAME`. A stage is imported once its options are right, so
+  help and mistakes need not wait for torch.
+- --help is written from the docstrings of config.py, so it cannot miss an option.
+- Waiting OpenMP threads sleep. Threads that spin take 20 to 60 times as long as one thread alone
+  when anything else runs on the cores. Only the command sets that: a notebook keeps its own choice.
+"""
 
 import ast
 import dataclasses
 import inspect
 import logging
 import os
-import re
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
-from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from importlib import import_module, metadata
+from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,104 +30,221 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from w2v_inf import config, distributed
 from w2v_inf import config as options
-from w2v_inf.config import PROJECT_ROOT, Config, load, register
-from w2v_inf.errors import UserError
+from w2v_inf.compose import explain, load, register
+from w2v_inf.config import CONF, Config
+from w2v_inf.errors import NO_WINDOWS, UserError
 
-FLAGS = """-m --multirun -r --run -c --cfg -p --package -i --info -cp --config-path -cn --config-name -cd --config-dir
--sc --shell-completion --resolve --version --hydra-help --experimental-rerun""".split()
-"""What Hydra takes beside options."""
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads OpenMP
 
 
-def run(stage: Callable[[Config], object], sharded: bool = False) -> None:
-    """Run one stage under Hydra; tables go to stdout, logs to stderr. `sharded`: torchrun may start several ranks of it.
+class Stage(NamedTuple):
+    module: str
+    """Where the function lies, below w2v_inf."""
+    function: str
+    about: str
+    """The first line of its help."""
+    is_parallel: bool = False
+    """Whether torchrun may start it in several processes."""
 
-    Exit codes: 0 done, 2 a mistake the user can mend, 130 / 143 interrupted, 1 our own bug (with its traceback).
+
+STAGES = {
+    "prepare": Stage(
+        "corpus.prepare",
+        "prepare_stage",
+        "Encode a corpus into data_dir; download it if need be.",
+    ),
+    "train": Stage(
+        "training.train",
+        "train",
+        "Train one model on a corpus and evaluate it after each epoch.",
+        is_parallel=True,
+    ),
+    "evaluate": Stage(
+        "evaluation.evaluate",
+        "evaluate",
+        "Evaluate a finished run (run_dir=FOLDER), also by other embeddings or against a limit.",
+        is_parallel=True,
+    ),
+    "plot": Stage(
+        "reporting.plot",
+        "plot_stage",
+        "Draw figures of finished runs (plot.runs=[FOLDER] plot.figure=NAME).",
+    ),
+    "report": Stage(
+        "reporting.report",
+        "report",
+        "Write report.html, one page on finished runs (plot.runs=[FOLDER]).",
+    ),
+    "export": Stage(
+        "export",
+        "export",
+        "Write the vectors of a finished run (run_dir=FOLDER) for other programs.",
+    ),
+    "reproduce": Stage(
+        "reproduce",
+        "reproduce",
+        "The whole comparison: corpus, every model, figures, report.",
+    ),
+    "theory": Stage(
+        "theory.page",
+        "theory",
+        "Measure the theory's predictions and write theory.html.",
+    ),
+}
+USAGE = "usage: w2v-inf STAGE OPTIONS (all options of a stage: w2v-inf STAGE --help)"
+FLAGS = """-m --multirun -r --run -c --cfg -p --package -i --info -cp --config-path -cn
+--config-name -cd --config-dir -sc --shell-completion --resolve --version --hydra-help
+--experimental-rerun""".split()
+"""Flags of Hydra's own."""
+HEAD = """Options are NAME=VALUE in any order, lists are NAME=[a,b], null is an option's default.
+corpus=NAME and model=NAME choose a member, which has its own options. experiment=NAME takes a named
+set of options from conf/experiment/. -m tries every combination of NAME=a,b,c. --hydra-help shows
+Hydra's own flags. Tables go to stdout, logs to stderr. Exit codes: 0 done, 1 a bug of ours, 2 a
+mistake explained in one line, 130 and 143 interrupted."""
+COLUMNS, MEANING_AT = 120, 40
+MEMBERS = {
+    "corpus": (options.CorpusConfig, options.CORPORA),
+    "model": (options.ModelConfig, options.MODELS),
+}
+
+
+def main() -> None:
+    """The console command: `w2v-inf STAGE OPTIONS`."""
+    sys.argv[0] = "w2v-inf"
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h"):
+        print("\n".join([USAGE, "", *(f"  {name:11}{s.about}" for name, s in STAGES.items())]))
+    elif name == "--version":
+        print(f"w2v-inf {metadata.version('w2v_inf')}")
+    elif name not in STAGES:
+        _fail(f"{name} is not a stage: there are {', '.join(STAGES)} (w2v-inf --help)")
+    else:
+        sys.argv[:2] = [f"w2v-inf {name}"]
+        run_stage(name)
+
+
+def run_stage(name: str) -> None:
+    """Run the stage of this name with the options of the command line."""
+    stage = STAGES[name]
+    if os.name == "nt":
+        _fail(NO_WINDOWS)
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        with _closed_pipe_is_an_end():
+            print(describe(stage.about))
+        return
+
+    def load_and_run(config: Config) -> None:
+        getattr(import_module(f"w2v_inf.{stage.module}"), stage.function)(config)
+
+    run(load_and_run, stage.is_parallel)
+
+
+def run(stage: Callable[[Config], object], is_parallel: bool = False) -> None:
+    """Run one stage under Hydra. Tables go to stdout, logs to stderr.
+
+    Exit codes: 0 done, 2 a mistake that the user can mend, 130 or 143 interrupted, 1 a bug of ours
+    (with its traceback).
     """
+    with _closed_pipe_is_an_end():
+        _run(stage, is_parallel)
+
+
+@contextmanager
+def _closed_pipe_is_an_end() -> Iterator[None]:
+    """The reader of stdout may stop early (| head)."""
     try:
-        _run(stage, sharded)
+        yield
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read stdout has seen enough (| head)
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
 
 
-def _run(stage: Callable[[Config], object], sharded: bool) -> None:
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(describe(sys.modules["__main__"].__doc__ or ""))
-        return
-    for argument in sys.argv[1:]:
-        if argument.startswith("-") and argument.split("=")[0] not in FLAGS:
-            _fail(
-                f"{argument.split('=')[0]} is no flag: options are NAME=VALUE, as in train.epochs=3 (all of them: --help)"
-            )
-    # Without this Hydra prints its own account of an exception and exits with 1.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
+    _check_flags()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own account of an exception
     register()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-
     has_begun, num_failed = False, 0
 
-    @hydra.main(version_base="1.3", config_path=str(PROJECT_ROOT / "conf"), config_name="config")
-    def main(cfg: DictConfig) -> None:
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def compose_and_run(cfg: DictConfig) -> None:
         nonlocal has_begun, num_failed
         has_begun = True
         # Here and not above: launchers of sweeps call this in processes of their own.
-        logging.basicConfig(
-            level=logging.INFO if distributed.is_main_process() else logging.WARNING,
-            format="%(message)s",
-            stream=sys.stderr,
-        )
+        is_main = not _is_job() or os.environ["RANK"] == "0"
+        level = logging.INFO if is_main else logging.WARNING
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
         try:
             stage(load(cfg))
-        except UserError as error:
-            # Left to Hydra, it would first print an account of its own.
+        except UserError as error:  # Hydra would print an account of its own
             if not _is_sweep_in_this_process():
                 _fail(str(error))
             _say(str(error))
             num_failed += 1
 
-    if distributed.are_started() and not sharded:
+    if _is_job() and not is_parallel:
         _fail("this stage runs in one process: start it without torchrun")
     try:
-        with distributed.joined():
-            main()
-        if num_failed:
-            _fail(
-                f"{num_failed} {'point' if num_failed == 1 else 'points'} of the sweep failed, as said above; the others are done"
-            )
-    except UserError as error:  # ranks that did not find each other
+        with _joined():
+            compose_and_run()
+    except UserError as error:  # processes that did not find each other
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(one_line(error))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        # Our own files are guarded where they are written; this is Hydra's sweep folder.
-        _fail(
-            f"{error.filename or 'a file'} cannot be written or read ({error.strerror}): choose another runs_dir"
-        )
+        _fail(explain(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        # Before a stage begins, only Hydra writes files: the folder of a sweep in runs_dir.
+        if has_begun or not error.filename:
+            raise
+        _fail(f"{error.filename} cannot be written ({error.strerror}): choose another runs_dir")
     except Exception as error:
-        # Hydra meets some options (corpus=3) with whatever it stumbles over. Behind it, such an error is our own bug.
+        # Hydra meets some options (corpus=3) with exceptions of any kind. Later ones are our bugs.
         if has_begun:
             raise
-        _fail(one_line(error))
+        _fail(explain(error))
+    if num_failed:
+        points = "1 point" if num_failed == 1 else f"{num_failed} points"
+        _fail(f"{points} of the sweep failed, as said above; the others are done")
+
+
+def _is_job() -> bool:
+    """Whether torchrun started several processes."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def _joined() -> AbstractContextManager[None]:
+    """Connected to the other processes of a job."""
+    if not _is_job():
+        return nullcontext()
+    from w2v_inf import distributed  # and with it torch, seconds that a mistake need not wait for
+
+    return distributed.joined()
+
+
+def _check_flags() -> None:
+    for argument in sys.argv[1:]:
+        flag = argument.split("=")[0]
+        if argument.startswith("-") and flag not in FLAGS:
+            form = "options are NAME=VALUE, as in train.epochs=3 (all of them: --help)"
+            _fail(f"{flag} is no flag: {form}")
 
 
 def _is_sweep_in_this_process() -> bool:
-    """Whether Hydra's own launcher runs the points of a sweep one after another: one that diverges must not cost the rest."""
+    """Whether Hydra's own launcher runs the points of a sweep one after another.
+
+    A point that diverges must not cost the rest.
+    """
     hydra_config = HydraConfig.get()
-    return hydra_config.mode is RunMode.MULTIRUN and hydra_config.launcher["_target_"].endswith(
-        ".BasicLauncher"
-    )
+    is_own_launcher = hydra_config.launcher["_target_"].endswith(".BasicLauncher")
+    return hydra_config.mode is RunMode.MULTIRUN and is_own_launcher
 
 
 def _say(message: str) -> None:
-    rank = f" (rank {os.environ['RANK']})" if distributed.are_started() else ""
-    print(f"{Path(sys.argv[0]).name}{rank}: {message}", file=sys.stderr)
+    rank = f" (rank {os.environ['RANK']})" if _is_job() else ""
+    print(f"{os.path.basename(sys.argv[0])}{rank}: {message}", file=sys.stderr)
 
 
 def _fail(message: str) -> NoReturn:
@@ -128,119 +252,70 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def one_line(error: Exception) -> str:
-    """What Hydra or OmegaConf refuses, with its reason, less their tables of internals."""
-    messages = []
-    cause: BaseException | None = error
-    while cause is not None:
-        lines = str(cause).splitlines() or [""]
-        until = next(
-            (i for i, line in enumerate(lines) if line.strip().startswith(_INTERNALS)), len(lines)
-        )
-        messages.append(" ".join(line.strip() for line in lines[:until] if line.strip()))
-        cause = cause.__cause__
-    text = ": ".join(dict.fromkeys(message.rstrip(".") for message in messages if message))
-    return f"{text}{_allowed(text)} (options: w2v_inf/config.py, or --help)"
-
-
-def _allowed(text: str) -> str:
-    """The names that there are, the likeliest first, where one was not found in a group."""
-    found = re.search(r"Key '(.+?)' not in '(\w+)'", text)
-    group = getattr(config, found[2], None) if found else None
-    if not found or not is_dataclass(group):
-        return ""
-    names = [f.name for f in fields(group)]
-    likely = get_close_matches(found[1], names, 1)
-    return (f": did you mean {likely[0]}?" if likely else ".") + f" There are {', '.join(names)}"
-
-
-_INTERNALS = (
-    "full_key:",
-    "object_type=",
-    "reference_type=",
-    "Set the environment",
-    "To append to your config",
-    "Config search path",
-    "See https:",
-)
-COLUMNS, MEANING_AT = 120, 40
-HEAD = """Options are given as NAME=VALUE, in any order, lists as NAME=[a,b]. corpus=NAME and model=NAME choose a member, which has its own
-options. experiment=NAME takes a named set of options from conf/experiment/. -m tries every combination of NAME=a,b,c; --hydra-help has
-Hydra's own flags. Tables go to stdout, logs to stderr. Exit codes: 0 done, 2 a mistake, said in one line, 130 and 143 interrupted."""
-CHOSEN = {
-    "corpus": (options.CorpusConfig, options.CORPORA),
-    "model": (options.ModelConfig, options.MODELS),
-}
-
-
-def describe(script: str) -> str:
-    """The help of a script whose docstring is `script`."""
-    documented, hints = _documentation(), get_type_hints(Config)
-    lines = [script.strip(), "", *textwrap.wrap(HEAD, COLUMNS)]
+def describe(about: str) -> str:
+    """The help of a stage: what it does, and every option with its default, choices and meaning."""
+    meanings, hints = _docstrings(), get_type_hints(Config)
+    lines = [about, "", *textwrap.wrap(HEAD, COLUMNS)]
     for f in dataclasses.fields(Config):
         if dataclasses.is_dataclass(hints[f.name]):
-            kind, members = CHOSEN.get(f.name, (hints[f.name], ()))
-            lines += [
-                "",
-                f"{f.name}: {documented[kind.__name__]['']}",
-                *_explain(f.name, kind, documented),
-            ]
+            base, members = MEMBERS.get(f.name, (hints[f.name], ()))
+            lines += ["", f"{f.name}: {meanings[base.__name__]['']}"]
+            lines += _option_lines(f.name, base, meanings)
             for member in members:
-                lines.append(f"  {f.name}={member.name}: {documented[member.__name__]['']}")
-                lines += _explain(f.name, member, documented, kind)
-    return "\n".join([*lines, "", "general:", *_explain("", Config, documented)])
+                lines.append(f"  {f.name}={member.name}: {meanings[member.__name__]['']}")
+                lines += _option_lines(f.name, member, meanings, base)
+    return "\n".join([*lines, "", "general:", *_option_lines("", Config, meanings)])
 
 
-def _documentation() -> dict[str, dict[str, str]]:
-    """For each class of config.py the docstrings of its fields, and its own under the empty name."""
+def _docstrings() -> dict[str, dict[str, str]]:
+    """For each class of config.py the docstring of each field, and its own under the empty name."""
     found: dict[str, dict[str, str]] = {}
     for node in ast.parse(inspect.getsource(options)).body:
         if isinstance(node, ast.ClassDef):
             found[node.name] = {"": ast.get_docstring(node) or ""}
             for field, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                    text = (
-                        after.value.value
-                        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-                        else ""
-                    )
-                    found[node.name][field.target.id] = " ".join(str(text).split())
+                    found[node.name][field.target.id] = _constant(after)
     return found
 
 
-def _explain(
-    group: str, kind: Any, documented: dict[str, dict[str, str]], base: Any = None
+def _constant(node: ast.stmt) -> str:
+    """The text of a statement that is nothing but a string."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return " ".join(str(node.value.value).split())
+    return ""
+
+
+def _option_lines(
+    group: str, kind: Any, meanings: dict[str, dict[str, str]], base: Any = None
 ) -> Iterator[str]:
-    """A line an option of `kind`, less those that `base` has with the same default; long meanings go on below."""
+    """One line per option of `kind`, without those that `base` has with the same default.
+
+    Long meanings continue on the lines below.
+    """
     hints = get_type_hints(kind)
     known = {f.name: _default(f) for f in dataclasses.fields(base)} if base else {}
     for f in dataclasses.fields(kind):
-        if (
-            f.name == "name"
-            or dataclasses.is_dataclass(hints[f.name])
-            or known.get(f.name) == _default(f)
-        ):
+        is_group = dataclasses.is_dataclass(hints[f.name])
+        if f.name == "name" or is_group or known.get(f.name) == _default(f):
             continue
-        meaning = next(
-            (text for c in kind.__mro__ if (text := documented.get(c.__name__, {}).get(f.name))), ""
-        )
-        choices = (
-            " | ".join(hints[f.name].__members__)
-            if isinstance(hints[f.name], type) and issubclass(hints[f.name], Enum)
-            else ""
-        )
-        first, *more = textwrap.wrap(
-            ". ".join(part for part in (choices, meaning) if part), COLUMNS - MEANING_AT
-        ) or [""]
+        texts = (meanings.get(c.__name__, {}).get(f.name) for c in kind.__mro__)
+        parts = (_choices(hints[f.name]), next(filter(None, texts), ""))
+        meaning = textwrap.wrap(". ".join(filter(None, parts)), COLUMNS - MEANING_AT)
         option = f"    {group}{'.' if group else ''}{f.name}={_default(f)}"
-        if len(option) < MEANING_AT:
-            yield f"{option:{MEANING_AT}}{first}".rstrip()
-        else:
-            more = [first, *more]
-            yield option
-        yield from (" " * MEANING_AT + line for line in more)
+        if len(option) < MEANING_AT and meaning:
+            option = f"{option:{MEANING_AT}}{meaning.pop(0)}"
+        yield option
+        yield from (" " * MEANING_AT + line for line in meaning)
+
+
+def _choices(hint: Any) -> str:
+    is_choice = isinstance(hint, type) and issubclass(hint, Enum)
+    return " | ".join(hint.__members__) if is_choice else ""
 
 
 def _default(f: Any) -> str:
     value = f.default_factory() if f.default is dataclasses.MISSING else f.default
-    return str(value.value if isinstance(value, Enum) else "" if value == MISSING else value)
+    if value is None or value == MISSING:
+        return "null" if value is None else ""
+    return str(value)

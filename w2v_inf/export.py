@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from w2v_inf import config as options
+from w2v_inf import compose
 from w2v_inf.config import Config, Embedding, Finite, ModelConfig, NtkLimit, VectorMethod
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
@@ -55,7 +55,7 @@ def export(config: Config) -> Path:
     folder = run_folder(config)
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
-    method, dimension = choose(model, options.read(folder / CONFIG).model, config)
+    method, dimension = choose(model, compose.read(folder / CONFIG).model, config)
     vectors = reduce(model, method, dimension, embedding)
     name = f"vectors-{method.value}-{vectors.shape[1]}{SUFFIXES[config.export.format]}"
     path = Path(config.export.out) if config.export.out else folder / name
@@ -95,14 +95,14 @@ def choose(model: Model, trained: ModelConfig, config: Config) -> tuple[VectorMe
     own = wanted is VectorMethod.own or (
         wanted is VectorMethod.auto and isinstance(trained, Finite)
     )
-    if own and dimension in (0, columns):
+    if own and dimension in (None, columns):
         return VectorMethod.own, columns
     if wanted is VectorMethod.own:
         raise UserError(
-            f"export.dimension must be 0 or {columns:,} with export.method=own, got {dimension:,}"
+            f"export.dimension must be null or {columns:,} with export.method=own, got {dimension:,}"
         )
     most = min(columns, len(model.squared_norms(embedding)))
-    if dimension > most and wanted is not VectorMethod.sample:
+    if dimension and dimension > most and wanted is not VectorMethod.sample:
         raise UserError(
             f"export.dimension must be at most {most:,}, the columns of the model, got {dimension:,}"
         )

@@ -1,80 +1,113 @@
-"""Where compiled kernels are cached: a folder for each state of the sources.
+"""Where numba caches the compiled kernels of this package, and when it compiles them again.
 
-numba takes a kernel from its cache while the file of that kernel is unchanged, whatever happened to the files of the kernels it
-calls. After an edit or an update of one of them it would run the old code without a word.
+numba takes a function from its cache while the file of that function is unchanged. It does not
+look at the files of the functions that it calls, so an edit there would go unnoticed.
+
+Decisions:
+- The stamp of every kernel of ours covers all sources with kernels. An edit recompiles them all.
+- numba asks its locators in order which one serves a function. Ours stands first and answers for
+  functions of this package only, so other packages keep their caches, and NUMBA_CACHE_DIR.
+- Nothing happens before the first kernel is defined: `import w2v_inf` makes no folder.
+- A cache holds machine code and pickles, both of which are executed. A folder in which others can
+  write is therefore not used.
+- The list of locators is private to numba. If a release drops it, the import of the kernels fails
+  at once, and not silently.
 """
 
 import atexit
 import hashlib
 import os
-import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
-SOURCES = Path(__file__).parent
-NUMBA, OURS = "NUMBA_CACHE_DIR", "W2V_INF_KERNELS"
-"""The second says that the first was set here, by this process or the one that started it."""
-KEPT_DAYS = 14
-"""How long folders of other states of the sources are kept."""
+from numba.core.caching import CacheImpl, _CacheLocator
+
+PACKAGE = Path(__file__).resolve().parent
+KERNEL_SOURCES = ("stream.py", "models/**/*.py")
+"""Patterns of the files that define kernels, below the package."""
 
 
-def separate_caches() -> None:
-    """Point numba, which must not be imported yet, at the folder of these sources, for this process and those it starts.
+class KernelLocator(_CacheLocator):
+    """Cache of one kernel of this package, as numba's `CacheImpl` asks for it."""
 
-    It is in NUMBA_CACHE_DIR if that is given, else beside the sources or in the home. Where none of them is ours to write in, it is a
-    new one that goes with this process.
+    def __init__(self, function: FunctionType, file: str) -> None:
+        self._py_file = file  # numba reads it for its warnings
+        self._line = function.__code__.co_firstlineno
+        folder = Path(file).resolve().parent.relative_to(PACKAGE)
+        self._folder = cache_folder() / folder
+
+    @classmethod
+    def from_function(cls, py_func: FunctionType, py_file: str) -> "KernelLocator | None":
+        """The locator of a kernel, or None for the function of another package."""
+        if not Path(py_file).resolve().is_relative_to(PACKAGE):
+            return None
+        locator = cls(py_func, py_file)
+        locator.ensure_cache_path()
+        return locator
+
+    def get_cache_path(self) -> Any:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> Any:
+        return source_stamp()
+
+    def get_disambiguator(self) -> Any:
+        return str(self._line)
+
+
+def register() -> None:
+    """Have numba cache the kernels of this package here; call before the first is defined."""
+    if KernelLocator not in CacheImpl._locator_classes:
+        CacheImpl._locator_classes.insert(0, KernelLocator)
+
+
+@cache
+def source_stamp() -> str:
+    """sha256, hex, of all sources with kernels."""
+    files = sorted(file for pattern in KERNEL_SOURCES for file in PACKAGE.glob(pattern))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+@cache
+def cache_folder() -> Path:
+    """The first candidate that only this user can write in; else a temporary folder.
+
+    The temporary folder goes with the process. Its name cannot be guessed by others.
     """
-    digest = hashlib.sha256(
-        b"".join(path.read_bytes() for path in sorted(SOURCES.glob("models/**/*.py")))
-    ).hexdigest()[:12]
-    for parent, tidy in _parents():
-        if _is_ours(folder := parent / f"kernels-{digest}"):
-            _use(folder)
-            if tidy:
-                _delete_old(parent, folder)
-            return
-    # Not a name that others could guess: what is in the cache is run.
+    for folder in _candidates():
+        if _is_private(folder):
+            return folder
     temporary = Path(tempfile.mkdtemp(prefix="w2v_inf-"))
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    folder = temporary / f"kernels-{digest}"
-    folder.mkdir()
-    _use(folder)
+    return temporary
 
 
-def _parents() -> Iterator[tuple[Path, bool]]:
-    """Folders to try, and whether old caches in them are ours to delete."""
-    given, ours = os.environ.get(NUMBA), os.environ.get(OURS)
-    if given:
-        yield (Path(given).parent if given == ours else Path(given)), False
+def _candidates() -> Iterator[Path]:
+    """Folders to try: below NUMBA_CACHE_DIR if given, else beside the sources and in the home.
+
+    Two installed copies of the package must not share a folder, hence the hash of its path.
+    """
+    own_name = f"w2v_inf-{hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:12]}"
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(given) / own_name
         return
-    yield SOURCES / "__pycache__", True
+    yield PACKAGE / "__pycache__" / "kernels"
     with suppress(RuntimeError):  # a user without a home
-        yield Path.home() / ".cache" / "w2v_inf", True
+        yield Path.home() / ".cache" / own_name
 
 
-def _is_ours(folder: Path) -> bool:
-    """Make the folder if need be; whether it is this user's, and nobody else can write in it."""
+def _is_private(folder: Path) -> bool:
+    """Make the folder if need be. Is it ours, writable, and closed to others?"""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.utime(folder)
-        about = folder.stat()
+        status = folder.stat()
     except OSError:
         return False
-    return about.st_uid == os.geteuid() and not about.st_mode & 0o022 and os.access(folder, os.W_OK)
-
-
-def _use(folder: Path) -> None:
-    os.environ[NUMBA] = os.environ[OURS] = str(folder)
-
-
-def _delete_old(parent: Path, used: Path) -> None:
-    """Delete caches of other sources that nobody has used for long."""
-    for other in parent.iterdir():
-        with suppress(FileNotFoundError):  # another process may delete it too
-            old = time.time() - other.stat().st_mtime > KEPT_DAYS * 86400
-            if old and other != used and re.fullmatch("kernels-[0-9a-f]{12}", other.name):
-                shutil.rmtree(other, ignore_errors=True)
+    is_closed = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return is_closed and os.access(folder, os.W_OK)

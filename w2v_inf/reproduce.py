@@ -22,8 +22,9 @@ import numpy as np
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 
+from w2v_inf.compose import load
 from w2v_inf.config import (
-    PROJECT_ROOT,
+    CONF,
     Architecture,
     Config,
     Engine,
@@ -33,7 +34,6 @@ from w2v_inf.config import (
     PlotConfig,
     Profile,
     Text8,
-    load,
 )
 from w2v_inf.corpus.download import CorpusUnavailable
 from w2v_inf.corpus.load import open_corpus, select_vocabulary
@@ -100,7 +100,7 @@ class Job:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, str(PROJECT_ROOT / "scripts" / "train.py"), *self.overrides]
+        return [sys.executable, "-m", "w2v_inf", "train", *self.overrides]
 
 
 def reproduce(config: Config) -> Path:
@@ -227,7 +227,7 @@ def plan(config: Config, corpus: str, typed: list[str]) -> list[Job]:
 
 def experiments(profile: Profile, corpus: str) -> list[str]:
     """Names in conf/experiment to try, largest first; a file made for the corpus goes before the general one."""
-    names = {path.stem for path in (PROJECT_ROOT / "conf" / "experiment").glob("*.yaml")}
+    names = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
     if profile is Profile.auto and corpus in names:
         return [corpus]
     profiles = (

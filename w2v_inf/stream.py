@@ -21,9 +21,12 @@ from itertools import accumulate, islice
 import numpy as np
 from numba import njit
 
+from w2v_inf import kernel_cache
 from w2v_inf.config import Architecture, Config, StreamConfig
 from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.vocabulary import Vocabulary
+
+kernel_cache.register()  # before the first kernel
 
 BLOCK = 1 << 18
 STRETCH = 1 << 17

@@ -10,7 +10,8 @@ import pytest
 from fake_runs import make_family, make_run
 from hydra import compose, initialize_config_dir
 
-from w2v_inf.config import PROJECT_ROOT, Config, Finite, PlotConfig, Text8, load, register
+from w2v_inf.compose import load, register
+from w2v_inf.config import CONF, Config, Finite, PlotConfig, Text8
 from w2v_inf.errors import UserError
 from w2v_inf.reporting.findings import (
     distance_table,
@@ -290,7 +291,7 @@ def test_commands_give_back_the_options_of_the_run(tmp_path):
     prepare, train = repeat_commands([run])
     assert prepare == "python scripts/prepare.py corpus=text8 corpus.max_vocab=5000"
     register()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = load(compose("config", train.split()[2:]))
     assert (
         isinstance(config.model, Finite)

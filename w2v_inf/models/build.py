@@ -52,9 +52,9 @@ def build_model(config: Config, vocab_size: int) -> Model:
         rank = rank_of(options, vocab_size)
         free = max(GIB // 64, free_bytes(device) - OVERHEAD_BYTES - factors_bytes(vocab_size, rank))
         model = init_lowrank(
-            vocab_size, rank, arena_slots(options.pair_table_gib, vocab_size, free)
+            vocab_size, rank, arena_slots(options.pair_table_gib or 0.0, vocab_size, free)
         )
-        model.tolerance = options.tolerance
+        model.tolerance = options.tolerance or 0.0
     elif isinstance(options, MupLimit):
         model = init_mup_limit(vocab_size, scale, TORCH_DTYPES[options.dtype], device, columns)
     else:
@@ -96,7 +96,7 @@ def _check_ranks(options: ModelConfig, width: int) -> None:
 
 def _check_engine(options: MupLimit, vocab_size: int, device: torch.device) -> None:
     """Raises: UserError for a rank above V, or an engine that no card runs."""
-    if options.rank > vocab_size:
+    if options.rank and options.rank > vocab_size:
         raise UserError(
             f"model.rank must be at most V={vocab_size:,}, the words of the vocabulary, got {options.rank:,}"
         )

@@ -28,7 +28,7 @@ def model_bytes(options: ModelConfig, vocab_size: int) -> int:
         return 8 * vocab_size * options.width
     random_start = options.output_init_scale > 0
     if isinstance(options, MupLimit) and options.engine is Engine.lowrank:
-        return lowrank_bytes(vocab_size, rank_of(options, vocab_size), options.pair_table_gib)
+        return lowrank_bytes(vocab_size, rank_of(options, vocab_size), options.pair_table_gib or 0.0)
     if isinstance(options, MupLimit):
         entry_bytes = 2 if options.dtype is Dtype.bfloat16 else 4
         return 2 * entry_bytes * vocab_size**2 * (2 if random_start else 1)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from w2v_inf.config import PROJECT_ROOT, Config
+from w2v_inf.config import IS_CHECKOUT, PROJECT_ROOT, Config
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ def _version(package: str) -> str | None:
 
 def _git(*arguments: str) -> str:
     """git's answer about the project, or nothing outside a checkout."""
+    if not IS_CHECKOUT:  # the current folder may be a repository of the user's
+        return ""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=10

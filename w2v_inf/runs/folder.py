@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from w2v_inf import config as options
+from w2v_inf import compose
 from w2v_inf.config import Config, Finite, Log, ModelConfig, Parametrization, StreamConfig, TextFile
 from w2v_inf.errors import UserError
 from w2v_inf.files import read_json, write_atomically
@@ -123,7 +123,7 @@ def check_same_run(
 ) -> None:
     """Raises: UserError if the folder's run has other options, or `trained_on`, its text's checksum, is not this text's."""
     difference = _first_difference(
-        trained_options(options.read(folder / CONFIG)), trained_options(config)
+        trained_options(compose.read(folder / CONFIG)), trained_options(config)
     )
     if difference:
         raise UserError(
@@ -161,7 +161,7 @@ def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
     """Write the options and keep so much of the metrics. Raises: UserError if the folder cannot be written."""
     try:
         write_atomically(
-            folder / CONFIG, lambda draft: options.save(config, draft)
+            folder / CONFIG, lambda draft: compose.save(config, draft)
         )  # a checkpoint is worth nothing without it
         with open(folder / METRICS, "a") as file:
             file.truncate(metrics_bytes)

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from w2v_inf import config as options
+from w2v_inf import compose
 from w2v_inf.config import Config, Engine, Finite, MupLimit, Parametrization
 from w2v_inf.errors import UserError
 from w2v_inf.files import read_json, read_text
@@ -207,7 +207,7 @@ def load_run(folder: str | Path) -> Run:
     )
     return Run(
         folder,
-        options.read(folder / CONFIG),
+        compose.read(folder / CONFIG),
         read_json(folder / "environment.json"),
         summary,
         progress,

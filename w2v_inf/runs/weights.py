@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, uint8
 
-from w2v_inf import config as options
+from w2v_inf import compose
 from w2v_inf import distributed
 from w2v_inf.config import Config
 from w2v_inf.corpus.vocabulary import Vocabulary
@@ -84,7 +84,7 @@ def load_state(folder: Path, model: Model) -> None:
 def open_run(folder: Path, machine: Config) -> tuple[Model, Vocabulary]:
     """The trained model of a finished run on the device of `machine`, and its vocabulary."""
     read_json(folder / SUMMARY)
-    config = options.read(folder / CONFIG)
+    config = compose.read(folder / CONFIG)
     config.device = machine.device
     vocab = Vocabulary.load(folder / VOCABULARY)
     model = build_model(config, len(vocab))

@@ -301,14 +301,14 @@ def test_build() -> None:
     ("options", "message"),
     [
         ({"rank": 51}, "model.rank must be at most V=50, the words of the vocabulary, got 51"),
-        ({"rank": -1}, "model.rank must be at least 1, or 0 for the default, got -1"),
+        ({"rank": -1}, "model.rank must be at least 1, or null for the default, got -1"),
         (
             {"pair_table_gib": -0.5},
-            "model.pair_table_gib must be above 0, or 0 for the default, got -0.5",
+            "model.pair_table_gib must be above 0, or null for the default, got -0.5",
         ),
         (
             {"tolerance": 1.0},
-            "model.tolerance must be above 0 and below 1, or 0 to take model.rank, got 1.0",
+            "model.tolerance must be above 0 and below 1, or null to take model.rank, got 1.0",
         ),
         ({"tolerance": float("nan")}, "model.tolerance must be a finite number, got nan"),
         (

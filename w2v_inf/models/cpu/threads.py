@@ -35,8 +35,8 @@ _size = 1
 _pool = ThreadPoolExecutor(max_workers=1)
 
 
-def use_threads(num_threads: int) -> None:
-    """Train on `num_threads` CPU threads from now on, or on all cores if 0."""
+def use_threads(num_threads: int | None) -> None:
+    """Train on `num_threads` CPU threads from now on, or on all cores if None."""
     global _size, _pool
     _size = num_threads or num_cores()
     _pool.shutdown()
@@ -115,7 +115,7 @@ def barrier(sync: np.ndarray, arrivals: int, num_threads: int) -> None:
 
 
 def set_threads(config: Config) -> None:
-    """Take `num_threads` CPU threads, in torch and in our own loops, or every core (the ranks of a machine share them) if 0."""
+    """Take `num_threads` CPU threads, in torch and in our own loops, or every core (the ranks of a machine share them) if None."""
     num_threads = config.num_threads
     if not num_threads and distributed.local_world_size() > 1:
         num_threads = max(1, threads.num_cores() // distributed.local_world_size())

@@ -1,0 +1,208 @@
+"""From command lines and files to a `Config`, and back.
+
+Decisions:
+- The schema of each member of `corpus` and `model` is registered with Hydra. conf/corpus/ and
+  conf/model/ hold the files that a user chooses by name.
+- `load` rejects keys that no dataclass declares. Hydra would accept `+model.widht=9`, and nothing
+  would read it.
+- An old option name ends in one line that gives the new one. Saved options of old runs are
+  translated, so that finished runs can still be read.
+"""
+
+import dataclasses
+import re
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from w2v_inf import config as options
+from w2v_inf.config import CONF, CORPORA, MODELS, Config
+from w2v_inf.errors import UserError
+
+RENAMED_OPTIONS = {
+    "model.storage": "model.dtype",
+    "model.memory_gib": "model.pair_table_gib",
+}
+ZERO_WAS_DEFAULT = ("model.rank", "model.tolerance", "model.pair_table_gib", "num_threads")
+"""Saved options of old runs in which 0 stands for null."""
+RENAMED_EXPERIMENTS = {
+    f"figure-{figure}": "figures" for figure in ("accuracy", "loss", "pca", "sections")
+}
+NOT_SAVED = ("export", "plot", "reproduce")
+"""Groups of later stages, which say nothing of a run."""
+HYDRA_INTERNALS = (
+    "full_key:",
+    "object_type=",
+    "reference_type=",
+    "Set the environment",
+    "To append to your config",
+    "Config search path",
+    "See https:",
+)
+"""First words of lines in Hydra's messages that are no use to a user."""
+
+
+def register() -> None:
+    """Make the schemas known to Hydra. The files of conf/corpus/ and conf/model/ refer to them."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, members in (("corpus", CORPORA), ("model", MODELS)):
+        for member in members:
+            store.store(group=f"schema/{group}", name=member.name, node=member)
+
+
+def compose_config(*overrides: str, **named: Any) -> Config:
+    """The options that a command would have with these on its command line.
+
+    Args:
+      overrides: options as a shell has them, `"corpus=planted"`.
+      named: the same by name, `**{"train.epochs": 2}`, `seed=1`.
+    Raises: UserError for options that do not exist or are out of range.
+    """
+    register()
+    quoted = [f"{name}={quote(value)}" for name, value in named.items()]
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose("config", overrides=[*overrides, *quoted])
+    except Exception as error:  # Hydra raises exceptions of many kinds for a wrong option
+        raise UserError(explain(error)) from error
+    return load(composed)
+
+
+def quote(value: Any) -> str:
+    """A value in Hydra's grammar, in quotes if it has characters that are special there."""
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(quote, value))}]"
+    text = str(value)
+    if re.fullmatch(r"[\w.+/-]+", text):
+        return text
+    escaped = text.replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def load(cfg: DictConfig) -> Config:
+    """Turn Hydra's config into dataclasses, which check their ranges.
+
+    Raises: UserError for a key that no dataclass declares and for values out of range.
+    """
+    try:
+        config = OmegaConf.to_object(cfg)
+        OmegaConf.structured(config)  # an interpolation may have put in a value of another type
+    except OmegaConfBaseException as error:
+        cause = error.__cause__ or error.__context__
+        message = str(cause if isinstance(cause, UserError) else error).splitlines()[0]
+        raise UserError(message) from error
+    assert isinstance(config, Config)
+    _reject_undeclared(config, "")
+    return config
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the options of a run as YAML, without those of later stages."""
+    resolved = OmegaConf.structured(config)
+    kept = {name: resolved[name] for name in resolved if name not in NOT_SAVED}
+    OmegaConf.save(kept, path)
+
+
+def read(path: Path) -> Config:
+    """Options as `save` wrote them, now or in an older version.
+
+    Raises: UserError for a file that does not hold such options.
+    """
+    try:
+        saved: Any = _translate(OmegaConf.load(path))
+        schema = OmegaConf.structured(Config)
+        for group, members in (("corpus", CORPORA), ("model", MODELS)):
+            chosen = {member.name: member for member in members}[saved[group]["name"]]
+            schema[group] = OmegaConf.structured(chosen)
+        merged = OmegaConf.merge(schema, saved)
+        assert isinstance(merged, DictConfig)
+        return load(merged)
+    except (
+        OSError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        YAMLError,
+        OmegaConfBaseException,
+        UserError,
+    ) as error:
+        reason = str(error).splitlines()[0]
+        message = f"{path} does not hold the options of a run ({reason}): train again"
+        raise UserError(message) from error
+
+
+def _translate(saved: Any) -> Any:
+    """Saved options of an older version with today's names and null."""
+    for old, new in RENAMED_OPTIONS.items():
+        group, name = old.split(".")
+        if group in saved and name in saved[group]:
+            saved[group][new.partition(".")[2]] = saved[group].pop(name)
+    for option in ZERO_WAS_DEFAULT:
+        if OmegaConf.select(saved, option) == 0:
+            OmegaConf.update(saved, option, None)
+    return saved
+
+
+def _reject_undeclared(node: Any, prefix: str) -> None:
+    names = [f.name for f in dataclasses.fields(node)]
+    for key in vars(node):
+        if key not in names:
+            found = prefix + key
+            new = RENAMED_OPTIONS.get(found)
+            if new:
+                raise UserError(f"{found} is now {new}")
+            raise UserError(f"{found} is not an option; allowed here: {', '.join(names)}")
+    for name in names:
+        child = getattr(node, name)
+        if dataclasses.is_dataclass(child):
+            _reject_undeclared(child, f"{prefix}{name}.")
+
+
+def explain(error: Exception) -> str:
+    """In one line why Hydra or OmegaConf rejects an option, without their internals."""
+    messages = []
+    cause: BaseException | None = error
+    while cause is not None:
+        messages.append(_without_internals(str(cause)))
+        cause = cause.__cause__
+    text = ": ".join(dict.fromkeys(message.rstrip(".") for message in messages if message))
+    full = f"{text}{_existing_names(text)} (options: --help, or w2v_inf/config.py)"
+    return _new_name(text) or full
+
+
+def _without_internals(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines()]
+    end = next((i for i, line in enumerate(lines) if line.startswith(HYDRA_INTERNALS)), len(lines))
+    return " ".join(line for line in lines[:end] if line)
+
+
+def _new_name(text: str) -> str:
+    """`model.storage is now model.dtype`, or nothing if the rejected name is no old one."""
+    for old, new in RENAMED_OPTIONS.items():
+        if f"'{old}'" in text:
+            return f"{old} is now {new}"
+    for old, new in RENAMED_EXPERIMENTS.items():
+        if f"'experiment/{old}'" in text:
+            return f"experiment={old} is now experiment={new} (plot.figure=NAME for one figure)"
+    return ""
+
+
+def _existing_names(text: str) -> str:
+    """The names that exist in a group, the likeliest first, if a name was not found there."""
+    found = re.search(r"Key '(.+?)' not in '(\w+)'", text)
+    group = getattr(options, found[2], None) if found else None
+    if not found or not is_dataclass(group):
+        return ""
+    names = [f.name for f in fields(group)]
+    likely = get_close_matches(found[1], names, 1)
+    return (f": did you mean {likely[0]}?" if likely else ".") + f" There are {', '.join(names)}"
