@@ -1,7 +1,7 @@
 """The documentation: commands run at a small size, links lead somewhere, code blocks work.
 
 Decisions:
-- Scripts run in this process on corpora of a few thousand words, so that folders get the names
+- Stages run in this process on corpora of a few thousand words, so that folders get the names
   that the pages give.
 - All pages share one working folder. A command that several pages give runs once, and finished
   runs are found again.
@@ -10,7 +10,6 @@ Decisions:
 """
 
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import torch
 from composed import config_of
 from toy import toy_batch
 
-from w2v_inf import reproduce
+from w2v_inf import cli, reproduce
 from w2v_inf.config import PROJECT_ROOT, CorpusConfig
 from w2v_inf.corpus import planted, sources
 from w2v_inf.corpus.encode import Origin
@@ -46,10 +45,8 @@ NOT_RUN = (
 )
 """Commands that install, that run the tests themselves, or that list the others."""
 RUN = ("w2v-inf ", "torchrun ", "make ", "tr ")
-FEWER_POINTS = {
-    "experiment=figure-transfer": ["model.width=4,8", "train.lr=0.01,0.02", "train.epochs=1"]
-}
-"""Options that make the sweep of an experiment small; its own file gives many points."""
+FEW_POINTS = ["model.width=4,8", "train.lr=0.01,0.02", "train.epochs=1"]
+"""In place of the many points that experiment=figure-transfer gives."""
 
 
 def code_blocks(page: Path, language: str) -> list[str]:
@@ -83,34 +80,31 @@ class Workspace:
             for line in self.planned(command):
                 self.run(line)
         elif command.startswith("w2v-inf "):
-            _, name, *options = shlex.split(command)
-            self.run_script(name, options)
+            _, stage, *options = shlex.split(command)
+            self.run_stage(stage, options)
         elif command.startswith("torchrun "):
             self.run_processes(command)
         elif "scripts/" in command:
             _, script, *options = shlex.split(command)
             tiny = ["reproduce.widths=[4]", "train.epochs=1"]
-            self.run_script(Path(script).stem, [*options, *tiny])
+            self.run_stage(Path(script).stem, [*options, *tiny])
         else:
             subprocess.run(["bash", "-c", command], cwd=self.folder, check=True)
 
-    def run_script(self, name: str, options: list[str]) -> None:
-        """Run scripts/NAME.py in this process."""
-        if name == "train":
-            options = options + [
-                o for key, more in FEWER_POINTS.items() if key in options for o in more
-            ]
+    def run_stage(self, stage: str, options: list[str]) -> None:
+        """Run a stage in this process, as `w2v-inf STAGE OPTIONS`."""
+        if stage == "train" and "experiment=figure-transfer" in options:
+            options = [*options, *FEW_POINTS]
         where = [f"runs_dir={self.folder}/runs", f"data_dir={self.folder}/data"]
-        if name != "reproduce":  # whose runs have one thread each
+        if stage != "reproduce":  # whose runs have one thread each
             where.append("num_threads=1")
-        script = PROJECT_ROOT / "scripts" / f"{name}.py"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [str(script), *options, *where])
+            patch.setattr(sys, "argv", ["w2v-inf", stage, *options, *where])
             patch.setattr(reproduce, "run_jobs", train_here)
             try:
-                runpy.run_path(str(script), run_name="__main__")
+                cli.main()
             except SystemExit as stop:
-                assert not stop.code, f"{name} {shlex.join(options)}: exit code {stop.code}"
+                assert not stop.code, f"{stage} {shlex.join(options)}: exit code {stop.code}"
 
     def planned(self, command: str) -> list[str]:
         """The scripts that a make target starts, on a text file and in the smallest profile."""

@@ -39,9 +39,9 @@ from omegaconf import DictConfig, open_dict
 
 from w2v_inf import cli
 from w2v_inf.config import (
+    CONF,
     CORPORA,
     MODELS,
-    PROJECT_ROOT,
     Config,
     Finite,
     Text8,
@@ -147,7 +147,7 @@ def composed_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return lambda task: lambda: compose_and_call(task)
 
     monkeypatch.setattr(hydra, "main", main)
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 
 
