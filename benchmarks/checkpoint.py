@@ -1,7 +1,8 @@
-"""What does checkpointing cost? Seconds to write and to take up a checkpoint, by size, and its share of a run's time.
+"""What do checkpoints cost? Seconds to save and to load one, by size, and their share of a run.
 
-The run is the exact limit on the sample corpus (or --text), its checkpoints as close as their cost allows
-(`checkpoint.SHARE`), without the shortest interval of a minute. Checked first: what is taken up equals what was written.
+The run is the exact limit on the sample corpus (or --text). Its checkpoints are as frequent as
+`checkpoint.SHARE` allows; the minimum interval of a minute is off. The loaded tensors are checked
+against the saved ones.
 """
 
 import argparse
@@ -17,26 +18,27 @@ import torch
 from w2v_inf.api import compose_config
 from w2v_inf.config import PROJECT_ROOT, Config
 from w2v_inf.models.linear import init_mup_limit
+from w2v_inf.runs.folder import Summary
 from w2v_inf.training import checkpoint
 from w2v_inf.training import train as train_stage
 
 
 def time_one(vocab_size: int, folder: Path) -> dict[str, float]:
-    """Write and take up one checkpoint of the exact limit."""
+    """Save and load one checkpoint of the exact limit."""
     metrics = folder / "metrics.jsonl"
     metrics.write_text("")
     model, other = init_mup_limit(vocab_size, 0.0), init_mup_limit(vocab_size, 0.0)
     model.w.normal_(generator=torch.Generator().manual_seed(0))
     start = time.monotonic()
     checkpoint.save(folder, model, {"steps": 1}, metrics, {})
-    written = time.monotonic()
-    found = checkpoint.newest(folder, metrics)
+    saved = time.monotonic()
+    found = checkpoint.load_newest(folder, metrics)
     assert found is not None
-    other.load(found.state)
+    other.load(found.tensors)
     result = {
         "gib": checkpoint.num_bytes(model.state()) / 2**30,
-        "save_s": written - start,
-        "load_s": time.monotonic() - written,
+        "save_s": saved - start,
+        "load_s": time.monotonic() - saved,
     }
     assert torch.equal(model.u, other.u) and torch.equal(model.w, other.w)
     checkpoint.remove_all(folder)
@@ -44,19 +46,19 @@ def time_one(vocab_size: int, folder: Path) -> dict[str, float]:
 
 
 def share_of_run(config: Config) -> dict[str, Any]:
-    """Train, timing the checkpoints from outside."""
+    """Train, and time each checkpoint."""
     spent: list[float] = []
     save = checkpoint.CheckpointManager.save
 
-    def timed(self: checkpoint.CheckpointManager, tally: dict[str, Any]) -> Path | None:
+    def timed(self: checkpoint.CheckpointManager, train_state: dict[str, Any]) -> Path | None:
         start = time.monotonic()
-        path = save(self, tally)
+        path = save(self, train_state)
         spent.append(time.monotonic() - start)
         return path
 
     checkpoint.CheckpointManager.save = timed
     folder = train_stage.train(config)
-    wall_s = json.loads((folder / "summary.json").read_text())["wall_s"]
+    wall_s = Summary.load(folder).wall_s
     return {
         "checkpoints": len(spent),
         "seconds": sum(spent),
@@ -87,12 +89,12 @@ def main() -> None:
         ]
         run = share_of_run(compose_config(*corpus, *small))
     for vocab_size, row in sizes.items():
-        apart_min = max(60.0, row["save_s"] / checkpoint.SHARE) / 60
-        times = f"saved in {row['save_s']:.2f} s, taken up in {row['load_s']:.2f} s, {apart_min:.1f} minutes apart"
-        print(f"V={vocab_size:,} ({row['gib']:.2f} GiB): {times}")
-    print(
-        f"run: {run['checkpoints']} checkpoints in {run['seconds']:.2f} of {run['wall_s']:.1f} s, {run['percent']:.2f} %"
-    )
+        interval_min = max(60.0, row["save_s"] / checkpoint.SHARE) / 60
+        times = f"saved in {row['save_s']:.2f} s, loaded in {row['load_s']:.2f} s"
+        size = f"V={vocab_size:,} ({row['gib']:.2f} GiB)"
+        print(f"{size}: {times}, {interval_min:.1f} minutes apart")
+    share = f"{run['seconds']:.2f} of {run['wall_s']:.1f} s, {run['percent']:.2f} %"
+    print(f"run: {run['checkpoints']} checkpoints in {share}")
     if args.json:
         args.json.write_text(json.dumps({"sizes": sizes, "run": run}, indent=1) + "\n")
 

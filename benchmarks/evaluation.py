@@ -1,15 +1,16 @@
-"""How long do all analogy questions take at the size of text8, and is the answer that of the slow twin?
+"""How long do all analogy questions take at the size of text8, and are the answers right?
 
-Random embeddings [V, width] and random questions over 905 words. Some questions are planted (their answer's embedding is
-b - a + c of unit vectors), so that there are hits to find. A subset is checked against the twin first, then both rules
-are timed together, from embeddings to hits.
+Embeddings [V, width] and the questions over 905 words are random. Some questions are planted, so
+that there are hits: their answer's embedding is b - a + c of unit vectors. A subset is checked
+against the reference implementation first. Then both rules are timed together, from embeddings to
+hits.
 
-    python benchmarks/evaluation.py [--vocabulary 70000 --width 256 --questions 18000 --threads 2 --repeats 3 --json FILE]
+    python benchmarks/evaluation.py [--vocabulary 70000 --width 256 --questions 18000 --threads 2
+                                     --repeats 3 --json FILE]
 """
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -22,17 +23,18 @@ from torch.nn.functional import normalize
 from w2v_inf.config import Embedding
 from w2v_inf.evaluation.analogy import RULES, analogy_hits
 from w2v_inf.reference.evaluation import analogy_margin
+from w2v_inf.runs.environment import peak_rss_bytes
 
 NUM_WORDS = 905
 """Distinct words of questions-words."""
 NUM_PLANTED = 50
 NUM_CHECKED = 4
-"""Questions checked by the twin, half of them planted; about a second each."""
+"""Questions checked by the reference, half of them planted; about a second each."""
 TARGET_S = 10.0
 
 
 class Vectors:
-    """Explicit embeddings [V, width] that answer as a model does."""
+    """Explicit embeddings [V, width] with the methods of a model."""
 
     def __init__(self, u: Tensor) -> None:
         self.u = u
@@ -45,7 +47,7 @@ class Vectors:
 
 
 def make_case(num_words: int, width: int, num_questions: int) -> tuple[Tensor, Tensor]:
-    """Embeddings [V, width] and questions [Q, 4], the first NUM_PLANTED of them with a right answer."""
+    """Embeddings [V, width] and questions [Q, 4], the first NUM_PLANTED with a right answer."""
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(num_words, width, generator=generator)
     words = torch.randperm(num_words, generator=generator)[:NUM_WORDS]
@@ -57,7 +59,7 @@ def make_case(num_words: int, width: int, num_questions: int) -> tuple[Tensor, T
 
 
 def check(u: Tensor, ids: Tensor) -> None:
-    """Exit with a message where the twin disagrees on a few questions."""
+    """Exit with a message if the reference disagrees on a few questions."""
     half = NUM_CHECKED // 2
     subset = torch.cat([ids[:half], ids[-half:]])
     for rule, hits in analogy_hits(Vectors(u), subset).items():
@@ -65,8 +67,8 @@ def check(u: Tensor, ids: Tensor) -> None:
             analogy_margin(u.double().numpy(), question, rule) for question in subset.tolist()
         ]
         if hits.tolist() != [margin > 0 for margin in margins]:
-            sys.exit(f"{rule}: hits {hits.tolist()} but the twin's margins are {margins}")
-    print(f"twin agrees on {len(subset)} questions x {len(RULES)} rules")
+            sys.exit(f"{rule}: hits {hits.tolist()} but the reference has margins {margins}")
+    print(f"the reference agrees on {len(subset)} questions x {len(RULES)} rules")
 
 
 def main() -> None:
@@ -100,11 +102,13 @@ def main() -> None:
         "hits": {rule: int(hit.sum()) for rule, hit in hits.items()},
         "wall_s": statistics.median(walls),
         "cpu_s": statistics.median(cpus),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": peak_rss_bytes(),
     }
     print(
-        f"{args.questions:,} questions x {len(RULES)} rules, V = {args.vocabulary:,}, width {args.width}, {args.threads} threads: "
-        f"{result['wall_s']:.2f} s wall, {result['cpu_s']:.2f} s CPU (median of {args.repeats}; target {TARGET_S:.0f} s), "
+        f"{args.questions:,} questions x {len(RULES)} rules, V = {args.vocabulary:,}, "
+        f"width {args.width}, {args.threads} threads: "
+        f"{result['wall_s']:.2f} s wall, {result['cpu_s']:.2f} s CPU "
+        f"(median of {args.repeats}; target {TARGET_S:.0f} s), "
         f"peak {result['peak_rss_bytes'] / 2**30:.2f} GiB, hits {result['hits']}"
     )
     if args.json:

@@ -1,6 +1,6 @@
-"""How long does the way of vectors to gensim and back take? V x D random numbers, all three formats.
+"""How long do vectors take to gensim and back? V x D random numbers, all three formats.
 
-Checked: what gensim reads has the same bits, what it writes in the same format is read by us and answers the same analogies.
+Checked: gensim reads the same bits, and we read what gensim writes and answer the same analogies.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from w2v_inf.word2vec_format import SUFFIXES, read_vectors, write_vectors
 
 
 def make(num_words: int, num_columns: int) -> tuple[Vocabulary, np.ndarray]:
-    """The words of all questions and made-up ones. The answers are near b - a + c, so that some questions are answered."""
+    """The words of all questions, and invented ones; some answers are near b - a + c."""
     words = list(
         dict.fromkeys(
             word for _, questions in read_questions() for question in questions for word in question
@@ -45,7 +45,7 @@ def answers(vocab: Vocabulary, vectors: np.ndarray) -> torch.Tensor:
 def time_format(
     format: VectorFormat, vocab: Vocabulary, vectors: np.ndarray, folder: Path
 ) -> dict[str, float]:
-    """Seconds of each part of the way, and the file's size."""
+    """Seconds of each step, and the size of the file."""
     path, times = folder / f"vectors{SUFFIXES[format]}", [time.perf_counter()]
     write_vectors(path, vocab, vectors, format)
     times.append(time.perf_counter())
@@ -80,7 +80,8 @@ def main() -> None:
     vocab, vectors = make(args.words, args.columns)
     right = float(answers(vocab, vectors).float().mean())
     print(
-        f"{len(vocab):,} words, {args.columns} columns; {100 * right:.1f} % of the questions answered, in gensim's copies too"
+        f"{len(vocab):,} words, {args.columns} columns; {100 * right:.1f} % of the questions "
+        "answered, in gensim's copies too"
     )
     result = {}
     for format in VectorFormat:

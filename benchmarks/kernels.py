@@ -25,7 +25,7 @@ from w2v_inf.models.cpu.step import sgd_steps
 from w2v_inf.models.gpu import step as gpu_step
 from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch, Stream
-from w2v_inf.training.train import BATCHES_AT_ONCE, batches_at_once
+from w2v_inf.training.train import BATCHES_AT_ONCE, group_batches
 
 RULE = UpdateRule(weight_decay=0.001)
 HERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,7 +125,7 @@ def words_per_second(stream: Stream, width: int, num_batches: int) -> float:
 
     def train() -> None:
         batches = islice(stream.epoch(0), num_batches)
-        for group in batches_at_once(batches, True):
+        for group in group_batches(batches, True):
             gpu_step.gpu_steps(u, w, group, RULE)
             seen[0] = group[-1].words_seen
 

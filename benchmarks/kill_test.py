@@ -1,9 +1,10 @@
-"""Does a run that is killed at any moment and started again end with the same bits as one that was not?
+"""Does a run that is killed at any moment and resumed end with the same bits as an undisturbed one?
 
-Trains a small run of every model, storage and architecture once in peace. Then, --kills times: starts one of them, kills it
-(SIGKILL) after a random time, starts it again, until so many kills have hit; and compares the run that came out of it: the
-bytes of model.safetensors, every loss and evaluation of metrics.jsonl, the final evaluation. Checkpoints are written all
-the time here, so that many kills hit one half-written. Not a timing.
+First every model, dtype and architecture is trained once without interruption. Then one of them is
+started, killed (SIGKILL) after a random time and started again, up to --kills kills in all. The
+bytes of model.safetensors, all losses and evaluations of metrics.jsonl and the final evaluation
+must be equal. Checkpoints are written all the time, so that many kills hit a half-written one. This
+is a test, not a timing.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from typing import Any
 
 from w2v_inf.api import compose_config
 from w2v_inf.config import Config
+from w2v_inf.runs.folder import Summary
 from w2v_inf.training import checkpoint
 from w2v_inf.training import train as train_stage
 
@@ -28,7 +30,7 @@ MODELS = {
     "width 16": ["model=finite", "model.width=16"],
     "muP limit": ["model=mup_limit"],
     "muP limit, bfloat16": ["model=mup_limit", "model.dtype=bfloat16"],
-    "muP limit, random output start": ["model=mup_limit", "model.output_init_scale=0.5"],
+    "muP limit, random output initialisation": ["model=mup_limit", "model.output_init_scale=0.5"],
     "muP limit, low rank": ["model=mup_limit", "model.engine=lowrank", "model.rank=8"],
     "NTK limit": ["model=ntk_limit"],
 }
@@ -48,7 +50,7 @@ def config_of(folder: Path, *overrides: str) -> Config:
 
 
 def start(config: Config) -> int:
-    """Train in a process of its own, forked so that nothing is imported or compiled again; returns its id."""
+    """Train in a forked process, which imports and compiles nothing again; returns its id."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -61,16 +63,19 @@ def start(config: Config) -> int:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All of a finished run but its times."""
+    """Everything in a finished run but its times."""
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = Summary.load(folder)
     return {
         "model": (folder / "model.safetensors").read_bytes(),
         "places": (folder / "places.npz").read_bytes(),
         "metrics": [
             {key: value for key, value in line.items() if key not in TIMES} for line in metrics
         ],
-        "summary": {key: summary[key] for key in ("evaluation", "loss_nats", "steps", "examples")},
+        "summary": {
+            name: getattr(summary, name)
+            for name in ("evaluation", "loss_nats", "steps", "examples")
+        },
         "left": sorted(path.name for path in folder.iterdir()),
     }
 
@@ -81,9 +86,9 @@ def hit_by_kills(
     lasts_s: float,
     rng: random.Random,
     kills: int,
-    tally: Counter[str],
+    moments: Counter[str],
 ) -> int:
-    """Run to the end through at most `kills` kills, spread over about its length; returns how many hit."""
+    """Run to the end with at most `kills` kills at random times; returns the number that hit."""
     hits = 0
     while True:
         pid = start(config)
@@ -99,7 +104,7 @@ def hit_by_kills(
         hits += 1
         half_written = any(folder.glob(".[0-9]*-checkpoint-*")) or any(folder.glob(".tmp*"))
         whole = any(folder.glob("checkpoint-*.json"))
-        tally[
+        moments[
             "while a checkpoint was written"
             if half_written
             else "between checkpoints"
@@ -107,7 +112,7 @@ def hit_by_kills(
             else "before the first checkpoint"
         ] += 1
         if (folder / "summary.json").exists():
-            tally["after the summary"] += 1
+            moments["after the summary"] += 1
 
 
 def main() -> None:
@@ -117,42 +122,41 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     checkpoint.MIN_INTERVAL_S, checkpoint.SHARE, train_stage.BATCHES_AT_ONCE = 0.0, 1e9, 64
-    rng, tally = random.Random(args.seed), Counter[str]()
+    rng, moments = random.Random(args.seed), Counter[str]()
 
     with tempfile.TemporaryDirectory() as root:
         cases = [(name, architecture) for architecture in ("cbow", "skipgram") for name in MODELS]
         overrides = {case: [*MODELS[case[0]], f"stream.architecture={case[1]}"] for case in cases}
-        peaceful, lasts_s = {}, {}
+        expected, lasts_s = {}, {}
         for number, case in enumerate(cases):
-            folder = Path(root) / f"peaceful-{number}"
-            train_stage.train(
-                config_of(folder, *overrides[case])
-            )  # here, so that the forked ones find everything compiled
+            folder = Path(root) / f"expected-{number}"
+            # In this process, so that forked ones find everything compiled.
+            train_stage.train(config_of(folder, *overrides[case]))
             began = time.monotonic()
             again = Path(root) / f"timed-{number}"
             os.waitpid(start(config_of(again, *overrides[case])), 0)
-            peaceful[case], lasts_s[case] = outcome(folder), time.monotonic() - began
-            assert outcome(again) == peaceful[case], "two runs in peace must agree"
+            expected[case], lasts_s[case] = outcome(folder), time.monotonic() - began
+            assert outcome(again) == expected[case], "two uninterrupted runs must agree"
 
         runs, same, kills = Counter[str](), Counter[str](), 0
         while kills < args.kills:
             case = cases[sum(runs.values()) % len(cases)]
             folder = Path(root) / f"run-{sum(runs.values())}"
             label = f"{case[0]}, {case[1]}"
-            most = min(rng.randint(1, 3), args.kills - kills)
+            limit = min(rng.randint(1, 3), args.kills - kills)
             kills += hit_by_kills(
-                config_of(folder, *overrides[case]), folder, lasts_s[case], rng, most, tally
+                config_of(folder, *overrides[case]), folder, lasts_s[case], rng, limit, moments
             )
             runs[label] += 1
-            came_out = outcome(folder)
-            different = [part for part, value in peaceful[case].items() if came_out[part] != value]
+            result = outcome(folder)
+            different = [part for part, value in expected[case].items() if result[part] != value]
             same[label] += not different
             if different:
                 print(
-                    f"{label}: {', '.join(different)} differ; left: {' '.join(came_out['left'])}",
+                    f"{label}: {', '.join(different)} differ; left: {' '.join(result['left'])}",
                     flush=True,
                 )
-                for one, other in zip(came_out["metrics"], peaceful[case]["metrics"], strict=False):
+                for one, other in zip(result["metrics"], expected[case]["metrics"], strict=False):
                     if one != other:
                         print(
                             f"  first line of metrics that differs: {one} instead of {other}",
@@ -164,12 +168,11 @@ def main() -> None:
         print(f"{label:45} {same[label]} of {number} runs with the same bits")
     print(
         f"{kills} kills in {sum(runs.values())} runs: "
-        + ", ".join(f"{number} {when}" for when, number in tally.items())
+        + ", ".join(f"{number} {when}" for when, number in moments.items())
     )
     if args.json:
-        args.json.write_text(
-            json.dumps({"kills": kills, "when": tally, "runs": runs, "same": same}, indent=1) + "\n"
-        )
+        result = {"kills": kills, "when": moments, "runs": runs, "same": same}
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
     if same != runs:
         sys.exit("not all runs came out the same")
 

@@ -1,4 +1,4 @@
-"""Run folders as the trainer writes them, with invented numbers: wider is better, the limit best, NTK at zero."""
+"""Run folders like the trainer's, with invented numbers: wider is better, the muP limit is best."""
 
 import json
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ SECTIONS = {
     "city-in-state": 0,
 }
 WORDS_PER_EPOCH = 1000
-START_LOSS = 26 * np.log(2)
-"""Of logits that are zero, with 25 negatives; nats per example."""
+INITIAL_LOSS = 26 * np.log(2)
+"""Loss at zero logits with 25 negatives, nats per example."""
 
 
 @dataclass
 class Invented:
-    """What is asked of a fake run."""
+    """The properties of a fake run."""
 
     model: str = "finite"
     width: int | None = None
@@ -68,9 +68,9 @@ def true_accuracy(model, width):
     return {"ntk_limit": 0.0, "mup_limit": 44.0}.get(model, 40.0 - 400.0 / (width or 1))
 
 
-def make_run(folder, **asked: Any) -> Path:
-    """Write one run folder (see `Invented` for what can be asked) and return its path."""
-    run, folder = Invented(**asked), Path(folder)
+def make_run(folder, **properties: Any) -> Path:
+    """Write one run folder with the `properties` of `Invented`, and return its path."""
+    run, folder = Invented(**properties), Path(folder)
     folder.mkdir(parents=True)
     compose.save(_config(run, folder), folder / "config.yaml")
     (folder / "environment.json").write_text(json.dumps(_environment(run)))
@@ -84,13 +84,15 @@ def make_run(folder, **asked: Any) -> Path:
     return folder
 
 
-def make_family(root, widths=(64, 256, 1024), seeds=(0, 1, 2), **asked):
-    """NTK limit, `widths` x `seeds` and the limit, below `root`; returns `root`."""
+def make_family(root, widths=(64, 256, 1024), seeds=(0, 1, 2), **properties):
+    """The NTK limit, `widths` x `seeds` and the muP limit, below `root`; returns `root`."""
     for width in widths:
         for seed in seeds:
-            make_run(Path(root) / f"finite-{width}-seed{seed}", width=width, seed=seed, **asked)
-    make_run(Path(root) / "ntk_limit-seed0", model="ntk_limit", **asked)
-    make_run(Path(root) / "mup_limit-seed0", model="mup_limit", **asked)
+            make_run(
+                Path(root) / f"finite-{width}-seed{seed}", width=width, seed=seed, **properties
+            )
+    make_run(Path(root) / "ntk_limit-seed0", model="ntk_limit", **properties)
+    make_run(Path(root) / "mup_limit-seed0", model="mup_limit", **properties)
     return Path(root)
 
 
@@ -133,7 +135,7 @@ def _environment(run: Invented) -> dict[str, Any]:
 
 
 def _evaluations(run: Invented) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl after each epoch: half of what is missing is learnt in each."""
+    """Lines of metrics.jsonl after each epoch; each epoch halves the distance to the end."""
     lines = []
     for epoch in range(run.epochs + 1):
         analogy = _analogy(run.accuracy * (1 - 0.5**epoch) / (1 - 0.5**run.epochs))
@@ -150,7 +152,7 @@ def _evaluations(run: Invented) -> list[dict[str, Any]]:
 
 
 def _progress(run: Invented) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl at steps of the run's own: the loss falls from its start."""
+    """Lines of metrics.jsonl, their number random: the loss falls from its initial value."""
     num_lines = int(run.rng.integers(20, 30))
     lines = []
     for step in range(1, num_lines + 1):
@@ -162,7 +164,7 @@ def _progress(run: Invented) -> list[dict[str, Any]]:
             "words_seen": round(done * run.epochs * WORDS_PER_EPOCH),
         }
         line |= {
-            "loss": run.loss + (START_LOSS - run.loss) * np.exp(-12 * done),
+            "loss": run.loss + (INITIAL_LOSS - run.loss) * np.exp(-12 * done),
             "lr": run.lr * (1 - done),
         }
         lines.append(line | {"words_per_s": 1e5, "rss_bytes": 2**30, "elapsed_s": step})
@@ -180,7 +182,7 @@ def _write_places(folder: Path, run: Invented) -> None:
 
 
 def _summary(run: Invented) -> dict[str, Any]:
-    """What was trained, and what it took."""
+    """summary.json without the evaluation."""
     finite = run.model == "finite"
     return {
         "model": run.model,
@@ -194,6 +196,8 @@ def _summary(run: Invented) -> dict[str, Any]:
         "tokens": 1200,
         "tokens_in_vocab": WORDS_PER_EPOCH,
         "epochs": run.epochs,
+        "steps": 40 * run.epochs,
+        "examples": WORDS_PER_EPOCH * run.epochs,
         "seed": run.seed,
         "corpus_checksum": f"{run.corpus}-checksum",
         "limit_distance": {

@@ -1,4 +1,4 @@
-"""The API for notebooks, and its documentation as it stands."""
+"""The API for notebooks, and the example in its documentation."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def toy() -> api.Embeddings:
     )
 
 
-def test_questions_by_words() -> None:
+def test_queries_by_words() -> None:
     embeddings = toy()
     assert embeddings.analogy("man", "king", "woman")[0][0] == "queen"
     assert [word for word, _ in embeddings.analogy("man", "king", "woman", topn=9)] == [
@@ -93,9 +93,9 @@ def test_the_documented_example_runs_as_it_stands(
         lambda *o, **n: compose(*o, f"data_dir={tmp_path}/data", "num_threads=1", **n),
     )
     blocks = re.findall(
-        r"^```python\n(.*?)^```$", (PROJECT_ROOT / "docs" / "example.md").read_text(), re.M | re.S
+        r"^```python\n(.*?)^```$", (PROJECT_ROOT / "docs" / "notebook.md").read_text(), re.M | re.S
     )
-    exec(compile("\n".join(blocks), "docs/example.md", "exec"), {})
+    exec(compile("\n".join(blocks), "docs/notebook.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "True\n" in printed and "model.width must be from 1 to 1,000,000, got 0" in printed
     assert (tmp_path / "limit.png").stat().st_size > 10_000 and (tmp_path / "narrow.png").exists()

@@ -1,140 +1,205 @@
-"""Every command of README.md and docs/ runs, at a small size; every path that they name exists.
+"""The documentation: commands run at a small size, links lead somewhere, code blocks work.
 
-Scripts run in this process, on a `sample` and a `planted` corpus cut to a few thousand words, so that names of run folders are
-those that the texts give. Targets of make are asked for their commands (`make -n`), which run on a small text file.
+Decisions:
+- Stages run in this process on corpora of a few thousand words, so that folders get the names
+  that the pages give.
+- All pages share one working folder. A command that several pages give runs once, and finished
+  runs are found again.
+- `make -n` tells which scripts a make target starts. They run on a small text file. The runs of
+  `reproduce` are trained in this process too: tests/test_reproduce.py has them in processes.
 """
 
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from importlib import import_module
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from composed import config_of
 from toy import toy_batch
 
-from w2v_inf import cli
+from w2v_inf import cli, reproduce
 from w2v_inf.config import PROJECT_ROOT, CorpusConfig
 from w2v_inf.corpus import planted, sources
 from w2v_inf.corpus.encode import Origin
-from w2v_inf.evaluation.analogy import Questions, analogy_accuracy
+from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, read_questions
 from w2v_inf.models.protocol import Model
+from w2v_inf.training.train import train
 
-PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
-STAGES = {
-    "prepare": ("corpus.prepare", "prepare_stage"),
-    "train": ("training.train", "train"),
-    "evaluate": ("evaluation.evaluate", "evaluate"),
-    "plot": ("reporting.plot", "plot_stage"),
-    "report": ("reporting.report", "report"),
-    "export": ("export", "export"),
+DOCS = PROJECT_ROOT / "docs"
+FIRST = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CONTRIBUTING.md", DOCS / "running.md"]
+"""These draw every run of the shared folder, so they come while there are few."""
+PAGES = [*FIRST, *sorted(set(DOCS.glob("*.md")) - {*FIRST})]
+WITHOUT_COMMANDS = {
+    *("extending.md", "index.md", "lowrank.md", "mathematics.md"),
+    *("notebook.md", "parallel.md", "results.md"),
 }
-NOT_RUN = ("make test", "make help", "make setup")
-"""This test would run itself; prints the others; is run by whoever runs tests."""
+NOT_RUN = (
+    *("make setup", "make test", "make check", "make help"),
+    *("pip install ", "pre-commit install", "source .venv"),
+)
+"""Commands that install, that run the tests themselves, or that list the others."""
+RUN = ("w2v-inf ", "torchrun ", "make ", "tr ")
+FEW_POINTS = ["model.width=4,8", "train.lr=0.01,0.02", "train.epochs=1"]
+"""In place of the many points that experiment=figure-transfer gives."""
 
 
-def commands(page: Path) -> list[str]:
-    """Commands of the page's code blocks, without comments."""
-    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```$", page.read_text(), re.M | re.S)
-    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith(("python ", "make ", "torchrun "))]
+def code_blocks(page: Path, language: str) -> list[str]:
+    """Contents of the page's code blocks in a language."""
+    return re.findall(rf"^```(?:{language})\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def command_lines(page: Path, language: str = "sh|") -> list[str]:
+    """Commands of the page's shell blocks, without comments."""
+    lines = [
+        line.split(" #")[0].strip()
+        for block in code_blocks(page, language)
+        for line in block.splitlines()
+    ]
+    return [line for line in lines if line.startswith((*RUN, *NOT_RUN))]
+
+
+@dataclass
+class Workspace:
+    """The folder in which all commands run, and the commands that have run there."""
+
+    folder: Path
+    done: set[str] = field(default_factory=set)
+
+    def run(self, command: str) -> None:
+        """Run a command, or a script that make plans, unless it has run before."""
+        if command in self.done or command.startswith(NOT_RUN):
+            return
+        self.done.add(command)
+        if command.startswith("make "):
+            for line in self.planned(command):
+                self.run(line)
+        elif command.startswith("w2v-inf "):
+            _, stage, *options = shlex.split(command)
+            self.run_stage(stage, options)
+        elif command.startswith("torchrun "):
+            self.run_processes(command)
+        elif "scripts/" in command:
+            _, script, *options = shlex.split(command)
+            tiny = ["reproduce.widths=[4]", "train.epochs=1"]
+            self.run_stage(Path(script).stem, [*options, *tiny])
+        else:
+            subprocess.run(["bash", "-c", command], cwd=self.folder, check=True)
+
+    def run_stage(self, stage: str, options: list[str]) -> None:
+        """Run a stage in this process, as `w2v-inf STAGE OPTIONS`."""
+        if stage == "train" and "experiment=figure-transfer" in options:
+            options = [*options, *FEW_POINTS]
+        where = [f"runs_dir={self.folder}/runs", f"data_dir={self.folder}/data"]
+        if stage != "reproduce":  # whose runs have one thread each
+            where.append("num_threads=1")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["w2v-inf", stage, *options, *where])
+            patch.setattr(reproduce, "run_jobs", train_here)
+            try:
+                cli.main()
+            except SystemExit as stop:
+                assert not stop.code, f"{stage} {shlex.join(options)}: exit code {stop.code}"
+
+    def planned(self, command: str) -> list[str]:
+        """The scripts that a make target starts, on a text file and in the smallest profile."""
+        # Later variables win.
+        small = f"{command} CORPUS={self.folder}/text.txt PROFILE=smoke -n"
+        plan = subprocess.run(
+            ["bash", "-c", re.sub(r"corpus\.path=\S+", "", small)],
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        wanted = [line for line in plan.splitlines() if "scripts/" in line]
+        assert wanted, f"{command} starts no script"
+        return wanted
+
+    def run_processes(self, command: str) -> None:
+        """Run a job of several processes, which take the real sample corpus."""
+        words = shlex.split(command.replace("scripts/", f"{PROJECT_ROOT}/scripts/"))[1:]
+        where = [f"data_dir={self.folder}/whole", "num_threads=1"]
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", *words, *where],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def train_here(jobs: list[reproduce.Job]) -> None:
+    for job in jobs:
+        train(job.config)
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[bytes]:
+    """Planted text without most of its words, so that few analogy questions are left."""
+    texts = [document.split() for document in planted.planted_documents(1)]
+    counts = Counter(word for text in texts for word in text)
+    kept = {word for word, _ in counts.most_common(200)}
+    for _, questions in read_questions():
+        kept.update(word for question in questions[:4] for word in question)
+    return [" ".join(w for w in text if w in kept).encode() + b"\n" for text in texts]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, documents: list[bytes]) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("docs"))
+    for name in ("my-text.txt", "text.txt"):
+        (workspace.folder / name).write_bytes(b"".join(documents))
+    return workspace
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working folder in which `runs/` and the corpora are small and new."""
-    documents = [document.encode() + b"\n" for document in planted.planted_documents(20_000)]
+def workspace(
+    shared: Workspace, documents: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
+    """The shared working folder, entered, with small embedded corpora."""
 
     def describe(corpus: CorpusConfig) -> sources.Source:
-        corpus.min_count = 2
-        return sources.Source(
-            Origin(str(corpus.name), "a few words", "00", "", "none", True), lambda: iter(documents)
-        )
+        origin = Origin(str(corpus.name), "a few words", "00", "", "none", True)
+        return sources.Source(origin, lambda: iter(documents))
 
     monkeypatch.setattr(sources, "_describe_sample", describe)
     monkeypatch.setattr(sources, "_describe_planted", describe)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_bytes(b"".join(documents[:200]))
-    yield tmp_path
-
-
-def run_script(name: str, arguments: list[str], folder: Path) -> None:
-    """As `python scripts/NAME.py ARGUMENTS` in the folder, where runs and corpora are kept."""
-    where = [f"runs_dir={folder}/runs", f"data_dir={folder}/data", "num_threads=1"]
-    module, function = STAGES[name]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{name}.py", *arguments, *where])
-        cli.run(getattr(import_module(f"w2v_inf.{module}"), function))
-
-
-def planned_by(command: str, text: Path) -> list[str]:
-    """The scripts that a make target starts, on a text file and in the smallest profile."""
-    small = re.sub(r"corpus\.path=\S+", "", f"{command} CORPUS={text} PROFILE=smoke")
-    planned = subprocess.run(
-        ["bash", "-c", f"{small} -n"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    wanted = [line for line in planned.splitlines() if "scripts/" in line]
-    assert wanted, f"{command} plans no script"
-    return wanted
-
-
-def run_planned(line: str, folder: Path) -> None:
-    """One script, as make would run it."""
-    _, script, *arguments = shlex.split(line)
-    tiny = [
-        "corpus.min_count=2",
-        "reproduce.widths=[4]",
-        f"runs_dir={folder}/make",
-        f"data_dir={folder}/data",
-    ]
-    done = subprocess.run(
-        [sys.executable, script, *arguments, *tiny],
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"{line}: {done.stderr}"
-
-
-def run_ranks(command: str, folder: Path) -> None:
-    """A job of several processes, which take the real sample corpus."""
-    words = shlex.split(command.replace("scripts/", f"{PROJECT_ROOT}/scripts/"))[1:]
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        *words,
-        f"data_dir={folder}/whole",
-        "num_threads=1",
-    ]
-    done = subprocess.run(launcher, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
+    monkeypatch.chdir(shared.folder)
+    return shared
 
 
 @pytest.mark.slow  # trains whole runs
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_runs(page: Path, small: Path) -> None:
-    planned = []
-    for command in commands(page):
-        if command.startswith("python "):
-            _, script, *arguments = shlex.split(command)
-            run_script(Path(script).stem, arguments, small)
-        elif command.startswith("torchrun "):
-            run_ranks(command, small)
-        elif not command.startswith(NOT_RUN):
-            planned += planned_by(command, small / "text.txt")
-    for line in dict.fromkeys(planned):
-        run_planned(line, small)
+def test_every_command_runs(page: Path, workspace: Workspace) -> None:
+    for command in command_lines(page):
+        workspace.run(command)
+    if page.name == "tutorial.md":  # notebook.md is tested with the API
+        for block in code_blocks(page, "python"):
+            exec(compile(block, str(page), "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_line_of_a_shell_block_is_known(page: Path) -> None:
+    lines = [line.strip() for block in code_blocks(page, "sh") for line in block.splitlines()]
+    assert len([line for line in lines if line]) == len(command_lines(page, "sh"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_of_options_compose(page: Path) -> None:
+    for block in code_blocks(page, ""):
+        words = block.split()
+        if all("=" in word for word in words):
+            config_of(*words)
 
 
 def test_the_model_of_the_docs_is_one() -> None:
-    [block] = re.findall(
-        r"^```python\n(.*?)^```$", (PROJECT_ROOT / "docs" / "extending.md").read_text(), re.M | re.S
-    )
+    [block] = code_blocks(DOCS / "extending.md", "python")
     names: dict[str, Any] = {}
     exec(compile(block, "docs/extending.md", "exec"), names)
     model, again = (names["CountModel"](torch.zeros(7, 7)) for _ in range(2))
@@ -149,29 +214,31 @@ def test_the_model_of_the_docs_is_one() -> None:
     fresh.load(model.state())
     questions = Questions(torch.tensor([[0, 1, 2, 3]]), torch.tensor([0]), ["one"], [1])
     assert analogy_accuracy(fresh, questions) == analogy_accuracy(model, questions)
-    # What the protocol asks for is what the model has.
+    # The model has all that the protocol asks for.
     assert {name for name in vars(Model) if not name.startswith("_")} <= set(dir(model))
 
 
 def test_the_pages_have_commands() -> None:
-    assert {page.name: len(commands(page)) for page in PAGES if not commands(page)} == {
-        "example.md": 0,
-        "extending.md": 0,
-        "lowrank.md": 0,
-        "mathematics.md": 0,
-    }
+    assert {page.name for page in PAGES if not command_lines(page)} == WITHOUT_COMMANDS
     assert len((PROJECT_ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_the_pages_name_exists(page: Path) -> None:
+def test_paths_and_links_of_the_pages_exist(page: Path) -> None:
     text = page.read_text()
-    named = re.findall(
-        r"`((?:w2v_inf|docs|scripts|tests|benchmarks|records|conf)/[\w./*-]+)`", text
-    )
-    named += [
-        f"{page.parent.relative_to(PROJECT_ROOT)}/{name}"
-        for name in re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    ]
-    missing = [name for name in named if "NAME" not in name and not list(PROJECT_ROOT.glob(name))]
-    assert not missing
+    folders = "w2v_inf|docs|scripts|tests|benchmarks|records|conf"
+    named = re.findall(rf"`((?:{folders})/[\w./*-]+)`", text)
+    missing = [name for name in named if not list(PROJECT_ROOT.glob(name))]
+    assert not [name for name in missing if not re.search("NAME|DATE", name)]
+    for name, _, anchor in (
+        link.partition("#") for link in re.findall(r"\]\((?!http)([^)]+)\)", text)
+    ):
+        target = page.parent / name if name else page
+        assert target.exists(), f"{name} does not exist"
+        assert not anchor or anchor in anchors(target), f"{name} has no heading #{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

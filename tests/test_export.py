@@ -1,4 +1,4 @@
-"""Vectors for other programs: what the methods promise, the formats, and the way there and back through gensim."""
+"""Export: the guarantees of the methods, the options, and analogies through gensim and back."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from w2v_inf.models.linear import LinearModel
 from w2v_inf.models.ntk_limit import init_ntk_limit
 from w2v_inf.reporting.plot import plot
 from w2v_inf.training.train import train
-from w2v_inf.word2vec_format import SUFFIXES, read_vectors, write_vectors
+from w2v_inf.word2vec_format import read_vectors, write_vectors
 
 WORDS = ["a", "größe", "日本", "x-1", "0", "e"]
 VOCAB = Vocabulary(WORDS, np.array([9, 8, 7, 6, 5, 4]))
@@ -30,7 +30,7 @@ def table(rows: int = 6, columns: int = 5, seed: int = 0) -> np.ndarray:
 
 
 def limit_like(vocab_size: int = 60, seed: int = 0) -> LinearModel:
-    """The identity and a learnt part of low rank, with a common component, as in the limit: cosines that need all columns."""
+    """Like the limit: the identity, a learnt part of low rank, and a common component."""
     generator = torch.Generator().manual_seed(seed)
     a, b = (torch.randn(vocab_size, 4, generator=generator) for _ in range(2))
     u = torch.eye(vocab_size) + 0.1 * a @ b.T + 0.1
@@ -89,7 +89,7 @@ def test_fit_keeps_lengths_and_never_gets_worse() -> None:
     assert all(errors[-1] < 0.9 * float((cosines(other) - target).norm()) for other in others)
 
 
-def test_gram_products_are_made_block_by_block() -> None:
+def test_gram_products_block_by_block() -> None:
     """2,100 rows are three blocks."""
     u, x, column = (torch.from_numpy(table(2100, columns)).double() for columns in (5, 3, 1))
     scale = column[:, 0]
@@ -116,7 +116,7 @@ def test_gram_products_are_made_block_by_block() -> None:
         (
             [],
             NtkLimit(),
-            "model=ntk_limit has no vectors to export .* or its coefficients with evaluate.embedding=output",
+            "model=ntk_limit has no vectors .* or its coefficients with evaluate.embedding=output",
         ),
         (
             ["evaluate.embedding=output"],
@@ -125,7 +125,7 @@ def test_gram_products_are_made_block_by_block() -> None:
         ),
     ],
 )
-def test_what_auto_means_and_what_is_refused(options, trained, chosen) -> None:
+def test_the_choice_of_auto_and_what_is_refused(options, trained, chosen) -> None:
     model = LinearModel(torch.from_numpy(table()), torch.from_numpy(table()))
     if isinstance(chosen, tuple):
         assert choose(model, trained, config_of(*options)) == chosen
@@ -143,67 +143,9 @@ def test_the_ntk_limits_vectors_have_its_inner_products(embedding: Embedding, sc
     torch.testing.assert_close(vectors @ vectors.T, model.gram(torch.arange(6), None, embedding))
 
 
-@pytest.mark.parametrize("format", list(VectorFormat))
-def test_gensim_reads_the_same_bits(format: VectorFormat, tmp_path: Path) -> None:
-    path, vectors = tmp_path / f"v{SUFFIXES[format]}", table() * np.float32(1e-3)
-    write_vectors(path, VOCAB, vectors, format)
-    if format is VectorFormat.gensim:
-        keyed = KeyedVectors.load(str(path))
-        assert keyed.get_vecattr("日本", "count") == 7
-    else:
-        keyed = KeyedVectors.load_word2vec_format(str(path), binary=format is VectorFormat.binary)
-        vocab, ours = read_vectors(path)
-        assert vocab.words == WORDS and ours.tobytes() == vectors.tobytes()
-    assert keyed.index_to_key == WORDS and keyed.vectors.tobytes() == vectors.tobytes()
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize("binary", [False, True])
-def test_what_gensim_writes_is_read(binary: bool, tmp_path: Path) -> None:
-    keyed = KeyedVectors(5)
-    keyed.add_vectors(WORDS, table())
-    keyed.save_word2vec_format(str(tmp_path / "v"), binary=binary)
-    vocab, vectors = read_vectors(tmp_path / "v")
-    assert vocab.words == WORDS
-    np.testing.assert_allclose(vectors, table(), rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read"),
-        (b"", "must begin with a line 'WORDS COLUMNS'"),
-        (b"the cat sat\n", "must begin with a line"),
-        (b"2 x\n", "must begin with a line"),
-        (b"99999999 99999\na 1\n", "must hold 99,999,999 x 99,999 numbers"),
-        (b"1 1\na 1\n", "must hold 1 x 1 numbers \\(2 x 1 at least\\)"),
-        (b"2 2\na 1 2\nb 1\n", "row 2 must be a word and 2 numbers, got b'b 1'"),
-        (b"2 2\na 1 2\nb 1 x\n", "row 2 must be a word"),
-        (b"3 2\na 1 2\nb 1 2", "must have 3 rows, has 2"),
-        (b"2 2\na 1 2\nb 1 nan\n", "row 2: a number is not finite"),
-        (b"2 2\na 12345678b 123", "must hold 2 x 2 float32 numbers"),
-        (b"2 2\na 12345678bcdefghijklmn", "cut short at row 2 of 2"),
-        (b"2 2\n\xff\xfe 12345678b 12345678", "row 1 has no word in UTF-8"),
-        (b"\x80\x04\x95", "is a pickle, which is not read"),
-    ],
-)
-def test_bad_files_of_vectors(content: bytes | None, message: str, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "v").write_bytes(content)
-    with pytest.raises(UserError, match=message) as caught:
-        read_vectors(tmp_path / "v")
-    assert "\n" not in str(caught.value)
-
-
-def test_of_a_word_that_comes_twice_the_first_counts(tmp_path: Path) -> None:
-    (tmp_path / "v").write_bytes(b"3 1\na 1\nb 2\na 3\n")
-    vocab, vectors = read_vectors(tmp_path / "v")
-    assert vocab.words == ["a", "b"] and vectors.tolist() == [[1.0], [2.0]]
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finite net and the limit in two storages, on the planted corpus."""
+    """A finite network and the limit in two dtypes, on the planted corpus."""
     root = tmp_path_factory.mktemp("runs")
     common = [
         "corpus=planted",
@@ -225,10 +167,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["auto", "principal", "sample"])
 @pytest.mark.parametrize("format", ["text", "binary"])
 @pytest.mark.parametrize("run", ["finite", "limit", "half"])
-def test_the_way_through_gensim_gives_the_same_analogies(
+def test_analogies_are_the_same_through_gensim_and_back(
     run: str, format: str, method: str, runs: Path, tmp_path: Path, capsys
 ) -> None:
-    out = tmp_path / "there"
+    out = tmp_path / "ours"
     options = [
         f"run_dir={runs}/{run}",
         f"export.format={format}",
@@ -238,18 +180,15 @@ def test_the_way_through_gensim_gives_the_same_analogies(
     path = export(config_of(*options, "export.dimension=20"))
     assert "cosine error" in capsys.readouterr().out
     keyed = KeyedVectors.load_word2vec_format(str(path), binary=format == "binary")
-    keyed.save_word2vec_format(str(tmp_path / "back"), binary=format == "binary")
-    there, back = (
-        evaluate(config_of(f"evaluate.vectors={file}")) for file in (path, tmp_path / "back")
+    keyed.save_word2vec_format(str(tmp_path / "theirs"), binary=format == "binary")
+    ours, theirs = (
+        evaluate(config_of(f"evaluate.vectors={file}")) for file in (path, tmp_path / "theirs")
     )
-    report = read_json(tmp_path / "there.json")
-    assert (
-        there["analogy"]["3cosadd"]["total"]
-        == back["analogy"]["3cosadd"]["total"]
-        == report["analogy"]
-    )
-    assert report["analogy"]["questions"] > 20 and report["dimension"] == 20
-    assert read_json(tmp_path / "back.evaluation.json") == back
+    errors = read_json(tmp_path / "ours.json")
+    totals = [evaluation["analogy"]["3cosadd"]["total"] for evaluation in (ours, theirs)]
+    assert totals[0] == totals[1] == errors["analogy"]
+    assert errors["analogy"]["questions"] > 20 and errors["dimension"] == 20
+    assert read_json(tmp_path / "theirs.evaluation.json") == theirs
 
 
 @pytest.mark.slow  # trains whole runs
@@ -284,7 +223,7 @@ def test_a_file_of_vectors_is_drawn(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # trains whole runs
-def test_both_storages_of_the_limit_export_alike(runs: Path, tmp_path: Path) -> None:
+def test_both_dtypes_of_the_limit_export_alike(runs: Path, tmp_path: Path) -> None:
     vectors = []
     for run in ("limit", "half"):
         config = config_of(

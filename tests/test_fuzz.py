@@ -1,6 +1,12 @@
-"""Thousands of mistakes: options and files that nobody would give on purpose end in one line, never in a traceback.
+"""Fuzz tests: bad options and damaged files end in one line, never in a traceback.
 
-`pytest tests/test_fuzz.py --hypothesis-show-statistics` counts what was tried and how it ended.
+Decisions:
+- Most option sets are composed by Hydra's Compose API. `hydra.main` composes twice per call and
+  sets up logging and folders, which costs three times as much. 60 option sets take that full path.
+- Temporary folders lie in memory where possible: creating and deleting them costs more time than
+  the tests proper.
+
+`pytest tests/test_fuzz.py --hypothesis-show-statistics` counts the examples and their outcomes.
 """
 
 import bz2
@@ -19,16 +25,30 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
+from omegaconf import DictConfig, open_dict
 
 from w2v_inf import cli
-from w2v_inf.config import CORPORA, MODELS, Config, Finite, Text8, TextFile, VectorFormat, Wikipedia
+from w2v_inf.config import (
+    CONF,
+    CORPORA,
+    MODELS,
+    Config,
+    Finite,
+    Text8,
+    TextFile,
+    VectorFormat,
+    Wikipedia,
+)
 from w2v_inf.corpus import sources
 from w2v_inf.corpus.load import check_tokens, open_corpus
 from w2v_inf.corpus.prepare import prepare
@@ -41,32 +61,30 @@ from w2v_inf.word2vec_format import read_vectors, write_vectors
 
 pytestmark = pytest.mark.slow  # hundreds of examples
 
-
-PHASES = (Phase.generate,)
-"""What fails is small enough as it is: no time goes into making it smaller."""
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def fuzzed(examples: int) -> settings:
-    """The same examples in every run."""
+def fuzzed(num_examples: int) -> settings:
+    """The same examples in every run, without shrinking: a failing example is small as it is."""
     return settings(
-        max_examples=examples,
+        max_examples=num_examples,
         deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
-        phases=PHASES,
+        phases=(Phase.generate,),
     )
 
 
 TEXT = "the cat sat on the mat and the dog sat on the cat\n" * 40
 
 
-def names_of(node: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all options below a dataclass."""
+def option_names(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all options of a dataclass."""
     for f in fields(node):
         child = getattr(node, f.name)
         if is_dataclass(child):
-            yield from names_of(child, f"{prefix}{f.name}.")
+            yield from option_names(child, f"{prefix}{f.name}.")
         else:
             yield prefix + f.name
 
@@ -74,34 +92,24 @@ def names_of(node: Any, prefix: str = "") -> Iterator[str]:
 NAMES = sorted(
     {
         name
-        for kind in CORPORA
-        if kind is not TextFile
-        for member in MODELS
-        for name in names_of(Config(corpus=kind(), model=member()))
+        for corpus in CORPORA
+        if corpus is not TextFile  # which has no default path
+        for model in MODELS
+        for name in option_names(Config(corpus=corpus(), model=model()))
     }
 )
-NASTY = """null nan inf -inf true ??? ${seed} ${nix} ${oc.env:HOME} ${oc.env:NIX} [ {a:1} [1,x] -1 0 1 2 3 0.5 1e400 0x10 1_000 [] [0]
-[2,3] [[1]] / /proc/x ~ . cbow skipgram mup custom bfloat16 exact cuda output text8 never ../../x %s ' " \\"""
+NASTY = """null nan inf -inf true ??? ${seed} ${nix} ${oc.env:HOME} ${oc.env:NIX} [ {a:1} [1,x]
+-1 0 1 2 3 0.5 1e400 0x10 1_000 [] [0] [2,3] [[1]] / /proc/x ~ . cbow skipgram mup custom
+bfloat16 exact cuda output text8 never ../../x %s ' " \\""".split()
 VALUES = st.one_of(
-    st.sampled_from(["", "a b", "9" * 30, *NASTY.split()]),
+    st.sampled_from(["", "a b", "9" * 30, *NASTY]),
     st.integers().map(str),
     st.floats().map(str),
     st.text(max_size=8),
 )
-GROUPS = st.sampled_from(
-    [
-        "corpus=",
-        "model=",
-        "experiment=",
-        "+model=",
-        "corpus@x=",
-        "~model",
-        "~train",
-        "hydra/launcher=",
-        "hydra.job.chdir=",
-    ]
-)
-WHOLE = st.one_of(
+GROUPS = """corpus= model= experiment= +model= corpus@x= ~model ~train hydra/launcher=
+hydra.job.chdir=""".split()
+ANY_OVERRIDE = st.one_of(
     st.builds("{}={}".format, st.sampled_from(NAMES), VALUES),
     st.builds(
         "{}{}={}".format,
@@ -109,34 +117,55 @@ WHOLE = st.one_of(
         st.sampled_from([*NAMES, "x", "train.x", "model.u.v", "a b"]),
         VALUES,
     ),
-    st.builds("{}{}".format, GROUPS, VALUES),
+    st.builds("{}{}".format, st.sampled_from(GROUPS), VALUES),
     st.text(min_size=1, max_size=12).filter(lambda text: not text.startswith("-")),
 )
-NAMED = st.tuples(
-    st.sampled_from([f"model={kind.name}" for kind in MODELS]),
+LIKELY_OVERRIDES = st.tuples(
+    st.sampled_from([f"model={model.name}" for model in MODELS]),
     st.builds(
         "{}={}".format,
         st.sampled_from(NAMES),
-        st.one_of(st.sampled_from(NASTY.split()), st.integers(-3, 99).map(str)),
+        st.one_of(st.sampled_from(NASTY), st.integers(-3, 99).map(str)),
     ),
 ).map(list)
-"""A model, and one option that most often exists, with a value that Hydra can read."""
+"""A model, and an option that most often exists, with a value that Hydra can parse."""
+OVERRIDES = st.one_of(st.lists(ANY_OVERRIDE, min_size=1, max_size=3), LIKELY_OVERRIDES)
+
+
+@pytest.fixture
+def composed_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`hydra.main` without its command line: the Compose API composes `sys.argv[1:]` once."""
+
+    def main(config_name: str, **_: Any) -> Callable[[Callable[[DictConfig], None]], Any]:
+        def compose_and_call(task: Callable[[DictConfig], None]) -> None:
+            cfg = compose(config_name, overrides=sys.argv[1:], return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            task(cfg)
+
+        return lambda task: lambda: compose_and_call(task)
+
+    monkeypatch.setattr(hydra, "main", main)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
 
 
 @contextlib.contextmanager
-def as_in_a_shell(arguments: list[str]) -> Iterator[io.StringIO]:
-    """The process as a script finds it; gives what it writes to stderr."""
+def script_process(arguments: list[str]) -> Iterator[io.StringIO]:
+    """Process state as a script finds it, restored at the end; yields its stderr."""
     log = io.StringIO()
-    before, handler = (sys.argv, os.getcwd(), dict(os.environ)), signal.getsignal(signal.SIGTERM)
+    argv, folder, environment = sys.argv, os.getcwd(), dict(os.environ)
+    handler = signal.getsignal(signal.SIGTERM)
     sys.argv = ["train.py", *arguments]
     try:
         with contextlib.redirect_stderr(log), contextlib.redirect_stdout(io.StringIO()):
             yield log
     finally:
-        sys.argv = before[0]
-        os.chdir(before[1])
+        sys.argv = argv
+        os.chdir(folder)
         os.environ.clear()
-        os.environ.update(before[2])
+        os.environ.update(environment)
         signal.signal(signal.SIGTERM, handler)
 
 
@@ -149,7 +178,7 @@ def exit_code(stage: Callable[[Config], object]) -> int:
 
 
 def train_if_small(config: Config) -> None:
-    """Train what takes a moment; of anything else what is decided before it trains."""
+    """Train if that takes a moment; otherwise only do the checks that precede training."""
     width = config.model.width if isinstance(config.model, Finite) else 0
     folder = run_folder(config)
     if (
@@ -166,12 +195,12 @@ def train_if_small(config: Config) -> None:
         event("trained")
 
 
-@fuzzed(600)
-@given(st.one_of(st.lists(WHOLE, min_size=1, max_size=3), NAMED))
-def test_bad_options_end_in_one_line(overrides: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as root:
+def check_overrides(overrides: list[str]) -> None:
+    """Run the stage with these options, and check how it ends and what it leaves behind."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as root:
         Path(root, "toy.txt").write_text(TEXT)
-        # The fuzzed options come last, and so count; folders come after them, so that nothing is written elsewhere.
+        # Later options win: first ours, then the fuzzed ones, then folders, so that nothing is
+        # written elsewhere.
         ours = [
             "corpus=file",
             f"corpus.path={root}/toy.txt",
@@ -179,14 +208,14 @@ def test_bad_options_end_in_one_line(overrides: list[str]) -> None:
             "num_threads=1",
             "stream.subsample_threshold=0",
         ]
-        where = [
+        folders = [
             f"runs_dir={root}/runs",
             f"data_dir={root}/data",
             f"run_dir={root}/run",
             f"hydra.run.dir={root}",
             f"hydra.sweep.dir={root}",
         ]
-        with as_in_a_shell([*ours, *overrides, *where]) as log:
+        with script_process([*ours, *overrides, *folders]) as log:
             code = exit_code(train_if_small)
         written, said = sorted(os.listdir(root)), log.getvalue()
         finished = Path(root, "run", "summary.json").exists()
@@ -196,13 +225,26 @@ def test_bad_options_end_in_one_line(overrides: list[str]) -> None:
         last = said.splitlines()[-1]
         assert last.startswith("train.py: ") and len(last) > 20
         event("refused")
-        # What is refused leaves no run behind; a loss that is not finite leaves its log, and so does an epoch without examples.
+        # Refused options leave no run folder. A loss that is not finite leaves its log, and so
+        # does an epoch without examples.
         assert "run" not in written or "the loss is" in last or "no two words" in last or finished
     assert set(written) <= {"toy.txt", "data", "run", "runs"}
 
 
+@fuzzed(840)
+@given(OVERRIDES)
+def test_bad_options_end_in_one_line(composed_once: None, overrides: list[str]) -> None:
+    check_overrides(overrides)
+
+
+@fuzzed(60)
+@given(OVERRIDES)
+def test_bad_options_end_in_one_line_through_hydra_main(overrides: list[str]) -> None:
+    check_overrides(overrides)
+
+
 def damaged(content: bytes, draw: st.DrawFn) -> bytes:
-    """One of the ways in which files go wrong."""
+    """The content with one kind of damage that files suffer."""
     where = draw(st.integers(0, max(0, len(content) - 1)))
     match draw(st.sampled_from(["cut", "flip", "zeros", "insert", "drop", "twice", "junk"])):
         case "cut":
@@ -235,7 +277,7 @@ def zipped(text: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def arrow(text: bytes, parquet: bool) -> bytes:
+def as_arrow(text: bytes, parquet: bool) -> bytes:
     rows = pa.table({"text": text.decode().splitlines()})
     sink = pa.BufferOutputStream()
     if parquet:
@@ -253,8 +295,8 @@ SOURCES: dict[str, tuple[Callable[[bytes], bytes], Callable[[str], Any]]] = {
     "x.xz": (lzma.compress, lambda path: TextFile(path=path)),
     "x.zst": (zstandard.compress, lambda path: TextFile(path=path)),
     "x.zip": (zipped, lambda path: Text8(path=path)),
-    "x.parquet": (lambda text: arrow(text, True), lambda path: Wikipedia(path=path)),
-    "x.arrow": (lambda text: arrow(text, False), lambda path: Wikipedia(path=path)),
+    "x.parquet": (lambda text: as_arrow(text, True), lambda path: Wikipedia(path=path)),
+    "x.arrow": (lambda text: as_arrow(text, False), lambda path: Wikipedia(path=path)),
 }
 LONG = " ".join(f"w{i % 97} x{i % 31}" for i in range(4000)).encode() + b"\n" + TEXT.encode()
 
@@ -264,7 +306,7 @@ LONG = " ".join(f"w{i % 97} x{i % 31}" for i in range(4000)).encode() + b"\n" + 
 def test_damaged_texts_and_archives_end_in_one_line(data: st.DataObject, name: str) -> None:
     make, corpus_of = SOURCES[name]
     content = damaged(make(LONG), data.draw) if data.draw(st.integers(0, 9)) else make(LONG)
-    with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as root, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "TEXT8", sources.Archive("", "text8", hashlib.md5(LONG).hexdigest()))
         folder = Path(root, "in", "here")
         folder.mkdir(parents=True)
@@ -287,7 +329,7 @@ def test_damaged_texts_and_archives_end_in_one_line(data: st.DataObject, name: s
 @fuzzed(300)
 @given(st.data(), st.sampled_from(["tokens.bin", "documents.npy", "vocab.tsv", "corpus.json"]))
 def test_a_damaged_cache_is_never_trained_on(data: st.DataObject, name: str) -> None:
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as root:
         Path(root, "x.txt").write_bytes(TEXT.encode())
         corpus = TextFile(path=f"{root}/x.txt")
         folder = prepare(corpus, Path(root, "data"))
@@ -296,8 +338,8 @@ def test_a_damaged_cache_is_never_trained_on(data: st.DataObject, name: str) -> 
         (folder / name).write_bytes(after)
         try:
             check_tokens(open_corpus(folder))
-            event("unchanged" if after == before else "its texts only")
-            # What is not checked by a checksum of its own is the text in corpus.json.
+            event("unchanged" if after == before else "only texts changed")
+            # corpus.json holds text without a checksum of its own.
             assert after == before or name == "corpus.json"
         except UserError as error:
             assert "\n" not in str(error) and f"delete the folder {folder}" in str(error)
@@ -309,7 +351,7 @@ def test_a_damaged_cache_is_never_trained_on(data: st.DataObject, name: str) -> 
 def test_damaged_files_of_vectors_end_in_one_line(
     data: st.DataObject, format: VectorFormat
 ) -> None:
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as root:
         path = Path(root, "vectors")
         table = np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32)
         write_vectors(

@@ -1,9 +1,11 @@
-"""What a notebook needs: train a model or load one, and ask it by words.
+"""For notebooks: train or load a model, and query it by words.
 
 Decisions:
-- Options are those of the scripts, by the same names: `train("corpus=planted", "model=mup_limit", **{"train.epochs": 4})`.
-- A run lands in a run folder like any other, so that it is resumed, reported and drawn like any other, and trained once.
-- What is wrong raises `UserError`, whose message is one line.
+- Options are those of the scripts, by the same names:
+  `train("corpus=planted", "model=mup_limit", **{"train.epochs": 4})`.
+- A run gets a run folder like any other. It is trained once, and can be resumed, plotted and
+  reported.
+- Every error of the user is a `UserError` with a message of one line.
 """
 
 from collections.abc import Sequence
@@ -33,20 +35,22 @@ from w2v_inf.word2vec_format import read_vectors
 
 
 def train(*overrides: str, **named: Any) -> "Embeddings":
-    """Train a model, or take the finished run of the same options; an interrupted run goes on from its checkpoint.
+    """Train a model, or load the finished run with the same options.
 
+    An interrupted run resumes from its checkpoint.
     Args:
-      overrides: options as the scripts take them, `"corpus=planted"`.
+      overrides: options as on a script's command line, `"corpus=planted"`.
       named: the same by name, `**{"train.epochs": 2}`, `seed=1`.
-    Raises: UserError as `training.train`, and for options that do not exist or are out of range.
+    Raises: UserError as `training.train.train` does, and for options that do not exist or are out
+      of range.
     """
     return load(train_stage.train(compose_config(*overrides, **named)))
 
 
 def load(path: str | Path) -> "Embeddings":
-    """A finished run's model from its folder, or a file of word vectors in word2vec's text or binary format.
+    """The model of a finished run, by its folder, or a word2vec file, text or binary.
 
-    Raises: UserError if it is neither, or damaged.
+    Raises: UserError if `path` is neither, or damaged.
     """
     path = Path(path)
     if not path.is_dir():
@@ -61,10 +65,10 @@ def load(path: str | Path) -> "Embeddings":
 
 @dataclass
 class Embeddings:
-    """Words and their embeddings, of finite or infinite width: everything is asked of inner products.
+    """Words and their embeddings; all answers come from inner products, at any width.
 
-    path: the run folder or file they came from.    embedding: which of the model's vectors are asked.
-    ntk: whether they are the NTK limit's, all orthogonal.
+    path: the run folder or file.    embedding: which of the model's vectors answer.
+    ntk: whether this is the NTK limit, whose embeddings are all orthogonal.
     """
 
     model: Model
@@ -74,13 +78,16 @@ class Embeddings:
     ntk: bool = False
 
     def most_similar(self, word: str, topn: int = 10) -> list[tuple[str, float]]:
-        """The `topn` other words of largest cosine, best first; ties go to the commoner word."""
+        """The `topn` other words of largest cosine, best first. Ties go to the commoner word."""
         self._ids([word])
         found = nearest_neighbours(self.model, self.vocab, [word], topn, self.embedding)[word]
         return [(neighbour, cosine) for neighbour, cosine in found]
 
     def analogy(self, a: str, b: str, c: str, topn: int = 1) -> list[tuple[str, float]]:
-        """a is to b as c is to ...: the `topn` words of largest cos(b) - cos(a) + cos(c) (3CosAdd), the three left out."""
+        """a is to b as c is to ...: the `topn` words of largest cos(b) - cos(a) + cos(c) (3CosAdd).
+
+        a, b and c themselves are left out.
+        """
         ids = self._ids([a, b, c])
         cosines = cosine_table(self.model, ids, None, self.embedding).cpu()  # [3, V]
         scores = cosines[1] - cosines[0] + cosines[2]
@@ -97,27 +104,25 @@ class Embeddings:
         return float(cosine_table(self.model, ids[:1], ids[1:], self.embedding))
 
     def vector(self, word: str) -> np.ndarray:
-        """A word's embedding, [D]; a limit's has coordinates over the V initial rows."""
+        """A word's embedding, [D]. In a limit the coordinates are over the V initial rows."""
         return self.model.vectors(self._ids([word]), self.embedding)[0].cpu().numpy().copy()
 
     def gram(self, words: Sequence[str], others: Sequence[str] | None = None) -> np.ndarray:
         """Inner products of `words` with `others` (None: with each other), [words, others]."""
         rows = self._ids(words)
-        return (
-            self.model.gram(rows, rows if others is None else self._ids(others), self.embedding)
-            .cpu()
-            .numpy()
-        )
+        columns = rows if others is None else self._ids(others)
+        return self.model.gram(rows, columns, self.embedding).cpu().numpy()
 
     def evaluate(self) -> dict[str, Any]:
-        """Analogies, similarities and neighbours, as `evaluate_model` gives them."""
+        """Analogies, similarities and neighbours; see `evaluate_model`."""
         return evaluate_model(self.model, self.vocab, load_questions(self.vocab), self.embedding)
 
     def plot_pca(self) -> Figure:
-        """US cities and states on their first two principal components (TP4 Figure 1); `savefig` writes it.
+        """US cities and states on their first two principal components (TP4 Figure 1).
 
-        The NTK limit's own map is arbitrary; a seeded sample of its initialisation is drawn in its place, and says so.
-        Raises: UserError if fewer than three of them are in the vocabulary.
+        `Figure.savefig` writes the result. The NTK limit's own map is arbitrary: the figure shows a
+        seeded sample of its initialisation instead, and says so.
+        Raises: UserError if fewer than three places are in the vocabulary.
         """
         places = place_gram(self.model, self.vocab, self.embedding)
         if self.ntk:
@@ -130,6 +135,7 @@ class Embeddings:
         unknown = [word for word in words if word not in self.vocab.id_of]
         if unknown:
             raise UserError(
-                f"{unknown[0]!r} is not among the {len(self.vocab):,} words of {self.path}: see .vocab.words"
+                f"{unknown[0]!r} is not among the {len(self.vocab):,} words of {self.path}: "
+                "see .vocab.words"
             )
         return torch.tensor([self.vocab.id_of[word] for word in words])

@@ -187,7 +187,7 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
     if _is_job() and not is_parallel:
         _fail("this stage runs in one process: start it without torchrun")
     try:
-        with _joined():
+        with _process_group():
             compose_and_run()
     except UserError as error:  # processes that did not find each other
         _fail(str(error))
@@ -215,7 +215,7 @@ def _is_job() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def _joined() -> AbstractContextManager[None]:
+def _process_group() -> AbstractContextManager[None]:
     """Connected to the other processes of a job."""
     if not _is_job():
         return nullcontext()

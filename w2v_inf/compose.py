@@ -78,14 +78,15 @@ def compose_config(*overrides: str, **named: Any) -> Config:
 
 def quote(value: Any) -> str:
     """A value in Hydra's grammar, in quotes if it has characters that are special there."""
-    if value is None:
-        return "null"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(quote, value))}]"
+    if value is None:
+        return "null"
     text = str(value)
-    if re.fullmatch(r"[\w.+/-]+", text):
+    if re.fullmatch(r"[\w.+/-]+", text, re.ASCII):
         return text
-    escaped = text.replace('"', '\\"')
+    # Hydra reads a backslash as an escape only before a quotation mark.
+    escaped = re.sub(r'(\\*)"', r"\1\1\"", re.sub(r"(\\+)$", r"\1\1", text))
     return f'"{escaped}"'
 
 

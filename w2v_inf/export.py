@@ -1,18 +1,23 @@
-"""Vectors for other programs: a trained model, the infinite-width limit too, at any number of columns.
+"""Vectors for other programs: any trained model, limits included, at any number of columns.
 
-The limit has V columns; programs that compare words by cosines want a few hundred. Three ways to cut it down, with Gram matrix
-G = u u^T and cosines C = L^-1 G L^-1, L the lengths of the embeddings:
-- principal: the k leading eigenvectors of G times the roots of their eigenvalues, nearest to G itself (Eckart & Young 1936).
-  Each word's own direction, which others do not share, is lost, and with it length: cosines come out too large.
-- sample: u Omega / sqrt(k) with Omega ~ N(0, 1). The net of width k whose initial rows came out as Omega, moved as the limit's:
-  every inner product is right on average, with deviation about 1 / sqrt(k) of the lengths.
-- fit: unit vectors x with the least |X X^T - C|^2, then given the lengths L. The nearest correlation matrix of rank k (Pietersz &
-  Groenen 2004): majorization replaces X by the unit rows of X - (X X^T - C) X / lambda, lambda the largest eigenvalue of
-  X^T X, which never raises the sum. Lengths are no longer lost, since it is cosines that are fitted.
+A limit has V columns; programs that compare words by cosines want a few hundred. Let u [V, D] be
+the embeddings, L the diagonal matrix of their lengths, G = u u^T the Gram matrix, C = L^-1 G L^-1
+the cosines, and k the columns wanted. Three methods reduce u to k columns:
+- principal: the k leading eigenvectors of G times the roots of their eigenvalues. This is the
+  nearest to G (Eckart & Young 1936). But the direction of each word that no other shares is lost,
+  and some length with it: cosines come out too large.
+- sample: u Omega / sqrt(k) with Omega ~ N(0, 1), the network of width k with the initial rows
+  Omega, moved like the limit. Every inner product is right on average, with a deviation of about
+  1 / sqrt(k) of the lengths.
+- fit: unit vectors X with the least |X X^T - C|^2, then scaled by L: the nearest correlation matrix
+  of rank k (Pietersz & Groenen 2004). Each step of the majorization replaces X by the unit rows of
+  X - (X X^T - C) X / lambda, lambda the largest eigenvalue of X^T X. No step raises the sum. Since
+  cosines are fitted, no length is lost.
 
 Decisions:
-- G meets vectors only as G X (`Model.gram_matmul`): no V x V matrix is made.
-- The leading eigenvectors come from subspace iteration (Halko, Martinsson & Tropp 2011) with a few more columns than asked.
+- G enters only as a product G X (`Model.gram_matmul`): no V x V matrix is made.
+- The leading eigenvectors come from subspace iteration (Halko, Martinsson & Tropp 2011), with
+  `EXTRA_COLUMNS` more columns than wanted.
 """
 
 import logging
@@ -45,11 +50,13 @@ FIT_STEPS = 50
 
 
 def export(config: Config) -> Path:
-    """Write the vectors of the run in run_dir to `export.out`, and beside them OUT.json: what they lost; prints it as a table.
+    """Write the vectors of the run in run_dir to `export.out`, and their errors to OUT.json.
 
-    Raises: UserError for a folder that is not a finished run, a dimension that the model does not have, or the NTK limit.
-    Cost: for `fit` about 60 products G X of 4 V D k FLOP each; V = D = 8,000, k = 300: 2 minutes of one core. For the low-rank limit
-      D counts as 2 r.
+    The errors are printed as a table too.
+    Raises: UserError for a folder without a finished run, a dimension that the model does not have,
+      or the NTK limit.
+    Cost: for `fit`, about 60 products G X of 4 V D k FLOP each; 2 minutes of one core at
+      V = D = 8,000, k = 300. In the low-rank limit D counts as 2 r.
     """
     with training_threads(config.num_threads):
         return _export(config)
@@ -65,12 +72,10 @@ def _export(config: Config) -> Path:
     name = f"vectors-{method.value}-{vectors.shape[1]}{SUFFIXES[config.export.format]}"
     path = Path(config.export.out) if config.export.out else folder / name
     write_vectors(path, vocab, vectors.cpu().numpy(), config.export.format)
-    loss = compare(model, vectors, vocab, embedding)
-    write_json(
-        path.with_name(path.name + ".json"),
-        {"run": str(folder), "method": method.value, "embedding": embedding.value} | loss,
-    )
-    print(format_comparison(loss))
+    errors = compare(model, vectors, vocab, embedding)
+    origin = {"run": str(folder), "method": method.value, "embedding": embedding.value}
+    write_json(path.with_name(path.name + ".json"), origin | errors)
+    print(format_comparison(errors))
     log.info(
         "%s: %s words, %d columns, %s", path, f"{len(vocab):,}", vectors.shape[1], method.value
     )
@@ -78,7 +83,10 @@ def _export(config: Config) -> Path:
 
 
 def choose(model: Model, trained: ModelConfig, config: Config) -> tuple[VectorMethod, int]:
-    """The method and the dimension that the options mean for a model."""
+    """The method and the dimension that the options mean for this model.
+
+    Raises: UserError if the model has no such vectors.
+    """
     wanted, dimension, embedding = (
         config.export.method,
         config.export.dimension,
@@ -87,39 +95,41 @@ def choose(model: Model, trained: ModelConfig, config: Config) -> tuple[VectorMe
     if isinstance(trained, NtkLimit) and (
         embedding is Embedding.input or trained.output_init_scale
     ):
-        reason = "its embeddings never leave their random start: every cosine is 0, and a file of them would be noise"
-        other = (
-            ""
-            if trained.output_init_scale
-            else ", or its coefficients with evaluate.embedding=output"
-        )
+        coefficients = ", or its coefficients with evaluate.embedding=output"
         raise UserError(
-            f"model=ntk_limit has no vectors to export ({reason}): export another model{other}"
+            "model=ntk_limit has no vectors to export (its embeddings stay at their random "
+            "initialisation: every cosine is 0, and the file would be noise): "
+            f"export another model{'' if trained.output_init_scale else coefficients}"
         )
     columns = model.vectors(slice(0, 1), embedding).shape[1]
     own = wanted is VectorMethod.own or (
         wanted is VectorMethod.auto and isinstance(trained, Finite)
     )
-    if own and dimension in (None, columns):
+    if own and (not dimension or dimension == columns):
         return VectorMethod.own, columns
     if wanted is VectorMethod.own:
         raise UserError(
-            f"export.dimension must be null or {columns:,} with export.method=own, got {dimension:,}"
+            f"export.dimension must be null or {columns:,} with export.method=own, "
+            f"got {dimension:,}"
         )
-    most = min(columns, len(model.squared_norms(embedding)))
-    if dimension and dimension > most and wanted is not VectorMethod.sample:
+    largest = min(columns, len(model.squared_norms(embedding)))
+    dimension = dimension or min(DEFAULT_DIMENSION, largest)
+    if dimension > largest and wanted is not VectorMethod.sample:
         raise UserError(
-            f"export.dimension must be at most {most:,}, the columns of the model, got {dimension:,}"
+            f"export.dimension must be at most {largest:,}, the columns of the model, "
+            f"got {dimension:,}"
         )
-    method = VectorMethod.fit if wanted is VectorMethod.auto else wanted
-    return method, dimension or min(DEFAULT_DIMENSION, most)
+    return VectorMethod.fit if wanted is VectorMethod.auto else wanted, dimension
 
 
 @torch.no_grad()
 def reduce(
     model: Model, method: VectorMethod, dimension: int, embedding: Embedding, steps: int = FIT_STEPS
 ) -> Tensor:
-    """Vectors of all words by one of the methods above, [V, dimension] float32; `own` has all columns."""
+    """Vectors of all words by one of the methods above, [V, dimension]; `own` has all columns.
+
+    steps: of the majorization, for `fit`. Deterministic: random matrices have a fixed seed.
+    """
     squared = model.squared_norms(embedding)
     one = torch.ones_like(squared)
     generator = torch.Generator().manual_seed(0)
@@ -131,12 +141,8 @@ def reduce(
         return principal_factor(model, one, dimension, embedding, generator)
     if method is VectorMethod.sample:
         columns = model.vectors(slice(0, 1), embedding).shape[1]
-        omega = (
-            torch.randn(columns, dimension, generator=generator, dtype=squared.dtype).to(
-                squared.device
-            )
-            / dimension**0.5
-        )
+        omega = torch.randn(columns, dimension, generator=generator, dtype=squared.dtype)
+        omega = omega.to(squared.device) / dimension**0.5
         return torch.cat(
             [model.vectors(rows, embedding) @ omega for rows in row_blocks(len(squared))]
         )
@@ -144,20 +150,23 @@ def reduce(
     x = normalize(principal_factor(model, inverse, dimension, embedding, generator))
     for _ in range(steps):
         inner = x.T @ x  # [k, k]
-        away = x @ inner - gram_times(model, inverse, x, embedding)
-        x = normalize(x - away / torch.linalg.eigvalsh(inner)[-1])
+        excess = x @ inner - gram_times(model, inverse, x, embedding)  # (X X^T - C) X, [V, k]
+        x = normalize(x - excess / torch.linalg.eigvalsh(inner)[-1])
     return x * squared.sqrt()[:, None]
 
 
 def gram_times(model: Model, scale: Tensor, x: Tensor, embedding: Embedding) -> Tensor:
-    """S G S x with G the Gram matrix and S = diag(scale [V]); x [V, k] -> [V, k]."""
+    """S G S x, with the Gram matrix G and S = diag(scale [V]); x [V, k] -> [V, k]."""
     return scale[:, None] * model.gram_matmul(scale[:, None] * x, embedding)
 
 
 def principal_factor(
     model: Model, scale: Tensor, dimension: int, embedding: Embedding, generator: torch.Generator
 ) -> Tensor:
-    """The [V, dimension] factor F with the least |F F^T - S G S|, by randomized subspace iteration."""
+    """The factor F [V, dimension] with the least |F F^T - S G S|, S = diag(scale [V]).
+
+    By randomized subspace iteration.
+    """
     columns = min(len(scale), dimension + EXTRA_COLUMNS)
     basis = torch.randn(len(scale), columns, generator=generator, dtype=scale.dtype).to(
         scale.device
@@ -172,14 +181,17 @@ def principal_factor(
 def compare(
     model: Model, vectors: Tensor, vocab: Vocabulary, embedding: Embedding
 ) -> dict[str, Any]:
-    """What vectors lost of their model: the distance of their Gram matrix and cosines, and both accuracies.
+    """The errors of vectors [V, k] beside their model, and the accuracy of both.
 
-    gram_error: relative Frobenius distance of inner products; cosines: see `assess.limit_distance`; of the 2,000 commonest words.
+    Returns: {'dimension', 'gram_error', 'cosines', 'analogy', 'analogy_of_model'}, with
+      'gram_error' the relative Frobenius distance of inner products, and 'cosines' as in
+      `limit_distance`, both on the 2,000 commonest words.
     """
     ids = torch.arange(min(COMMONEST, len(vocab)), device=vectors.device)
     ours = LinearModel(vectors, vectors)
     gram = model.gram(ids, ids, embedding)
     questions = load_questions(vocab)
+    reference = analogy_accuracy(model, questions, embedding=embedding)
     return {
         "dimension": vectors.shape[1],
         "gram_error": float((ours.gram(ids, ids) - gram).norm() / gram.norm()),
@@ -187,29 +199,25 @@ def compare(
             cosine_table(ours, ids, ids).cpu(), cosine_table(model, ids, ids, embedding).cpu()
         ),
         "analogy": analogy_accuracy(ours, questions)["3cosadd"]["total"],
-        "analogy_of_model": analogy_accuracy(model, questions, embedding=embedding)["3cosadd"][
-            "total"
-        ],
+        "analogy_of_model": reference["3cosadd"]["total"],
     }
 
 
-def format_comparison(loss: dict[str, Any]) -> str:
+def format_comparison(errors: dict[str, Any]) -> str:
     """The table that `export` prints."""
+    cosines = errors["cosines"]
+    error = "-" if cosines["gram_error"] is None else f"{cosines['gram_error']:.4f}"
     rows = {
-        "Gram error": f"{loss['gram_error']:.4f}",
-        "cosine error": "-"
-        if loss["cosines"]["gram_error"] is None
-        else f"{loss['cosines']['gram_error']:.4f}",
-        "10 neighbours kept": f"{100 * loss['cosines']['neighbour_overlap']:.1f} %",
-        "analogies": _accuracy(loss["analogy"]),
-        "analogies of the model": _accuracy(loss["analogy_of_model"]),
+        "Gram error": f"{errors['gram_error']:.4f}",
+        "cosine error": error,
+        "10 neighbours kept": f"{100 * cosines['neighbour_overlap']:.1f} %",
+        "analogies": _accuracy(errors["analogy"]),
+        "analogies of the model": _accuracy(errors["analogy_of_model"]),
     }
     return "\n".join(f"{name:26}{value}" for name, value in rows.items())
 
 
-def _accuracy(tally: dict[str, Any]) -> str:
-    return (
-        "no question in the vocabulary"
-        if tally["accuracy"] is None
-        else f"{tally['accuracy']:.2f} % of {tally['questions']:,}"
-    )
+def _accuracy(counts: dict[str, Any]) -> str:
+    if counts["accuracy"] is None:
+        return "no question in the vocabulary"
+    return f"{counts['accuracy']:.2f} % of {counts['questions']:,}"

@@ -1,4 +1,7 @@
-"""Files are written whole or not at all: into a temporary file beside the target, then renamed."""
+"""Reading and writing small files; every file appears whole or not at all.
+
+Writers fill a draft beside the target, which is then synced and renamed.
+"""
 
 import hashlib
 import json
@@ -13,11 +16,12 @@ from w2v_inf.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the folder of `path` (made if need be), flush it to disk and rename it.
+    """Let `write` fill a draft in the folder of `path`, sync it to disk and rename it to `path`.
 
-    Raises: UserError when the folder cannot be written or is full; nothing is left behind then.
+    The folder is made if necessary.
+    Raises: UserError if the folder cannot be written or is full; no draft is left behind.
     """
-    # The ending stays, because some writers go by it.
+    # The suffix stays, because some writers choose the format by it.
     draft = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's content, or the names in a folder, on disk before going on."""
+    """Wait until a file's content, or the names in a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -45,7 +49,7 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of the file's bytes, hex; 0.06 to 0.3 s per 100 MB."""
+    """Hex digest of the file's bytes; 0.06 to 0.3 s per 100 MB."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -58,7 +62,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read a file of a run, UTF-8. Raises: UserError if it is not there or damaged."""
+    """Read a file of a run, UTF-8. Raises: UserError if it is missing or damaged."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -70,7 +74,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises: UserError if it is not there or damaged."""
+    """Read a JSON object. Raises: UserError if it is missing or damaged."""
     try:
         value = json.loads(read_text(path))
     except ValueError as error:

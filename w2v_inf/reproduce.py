@@ -1,10 +1,11 @@
-"""The whole comparison in one command: plan, train every model in its own process, compare, draw, report.
+"""The whole comparison in one command: plan, train every model, compare, draw, report.
 
 Decisions:
-- A run is the command a user would type (scripts/train.py with options), so each can be repeated alone; the plan prints them.
-- One thread a run and one run a core: small nets do not gain from a second thread, and idle threads spinning beside
-  a busy core cost more than they give.
-- Runs that are done are left as they are, so that an interrupted reproduction goes on where it stopped.
+- Every run is a process of its own. Its command is one that a user would type (scripts/train.py
+  with options), so each run can be repeated alone. The plan prints the commands.
+- Each run has one thread, and as many runs as cores go at once. Small networks do not gain from a
+  second thread, and an idle thread that spins beside a busy core costs more than it gives.
+- Finished runs stay as they are, so an interrupted reproduction continues where it stopped.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 
@@ -40,30 +42,30 @@ from w2v_inf.corpus.load import open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.limit_distance import add_limit_distance
-from w2v_inf.files import read_json
+from w2v_inf.models.cpu.threads import num_cores
 from w2v_inf.models.device import free_bytes, pick_device
 from w2v_inf.models.memory_check import GIB, OVERHEAD_BYTES, model_bytes, rank_of
 from w2v_inf.reporting.findings import format_table
 from w2v_inf.reporting.plot import plot
 from w2v_inf.reporting.report import report
-from w2v_inf.runs.folder import SUMMARY, corpus_label, model_label, run_folder
+from w2v_inf.runs.folder import SUMMARY, Summary, corpus_label, model_label, run_folder
 from w2v_inf.runs.results import find_runs, group_runs
 from w2v_inf.runs.weights import open_run
 from w2v_inf.stream import keep_probability
 
 log = logging.getLogger(__name__)
-ENGINE = "model.engine="
-OF_A_DOWNLOAD = ("corpus.path=", "corpus.url=")
-"""Options that say where text8 comes from, so that nothing else will do."""
-CHOSEN_HERE = {
+DOWNLOAD_OPTIONS = ("corpus.path=", "corpus.url=")
+"""Options that say where text8 comes from. With them no other corpus will do."""
+PLANNED_OPTIONS = {
     "model=": "reproduce.widths and reproduce.seeds choose the models",
     "model.width=": "reproduce.widths chooses the widths",
     "seed=": "reproduce.seeds chooses the seeds",
     "run_dir=": "each run gets a folder of its own in runs_dir",
     "experiment=": "reproduce.profile chooses the experiment",
-    "num_threads=": "one thread a run, one run a core",
+    "num_threads=": "one thread per run, one run per core",
 }
-MEANS = {
+ENGINE = "model.engine="
+ENGINE_OPTIONS = {
     Engine.dense: (f"{ENGINE}dense", "model.dtype="),
     Engine.lowrank: (
         f"{ENGINE}lowrank",
@@ -72,13 +74,13 @@ MEANS = {
         "model.pair_table_gib=",
     ),
 }
-"""Options of the muP limit alone that choose its engine."""
+"""Options of the muP limit alone, by the engine that they choose."""
 COST_US = {Architecture.cbow: (1.0, 0.005), Architecture.skipgram: (3.5, 0.0155)}
-"""CPU microseconds a position: a constant and a share of each column, as benchmarks/cost.py measured them, rounded up."""
+"""CPU microseconds per position, rounded up from benchmarks/cost.py: a constant, one per column."""
 LOWRANK_COLUMNS = 4
-"""Columns of a finite net that cost as much as one direction of the low-rank engine, its rehearsal and its memory included."""
+"""Finite columns that cost as much as a low-rank direction, with pilot run and pair table."""
 NTK_COLUMNS = 2500
-"""Columns of a finite net that costs as much as the NTK limit's scattered table."""
+"""Columns of the finite network that costs as much as the NTK limit's scattered table."""
 
 
 @dataclass
@@ -88,44 +90,48 @@ class Job:
     overrides: list[str]
     config: Config
     seconds: float
-    """Estimate, one thread of a CPU."""
+    """Estimated training time on one CPU thread."""
     bytes: int
-    """Estimate of its memory."""
+    """Estimated memory on its device."""
 
     @property
     def name(self) -> str:
-        return (
-            f"{corpus_label(self.config)} {model_label(self.config.model)} seed {self.config.seed}"
-        )
+        """Corpus, model and seed, as log lines give them."""
+        model = model_label(self.config.model)
+        return f"{corpus_label(self.config)} {model} seed {self.config.seed}"
 
     @property
     def command(self) -> list[str]:
         return [sys.executable, "-m", "w2v_inf", "train", *self.overrides]
 
+    @property
+    def folder(self) -> Path:
+        return run_folder(self.config)
+
+    @property
+    def device(self) -> torch.device:
+        return pick_device(self.config.device)
+
 
 def reproduce(config: Config) -> Path:
-    """Train NTK limit, finite widths and muP limit on the chosen corpus; prints the table and the path of the report.
+    """Train the NTK limit, finite widths and the muP limit on the chosen corpus.
 
-    Raises: UserError for a corpus that cannot be had, a profile that does not fit, or a run that failed.
+    Prints the table and the path of the report.
+
+    Raises: UserError for a corpus that cannot be had, a profile that does not fit, or a failed run.
     """
     typed = typed_options()
-    jobs = [
-        job
-        for corpus in choose_corpora(typed, Path(config.data_dir))
-        for job in plan(config, corpus, typed)
-    ]
+    corpora = choose_corpora(typed, Path(config.data_dir))
+    jobs = [job for corpus in corpora for job in plan(config, corpus, typed)]
     print_plan(jobs)
     run_jobs(jobs)
-    folders = [run_folder(job.config) for job in jobs]
     compare_with_limits(jobs, config)
 
-    out = report_folder(jobs)
-    stage = dataclasses.replace(
-        config, plot=PlotConfig(runs=[str(folder) for folder in folders], out=str(out / "figures"))
-    )
+    out, folders = report_folder(jobs), [job.folder for job in jobs]
+    figures = PlotConfig(runs=[str(folder) for folder in folders], out=str(out / "figures"))
+    stage = dataclasses.replace(config, plot=figures)
     plot(stage)
-    groups = group_runs(find_runs(folders))
-    for runs in groups.values():
+    for runs in group_runs(find_runs(folders)).values():
         print(f"\n{format_table(runs)}")
     print("\nReport:", end=" ")
     stage.plot.out = str(out)
@@ -133,166 +139,139 @@ def reproduce(config: Config) -> Path:
 
 
 def report_folder(jobs: list[Job]) -> Path:
-    """RUNS_DIR/report-CORPORA-ARCHITECTURE-EXPERIMENTS: another comparison does not overwrite this one's report."""
+    """RUNS_DIR/report-CORPORA-ARCHITECTURE-EXPERIMENTS: one folder per comparison."""
     corpora = dict.fromkeys(corpus_label(job.config) for job in jobs)
-    experiments = dict.fromkeys(
-        o.removeprefix("experiment=")
-        for job in jobs
-        for o in job.overrides
-        if o.startswith("experiment=")
-    )
+    options = dict.fromkeys(option for job in jobs for option in job.overrides)
+    names = [o.removeprefix("experiment=") for o in options if o.startswith("experiment=")]
     first = jobs[0].config
-    parts = [
-        *corpora,
-        first.stream.architecture.value,
-        *(e for e in experiments if e not in corpora),
-    ]
-    return Path(first.runs_dir) / "-".join(["report", *parts])
+    others = [name for name in names if name not in corpora]
+    parts = ["report", *corpora, first.stream.architecture.value, *others]
+    return Path(first.runs_dir) / "-".join(parts)
 
 
 def typed_options() -> list[str]:
-    """What the user typed. Raises: UserError for options that the plan chooses."""
+    """The options that the user typed. Raises: UserError for options that the plan chooses."""
     typed = [str(option) for option in HydraConfig.get().overrides.task]
     for option in typed:
-        for prefix, reason in CHOSEN_HERE.items():
+        for prefix, reason in PLANNED_OPTIONS.items():
             if option.lstrip("+").startswith(prefix):
                 raise UserError(f"{option} is for scripts/train.py, not for reproduce: {reason}")
     return typed
 
 
 def choose_corpora(typed: list[str], data_dir: Path) -> list[str]:
-    """The corpus that was typed (corpus=NAME); else text8, or the embedded corpora if it cannot be had."""
+    """The typed corpus (corpus=NAME), or text8, or the embedded corpora if text8 cannot be had."""
     named = [option.removeprefix("corpus=") for option in typed if option.startswith("corpus=")]
     if named:
         return named
-    if any(option.startswith(OF_A_DOWNLOAD) for option in typed):
+    if any(option.startswith(DOWNLOAD_OPTIONS) for option in typed):
         return ["text8"]
     try:
         prepare(Text8(), data_dir)
         return ["text8"]
     except CorpusUnavailable as error:
-        log.warning("=" * 100)
-        log.warning("text8 CANNOT BE HAD: %s", error)
-        log.warning(
-            "Going on with the embedded corpora: `planted` (synthetic) and `sample` (a little real text). Their numbers are"
+        message = (
+            f"text8 CANNOT BE HAD: {error}\n"
+            "Continuing with the embedded corpora: `planted` (synthetic) and `sample` (a little "
+            "real text).\nTheir numbers are not the paper's. With a network run this again, or "
+            "give a local copy:\nCORPUS=text8 ARGS=corpus.path=text8.zip"
         )
-        log.warning(
-            "not the paper's. With a network run this again, or give a local copy: CORPUS=text8 ARGS=corpus.path=text8.zip"
-        )
-        log.warning("=" * 100)
+        rule = "=" * 100
+        log.warning("%s\n%s\n%s", rule, message, rule)
         return ["planted", "sample"]
 
 
 def plan(config: Config, corpus: str, typed: list[str]) -> list[Job]:
-    """The runs on one corpus under the chosen profile. Raises: UserError if they do not fit this machine's memory."""
-    asked = [engine for engine in Engine if any(o.startswith(MEANS[engine]) for o in typed)]
-    candidates = [
-        (name, engine)
-        for name in experiments(config.reproduce.profile, corpus)
-        for engine in asked or Engine
-    ]
-    for name, engine in candidates:
-        jobs = without_what_needs_no_run(plan_profile(corpus, name, engine, typed), config)
-        free_to_choose = config.reproduce.profile is Profile.auto and name != corpus
-        too_long = (
-            free_to_choose and not on_card(config) and wall_minutes(jobs) > config.reproduce.minutes
-        )
-        reason = (
-            "needs too much memory"
-            if not fits_memory(jobs, config)
-            else "takes too long"
-            if too_long
-            else ""
-        )
-        amount = f"{duration(jobs, config)} and {memory_bytes(jobs) / GIB:.1f} GiB by estimate"
-        if not reason:
-            log.info(
-                "profile %s on %s, the limit by its %s engine: %s",
-                name,
-                corpus_label(jobs[0].config),
-                engine.value,
-                amount,
-            )
+    """The runs on one corpus under the chosen profile.
+
+    Raises: UserError if they do not fit this machine's memory.
+    """
+    chosen = [e for e in Engine if any(o.startswith(ENGINE_OPTIONS[e]) for o in typed)]
+    names = experiments(config.reproduce.profile, corpus)
+    jobs: list[Job] = []
+    for name, engine in ((name, engine) for name in names for engine in chosen or Engine):
+        jobs = drop_large_ntk_limit(plan_profile(corpus, name, engine, typed))
+        amount = f"{duration(jobs)} and {memory_bytes(jobs) / GIB:.1f} GiB by estimate"
+        can_choose = config.reproduce.profile is Profile.auto and name != corpus
+        if not fits_memory(jobs):
+            reason = "needs too much memory"
+        elif can_choose and not on_gpu(jobs) and wall_minutes(jobs) > config.reproduce.minutes:
+            reason = "takes too long"
+        else:
+            what = f"profile {name} on {corpus_label(jobs[0].config)}"
+            log.info("%s, the limit by its %s engine: %s", what, engine.value, amount)
             return jobs
         log.info("profile %s with the %s engine %s: %s", name, engine.value, reason, amount)
-    free, names = (
-        free_bytes(pick_device(config.device)) / GIB,
-        ", ".join(dict.fromkeys(name for name, _ in candidates)),
+    free = ", ".join(
+        f"{free_bytes(device) / GIB:.1f} GiB ({device})"
+        for device in dict.fromkeys(job.device for job in jobs)
     )
     raise UserError(
-        f"no profile of {names} fits: memory free {free:.1f} GiB, reproduce.minutes={config.reproduce.minutes:g}: "
+        f"no profile of {', '.join(names)} fits: memory free {free}, "
+        f"reproduce.minutes={config.reproduce.minutes:g}: "
         "lower corpus.max_vocab, raise reproduce.minutes, or take PROFILE=smoke"
     )
 
 
 def experiments(profile: Profile, corpus: str) -> list[str]:
-    """Names in conf/experiment to try, largest first; a file made for the corpus goes before the general one."""
+    """Names in conf/experiment to try, the largest first.
+
+    A file made for the corpus comes before the general one.
+    """
     names = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
     if profile is Profile.auto and corpus in names:
         return [corpus]
-    profiles = (
-        [Profile.paper, Profile.laptop, Profile.smoke] if profile is Profile.auto else [profile]
-    )
+    by_size = [Profile.paper, Profile.laptop, Profile.smoke]
+    profiles = by_size if profile is Profile.auto else [profile]
     return [f"{p.value}-{corpus}" if f"{p.value}-{corpus}" in names else p.value for p in profiles]
 
 
-def without_what_needs_no_run(jobs: list[Job], config: Config) -> list[Job]:
-    """The jobs, less an NTK limit that would not fit: its embeddings never move, so that it solves nothing by definition."""
-    free = free_bytes(pick_device(config.device))
-    kept = [
-        job for job in jobs if not isinstance(job.config.model, NtkLimit) or job.bytes <= free // 2
-    ]
+def drop_large_ntk_limit(jobs: list[Job]) -> list[Job]:
+    """The jobs without an NTK limit that needs more than half of the free memory.
+
+    Its embeddings never move, so its accuracy is 0 by definition.
+    """
+    kept = []
     for job in jobs:
-        if job not in kept:
-            log.info(
-                "model=ntk_limit left out: %.1f GiB for what is 0 by definition (its embeddings never move)",
-                job.bytes / GIB,
-            )
+        if isinstance(job.config.model, NtkLimit) and job.bytes > free_bytes(job.device) // 2:
+            needs = f"it needs {job.bytes / GIB:.1f} GiB"
+            log.info("model=ntk_limit left out: %s, and its accuracy is 0 by definition", needs)
+        else:
+            kept.append(job)
     return kept
 
 
 def plan_profile(corpus: str, experiment: str, engine: Engine, typed: list[str]) -> list[Job]:
-    """The runs that a profile means on a corpus: NTK limit, every width and seed, muP limit by an engine."""
-    kept = [
-        o
-        for o in typed
-        if not o.startswith(
-            ("corpus=", "reproduce.", "plot.", *(f"{ENGINE}{e.value}" for e in Engine))
-        )
+    """The runs of a profile on a corpus: muP limit by `engine`, NTK limit, every width and seed."""
+    not_for_runs = ("corpus=", "reproduce.", "plot.", *(f"{ENGINE}{e.value}" for e in Engine))
+    options = [o for o in typed if not o.startswith(not_for_runs)]
+    of_limit = [o for o in options if o.startswith((ENGINE, *sum(ENGINE_OPTIONS.values(), ())))]
+    of_all = [o for o in options if o not in of_limit]
+    common = [f"corpus={corpus}", f"experiment={experiment}", *of_all]
+    planning = [o for o in typed if o.startswith("reproduce.")]
+    config = load(compose("config", overrides=[*common, *planning]))
+    lowrank = [] if engine is Engine.dense else [f"{ENGINE}{engine.value}", "device=cpu"]
+    models = [["model=mup_limit", *lowrank, *of_limit, "seed=0"], ["model=ntk_limit", "seed=0"]]
+    models += [
+        ["model=finite", f"model.width={width}", f"seed={seed}"]
+        for width in config.reproduce.widths
+        for seed in range(config.reproduce.seeds)
     ]
-    limits = [o for o in kept if o.startswith((ENGINE, *sum(MEANS.values(), ())))]
-    common = [f"corpus={corpus}", f"experiment={experiment}", *[o for o in kept if o not in limits]]
-    composed = load(
-        compose("config", overrides=[*common, *[o for o in typed if o.startswith("reproduce.")]])
-    )
-    chosen = [] if engine is Engine.dense else [f"{ENGINE}{engine.value}", "device=cpu"]
-    models = [["model=mup_limit", *chosen, *limits, "seed=0"], ["model=ntk_limit", "seed=0"]]
-    for width in composed.reproduce.widths:
-        models += [
-            ["model=finite", f"model.width={width}", f"seed={seed}"]
-            for seed in range(composed.reproduce.seeds)
-        ]
-    encoded = open_corpus(prepare(composed.corpus, Path(composed.data_dir)))
-    counts = select_vocabulary(encoded, composed.corpus).counts
+    encoded = open_corpus(prepare(config.corpus, Path(config.data_dir)))
+    counts = select_vocabulary(encoded, config.corpus).counts
     return [_job([*common, *model, "num_threads=1"], counts) for model in models]
 
 
 def _job(overrides: list[str], counts: np.ndarray) -> Job:
     config = load(compose("config", overrides=overrides))
-    return Job(
-        overrides,
-        config,
-        estimate_seconds(config, counts),
-        model_bytes(config.model, len(counts)) + OVERHEAD_BYTES,
-    )
+    num_bytes = model_bytes(config.model, len(counts)) + OVERHEAD_BYTES
+    return Job(overrides, config, estimate_seconds(config, counts), num_bytes)
 
 
 def estimate_seconds(config: Config, counts: np.ndarray) -> float:
-    """Training time of one thread, from the positions that subsampling keeps and the columns of the model."""
-    positions = (
-        float((counts * keep_probability(counts, config.stream.subsample_threshold)).sum())
-        * config.train.epochs
-    )
+    """Training time on one thread, by the positions after subsampling and the model's columns."""
+    kept = counts * keep_probability(counts, config.stream.subsample_threshold)
+    positions = float(kept.sum()) * config.train.epochs
     if isinstance(config.model, Finite):
         columns = config.model.width
     elif isinstance(config.model, MupLimit) and config.model.engine is Engine.lowrank:
@@ -303,115 +282,117 @@ def estimate_seconds(config: Config, counts: np.ndarray) -> float:
     return positions * (constant + per_column * columns) * 1e-6
 
 
-def num_workers() -> int:
-    """Runs at a time."""
-    return max(
-        1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-
-
 def wall_minutes(jobs: list[Job]) -> float:
-    """Estimated wall time of all jobs, one a core."""
+    """Estimated wall time of all jobs, one per core."""
     seconds = [job.seconds for job in jobs]
-    return max(max(seconds), sum(seconds) / num_workers()) / 60
+    return max(max(seconds), sum(seconds) / num_cores()) / 60
 
 
-def duration(jobs: list[Job], config: Config) -> str:
-    """The estimate in words; costs were measured on CPUs alone."""
-    return (
-        "unknown time on a card" if on_card(config) else f"about {wall_minutes(jobs):,.1f} minutes"
-    )
+def duration(jobs: list[Job]) -> str:
+    """The estimated time in words; costs were measured on CPUs only."""
+    return "unknown time on a GPU" if on_gpu(jobs) else f"about {wall_minutes(jobs):,.1f} minutes"
 
 
-def on_card(config: Config) -> bool:
-    """Whether the runs train on a card."""
-    return pick_device(config.device).type != "cpu"
+def on_gpu(jobs: list[Job]) -> bool:
+    """Whether some of the jobs train on a GPU."""
+    return any(job.device.type != "cpu" for job in jobs)
 
 
 def memory_bytes(jobs: list[Job]) -> int:
     """Estimated memory of the largest jobs that can run at once."""
-    return sum(sorted((job.bytes for job in jobs), reverse=True)[: num_workers()])
+    return sum(sorted((job.bytes for job in jobs), reverse=True)[: num_cores()])
 
 
-def fits_memory(jobs: list[Job], config: Config) -> bool:
-    """Whether the jobs that can run at once fit into what is free."""
-    return memory_bytes(jobs) <= free_bytes(pick_device(config.device))
+def fits_memory(jobs: list[Job]) -> bool:
+    """Whether the jobs that can run at once fit the free memory of their devices."""
+    devices = {job.device for job in jobs}
+    return all(memory_bytes([j for j in jobs if j.device == d]) <= free_bytes(d) for d in devices)
 
 
 def print_plan(jobs: list[Job]) -> None:
-    """Say what will be run, with its memory and time, before anything is allocated."""
-    log.info(
-        "%d runs, %d at a time, %s in all:",
-        len(jobs),
-        num_workers(),
-        duration(jobs, jobs[0].config),
-    )
+    """Log each run with its memory and time, before anything is allocated."""
+    log.info("%d runs, %d at a time, %s in all:", len(jobs), num_cores(), duration(jobs))
     for job in jobs:
-        done = "  (done)" if (run_folder(job.config) / SUMMARY).exists() else ""
+        done = "  (done)" if (job.folder / SUMMARY).exists() else ""
         command = shlex.join(["python", "scripts/train.py", *job.overrides])
         log.info("  %5.1f GiB %6.0f CPU s  %s%s", job.bytes / GIB, job.seconds, command, done)
 
 
+class _Children:
+    """The running processes. One lock guards start and end, so that termination misses none."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.processes: list[subprocess.Popen[str]] = []
+        self.stopping = False
+
+    def start(self, command: list[str]) -> "subprocess.Popen[str] | None":
+        """Start a process that writes stderr to a pipe; None after `terminate`."""
+        env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        with self.lock:
+            if self.stopping:
+                return None
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+            self.processes.append(process)
+            return process
+
+    def terminate(self) -> None:
+        """Terminate all processes and start no more."""
+        with self.lock:
+            self.stopping = True
+            for process in self.processes:
+                process.terminate()
+
+
 def run_jobs(jobs: list[Job]) -> None:
-    """Train, longest first. Raises: UserError naming the first run that failed; the others still finish."""
+    """Train, longest first.
+
+    Raises: UserError that names the first failed run; the others still finish.
+    """
     ordered = sorted(jobs, key=lambda job: -job.seconds)
-    running: list[subprocess.Popen[str]] = []
-    stopping = threading.Event()
-    with ThreadPoolExecutor(num_workers()) as pool:
+    children = _Children()
+    with ThreadPoolExecutor(num_cores()) as pool:
         try:
-            failures = [
-                failure
-                for failure in pool.map(lambda job: _run(job, running, stopping), ordered)
-                if failure
-            ]
+            failures = [*filter(None, pool.map(lambda job: _run(job, children), ordered))]
         except BaseException:
             # Before the pool waits for its threads, or they would train to the end.
-            stopping.set()
-            for process in running:
-                process.terminate()
+            children.terminate()
             raise
     if failures:
         raise UserError(f"{len(failures)} of {len(jobs)} runs failed; {failures[0]}")
 
 
-def _run(job: Job, running: list[subprocess.Popen[str]], stopping: threading.Event) -> str:
-    """Train one job, passing its log on line by line; returns its last line if it failed."""
-    if stopping.is_set():
+def _run(job: Job, children: _Children) -> str:
+    """Train one job and print its log line by line; returns its last line if it failed."""
+    process = children.start(job.command)
+    if process is None:
         return "stopped"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        job.command, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        running.append(process)
-        last = ""
+    last = ""
+    with process:
         assert process.stderr is not None
         for line in process.stderr:
             last = line.rstrip()
-            with _printing:
+            with children.lock:
                 print(f"[{job.name}] {last}", file=sys.stderr, flush=True)
     return f"{job.name}: {last}" if process.returncode else ""
 
 
-_printing = threading.Lock()
-
-
 def compare_with_limits(jobs: list[Job], config: Config) -> None:
-    """Measure how far each finite run lies from the limit's run on the same stream: same corpus and seed."""
+    """Measure the distance of each finite run to the muP limit of the same corpus and seed.
+
+    The same corpus and seed give the same stream.
+    """
     for corpus in dict.fromkeys(corpus_label(job.config) for job in jobs):
-        own = [run_folder(job.config) for job in jobs if corpus_label(job.config) == corpus]
-        summaries = {folder: read_json(folder / SUMMARY) for folder in own}
-        limit = next(
-            folder for folder, summary in summaries.items() if summary["model"] == "mup_limit"
-        )
-        seed = summaries[limit]["seed"]
-        same_stream = [
+        folders = [job.folder for job in jobs if corpus_label(job.config) == corpus]
+        summaries = {folder: Summary.load(folder) for folder in folders}
+        limit = next(folder for folder in folders if summaries[folder].model == "mup_limit")
+        wanted = ("finite", summaries[limit].seed, None)
+        missing = [
             folder
-            for folder, s in summaries.items()
-            if s["model"] == "finite" and s["seed"] == seed
+            for folder, summary in summaries.items()
+            if (summary.model, summary.seed, summary.limit_distance) == wanted
         ]
-        left = [folder for folder in same_stream if summaries[folder]["limit_distance"] is None]
-        if not left:
-            continue
-        limit_model, limit_vocab = open_run(limit, config)
-        for folder in left:
-            add_limit_distance(folder, *open_run(folder, config), limit_model, limit_vocab)
+        if missing:
+            opened_limit = open_run(limit, config)
+            for folder in missing:
+                add_limit_distance(folder, *open_run(folder, config), *opened_limit)

@@ -1,10 +1,11 @@
-"""Files of word vectors, as word2vec.c and gensim write and read them.
+"""Files of word vectors in the formats of word2vec.c and gensim.
 
 Decisions:
-- Reading is our own: a header that promises more than the file holds is found before anything is allocated, and whatever is
-  wrong with a file becomes one line. Text and binary are told apart by the first row.
-- gensim's own files are pickles, which can run programs when they are read: they are written, never read.
-- Text has nine digits, which float32 survives.
+- The reader is our own. It checks the header against the file's size before it allocates anything,
+  and every error is one line that names the place. The first row tells text from binary.
+- gensim's own files are pickles, which can run programs when read. They are written, never read.
+- Text has nine digits, which restore a float32 exactly.
+- gensim is imported only to write its own format, so the rest works without it.
 """
 
 from collections.abc import Callable
@@ -21,9 +22,10 @@ SUFFIXES = {VectorFormat.text: ".txt", VectorFormat.binary: ".bin", VectorFormat
 
 
 def write_vectors(path: Path, vocab: Vocabulary, vectors: np.ndarray, format: VectorFormat) -> None:
-    """Write vectors [V, D] float32 with their words, whole or not at all. Raises: UserError if the folder cannot be written.
+    """Write vectors [V, D] float32 with their words, whole or not at all.
 
-    Cost: at V = 70,000, D = 300 8 s for text, 1 s for the others.
+    Raises: UserError if the folder cannot be written, or gensim is missing for its format.
+    Cost: at V = 70,000, D = 300, 8 s for text and 1 s for the others.
     """
     writers: dict[VectorFormat, Callable[[Path, Vocabulary, np.ndarray], None]] = {
         VectorFormat.text: _write_text,
@@ -49,31 +51,40 @@ def _write_binary(path: Path, vocab: Vocabulary, vectors: np.ndarray) -> None:
 
 
 def _write_gensim(path: Path, vocab: Vocabulary, vectors: np.ndarray) -> None:
-    from gensim.models import KeyedVectors  # takes a second
-
+    try:
+        from gensim.models import KeyedVectors  # takes a second
+    except ImportError as error:
+        raise UserError(
+            f"export.format=gensim needs gensim ({error}): pip install gensim, "
+            "or take export.format=binary"
+        ) from error
     keyed = KeyedVectors(vectors.shape[1])
     keyed.add_vectors(vocab.words, vectors)
     keyed.expandos["count"] = vocab.counts
-    keyed.save(str(path), sep_limit=2**62)  # one file, whatever its size
+    keyed.save(str(path), sep_limit=2**62)  # one file, at any size
 
 
 def read_vectors(path: Path) -> tuple[Vocabulary, np.ndarray]:
-    """Words, in the order of the file, and their vectors, [V, D] float32; of a word that comes twice the first counts.
+    """Read words, in the order of the file, and their vectors, [V, D] float32.
 
-    The vocabulary's counts are made up, falling: files do not tell them.
-    Raises: UserError that says what is wrong with the file, and where.
-    Cost: the file in memory, and the vectors; at V = 70,000, D = 300 6 s for text, 0.3 s for binary.
+    If a word comes twice, its first vector counts. The file has no word counts: those of the
+    vocabulary are V, V - 1, ..., 1.
+    Raises: UserError that names the error and its place.
+    Cost: the file and the vectors in memory; at V = 70,000, D = 300, 6 s for text and 0.3 s for
+      binary.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"evaluate.vectors: {path} cannot be read ({error.strerror}): give a word2vec file, text or binary"
+            f"evaluate.vectors: {path} cannot be read ({error.strerror}): "
+            "give a word2vec file, text or binary"
         ) from error
     if content[:2] == b"\x80\x04" or path.suffix == ".kv":
         how = "KeyedVectors.load(FILE).save_word2vec_format(OTHER)"
         raise UserError(
-            f"{path} is a pickle, which is not read because it could run programs: convert it, in gensim, with {how}"
+            f"{path} is a pickle, which is not read because it could run programs: "
+            f"convert it, in gensim, with {how}"
         )
     header, newline, rest = content.partition(b"\n")
     sizes = header.split()
@@ -83,24 +94,25 @@ def read_vectors(path: Path) -> tuple[Vocabulary, np.ndarray]:
         or not all(size.isdigit() and len(size) < 12 for size in sizes)
     ):
         raise UserError(
-            f"{path} must begin with a line 'WORDS COLUMNS', begins with {header[:40]!r}: give a word2vec file, text or binary"
+            f"{path} must begin with a line 'WORDS COLUMNS', begins with {header[:40]!r}: "
+            "give a word2vec file, text or binary"
         )
     num_words, num_columns = map(int, sizes)
-    if (
-        num_words < 2 or num_columns < 1 or len(rest) < num_words * num_columns
-    ):  # a number has a byte at least
+    # A number takes at least one byte.
+    if num_words < 2 or num_columns < 1 or len(rest) < num_words * num_columns:
         raise UserError(
-            f"{path} must hold {num_words:,} x {num_columns:,} numbers (2 x 1 at least), has {len(rest):,} bytes: make it again"
+            f"{path} must hold {num_words:,} x {num_columns:,} numbers (2 x 1 at least), "
+            f"has {len(rest):,} bytes: make it again"
         )
     first_row = rest.partition(b"\n")[0].split()
     is_text = len(first_row) == num_columns + 1 and all(
         _is_number(field) for field in first_row[1:]
     )
     words, vectors = (_read_text if is_text else _read_binary)(path, rest, num_words, num_columns)
-    if not np.isfinite(vectors).all():
-        raise UserError(
-            f"{path}, row {int(np.flatnonzero(~np.isfinite(vectors).all(1))[0]) + 1}: a number is not finite: make it again"
-        )
+    is_finite = np.isfinite(vectors).all(axis=1)  # [V]
+    if not is_finite.all():
+        row = int(is_finite.argmin()) + 1
+        raise UserError(f"{path}, row {row}: a number is not finite: make it again")
     first = {word: row for row, word in reversed(list(enumerate(words)))}
     kept = sorted(first.values())
     return Vocabulary([words[row] for row in kept], np.arange(len(kept), 0, -1)), vectors[kept]
@@ -124,13 +136,13 @@ def _read_text(
     for number, line in enumerate(lines[:num_words]):
         try:
             word, *numbers = line.split()
-            vectors[number] = np.array(numbers, np.float32).reshape(
-                num_columns
-            )  # a single number would fill the row
+            # Reshaped, because a single number would fill the whole row.
+            vectors[number] = np.array(numbers, np.float32).reshape(num_columns)
             words.append(word.decode())
         except ValueError as error:
             raise UserError(
-                f"{path}, row {number + 1} must be a word and {num_columns:,} numbers, got {line[:40]!r}"
+                f"{path}, row {number + 1} must be a word and {num_columns:,} numbers, "
+                f"got {line[:40]!r}"
             ) from error
     return words, vectors
 
@@ -140,7 +152,8 @@ def _read_binary(
 ) -> tuple[list[str], np.ndarray]:
     if len(rest) < num_words * (4 * num_columns + 2):
         raise UserError(
-            f"{path} must hold {num_words:,} x {num_columns:,} float32 numbers, has {len(rest):,} bytes: make it again"
+            f"{path} must hold {num_words:,} x {num_columns:,} float32 numbers, "
+            f"has {len(rest):,} bytes: make it again"
         )
     words, vectors, place = [], np.empty((num_words, num_columns), "<f4"), 0
     for number in range(num_words):
@@ -153,7 +166,8 @@ def _read_binary(
             words.append(rest[place:end].lstrip(b"\n").decode())
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{path}, row {number + 1} has no word in UTF-8: give a word2vec file, text or binary"
+                f"{path}, row {number + 1} has no word in UTF-8: "
+                "give a word2vec file, text or binary"
             ) from error
         vectors[number] = np.frombuffer(rest, "<f4", num_columns, end + 1)
         place = end + 1 + 4 * num_columns

@@ -155,7 +155,7 @@ def test_a_job_stops_loses_a_process_and_ends_over_others(text: Path) -> None:
     wait_for_progress(job := torchrun(2, *command), folder)
     job.send_signal(signal.SIGTERM)
     said = finish(job)
-    assert job.returncode != 0 and "the same command goes on from there" in said, said
+    assert job.returncode != 0 and "the same command resumes from there" in said, said
     assert len(list(folder.glob("checkpoint-*.json"))) == 1
 
     wait_for_progress(job := torchrun(3, *command), folder)
@@ -163,7 +163,7 @@ def test_a_job_stops_loses_a_process_and_ends_over_others(text: Path) -> None:
     start = time.monotonic()
     said = finish(job)
     assert time.monotonic() - start < 60 and job.returncode != 0
-    assert "going on at step" in said and "num_processes was 2 until there and is 3 now" in said
+    assert "resuming at step" in said and "num_processes was 2 before and is 3 now" in said
     assert (
         "a process of this job has ended or cannot be reached" in said
         and "Traceback (most recent call last)" not in said.split("torch/")[0]
@@ -172,7 +172,7 @@ def test_a_job_stops_loses_a_process_and_ends_over_others(text: Path) -> None:
     alone = subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, timeout=LIMIT_S, check=True
     )
-    assert "going on at step" in alone.stderr
+    assert "resuming at step" in alone.stderr
     other = train_command(text, "uninterrupted", *options)
     subprocess.run([sys.executable, *other], capture_output=True, timeout=LIMIT_S, check=True)
     tensors, expected = (

@@ -1,25 +1,12 @@
-"""Figures show the numbers of the runs they were drawn from, and repeat byte for byte."""
-
-import io
-import json
-import subprocess
-import sys
-import xml.etree.ElementTree as ElementTree
+"""Curves, points and bars show the numbers of their runs."""
 
 import numpy as np
 import pytest
 from fake_runs import WORDS_PER_EPOCH, make_family, make_run
 from matplotlib.colors import to_rgb
 
-from w2v_inf.config import PROJECT_ROOT, Config, Finite, PlotConfig, Text8
-from w2v_inf.config import Figure as FigureName
-from w2v_inf.errors import UserError
-from w2v_inf.evaluation.places import Places
 from w2v_inf.reporting.curves import plot_accuracy, plot_loss, plot_sections, plot_width
-from w2v_inf.reporting.pca import choose_panels, plot_pca
-from w2v_inf.reporting.plot import FIGURES, draw, plot
-from w2v_inf.reporting.style import save
-from w2v_inf.runs.results import ModelKey, by_model, find_runs, group_runs, group_titles, mean_std
+from w2v_inf.runs.results import find_runs
 
 
 @pytest.fixture(scope="module")
@@ -40,101 +27,7 @@ def _lines(axes):
     }
 
 
-# --- runs ---
-
-
-def test_models_come_in_table_order(runs):
-    assert [(model.label, len(own)) for model, own in by_model(runs).items()] == [
-        ("NTK limit", 1),
-        ("width 64", 3),
-        ("width 256", 3),
-        ("width 1,024", 3),
-        ("muP limit", 1),
-    ]
-    assert ModelKey(1, "sp", 64).label == "width 64 (sp)"
-
-
-def test_spread():
-    assert mean_std([1.0, 3.0, float("nan")]) == (2.0, pytest.approx(2**0.5), 2)
-    assert np.isnan(mean_std([5.0]).sd) and mean_std([]).n == 0
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"corpus": "fil9"},
-        {"vocab_size": 6000},
-        {"architecture": "skipgram"},
-        {"epochs": 4},
-        {"lr": 0.1},
-    ],
-    ids=lambda c: next(iter(c)),
-)
-def test_runs_that_differ_never_share_a_figure(tmp_path, changed):
-    make_run(tmp_path / "a", width=64)
-    make_run(tmp_path / "b", width=64, seed=1, **changed)
-    runs = find_runs([tmp_path])
-    groups = group_runs(runs)
-    assert len(groups) == 2 and len(set(group_titles(groups).values())) == 2
-    assert len({drawing.name for drawing in draw(runs, ["accuracy"])}) == 2
-    with pytest.raises(UserError, match="cannot be compared"):
-        plot_accuracy(runs)
-
-
-def test_a_run_named_twice_counts_once(folder):
-    assert len(find_runs([folder, folder / "mup_limit-seed0"])) == 11
-
-
-def test_of_two_runs_with_one_seed_the_newer_counts(tmp_path):
-    make_run(tmp_path / "a", width=64, accuracy=10.0)
-    make_run(tmp_path / "b", width=64, accuracy=20.0, date="2024-02-01T00:00:00")
-    (run,) = find_runs([tmp_path])
-    assert run.folder.name == "b"
-
-
-def test_unfinished_runs_are_left_out(tmp_path):
-    make_run(tmp_path / "done", width=64)
-    (make_run(tmp_path / "half", width=256) / "summary.json").unlink()
-    assert [run.folder.name for run in find_runs([tmp_path])] == ["done"]
-    with pytest.raises(UserError, match="no finished run"):
-        find_runs([tmp_path / "half"])
-
-
-def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match="not a folder.*plot.runs"):
-        find_runs([tmp_path / "nowhere"])
-
-
-@pytest.mark.parametrize(
-    "line", ['{"event": "progress", "st', "[1]", "3", '{"event": "evaluation", "words_seen": 5}']
-)
-def test_damaged_metrics_line_is_named(tmp_path, line):
-    path = make_run(tmp_path / "a", width=64) / "metrics.jsonl"
-    path.write_text(path.read_text() + line + "\n")
-    number = len(path.read_text().splitlines())
-    with pytest.raises(UserError, match=rf"metrics.jsonl, line {number} is damaged"):
-        find_runs([tmp_path])
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("summary.json", "{"),
-        ("summary.json", '{"model": "finite"}'),
-        ("config.yaml", "a: ["),
-        ("environment.json", "[]"),
-    ],
-)
-def test_damaged_files_are_named(tmp_path, name, text):
-    (make_run(tmp_path / "a", width=64) / name).write_text(text)
-    with pytest.raises(UserError, match=name):
-        find_runs([tmp_path])
-
-
-# --- figures ---
-
-
-def test_accuracy_has_a_line_a_model_with_the_mean_of_its_seeds(runs):
+def test_accuracy_has_one_line_per_model_with_the_mean_of_its_seeds(runs):
     figure, caption = plot_accuracy(runs)
     lines = _lines(figure.axes[0])
     assert set(lines) == {"NTK limit", "width 64", "width 256", "width 1,024", "muP limit"}
@@ -197,7 +90,7 @@ def test_loss_keeps_the_mean_of_lines_at_other_steps(runs):
     figure, _ = plot_loss(runs)
     lines = _lines(figure.axes[0])
     assert set(lines) == {"NTK limit", "width 64", "width 256", "width 1,024", "muP limit"}
-    (limit,) = [run for run in runs if run.model.rank == 2]
+    (limit,) = [run for run in runs if run.model.kind == "mup_limit"]
     seen = np.array([0, *(line["words_seen"] for line in limit.progress)])
     whole = np.average([line["loss"] for line in limit.progress], weights=np.diff(seen))
     assert np.mean(lines["muP limit"].get_ydata()) == pytest.approx(whole)
@@ -223,101 +116,6 @@ def test_sections_without_questions_are_left_out(runs):
     assert max(bar.get_width() for bar in axes.patches) == pytest.approx(44, abs=0.2)
 
 
-def test_pca_takes_a_sample_for_the_ntk_limit_and_says_so(runs):
-    panels = choose_panels(runs)
-    assert [panel.name for panel in panels] == [
-        "NTK limit (sample of width 64)",
-        "width 64",
-        "muP limit",
-    ]
-    assert np.linalg.matrix_rank(panels[0].places.gram) > 2 and not np.allclose(
-        panels[0].places.gram, np.eye(19)
-    )
-    figure, caption = plot_pca(runs)
-    titles = [axes.get_title() for axes in figure.axes]
-    assert all("silhouette" in title and "linear" in title for title in titles)
-    assert "Gaussian sample of the initialisation (seed 0)" in caption
-    points = [len(collection.get_offsets()) for collection in figure.axes[2].collections]
-    assert points == [12, 7]
-    assert "state3" in [text.get_text() for text in figure.axes[2].texts]
-
-
-def test_pca_labels_do_not_overlap(runs):
-    figure, _ = plot_pca(runs)
-    figure.canvas.draw()
-    for axes in figure.axes:
-        boxes = [text.get_window_extent() for text in axes.texts]
-        # the box of the renderer has the line's full height, the ink is about half as high
-        ink = [box.shrunk(0.98, 0.5) for box in boxes]
-        assert len(ink) > 5 and not any(a.overlaps(b) for i, a in enumerate(ink) for b in ink[:i])
-
-
-def test_pca_draws_what_is_there(tmp_path):
-    make_run(tmp_path / "a", width=256)
-    runs = find_runs([tmp_path])
-    assert [axes.get_title().split("\n")[0] for axes in plot_pca(runs)[0].axes] == ["width 256"]
-    (tmp_path / "a" / "places.npz").unlink()
-    with pytest.raises(UserError, match="plot.figure=pca needs"):
-        plot_pca(runs)
-
-
-def _places_file(**arrays):
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-def _one_array(array):
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-DAMAGED_PLACES = {
-    "empty": b"",
-    "no archive": b"words",
-    "one array": _one_array(np.eye(3)),
-    "an array lacks": _places_file(words=["a"], is_state=[True]),
-    "pickled": _places_file(words=np.array([{}]), is_state=[True], gram=np.eye(1)),
-    "do not fit": _places_file(words=["a", "b"], is_state=[True, False], gram=np.eye(3)),
-    "numbers for kinds": _places_file(words=["a", "b"], is_state=[1, 0], gram=np.eye(2)),
-}
-
-
-@pytest.mark.parametrize("damaged", DAMAGED_PLACES.values(), ids=DAMAGED_PLACES)
-def test_damaged_places_are_named_in_one_line(tmp_path, damaged):
-    path = make_run(tmp_path / "a", width=64) / "places.npz"
-    path.write_bytes(damaged)
-    with pytest.raises(UserError, match=f"^{path} is missing or damaged .+: train the run again$"):
-        plot_pca(find_runs([tmp_path]))
-
-
-def test_no_damage_to_places_is_a_traceback(tmp_path):
-    path = tmp_path / "places.npz"
-    whole = (make_run(tmp_path / "a", width=64) / "places.npz").read_bytes()
-    rng = np.random.default_rng(0)
-    cut = [whole[:length] for length in range(0, len(whole), 53)]
-    flipped = [
-        whole[:i] + bytes([rng.integers(256)]) + whole[i + 1 :]
-        for i in rng.integers(len(whole), size=300)
-    ]
-    refused = 0
-    for damaged in [*cut, *flipped]:
-        path.write_bytes(damaged)
-        try:
-            Places.load(path)
-        except UserError as error:
-            refused += 1
-            assert len(str(error).splitlines()) == 1
-    assert refused > 0.8 * (len(cut) + len(flipped))  # some bytes are dates and the like
-
-
-def test_the_other_figures_are_drawn_without_places(tmp_path, caplog):
-    (make_run(tmp_path / "a", width=64) / "places.npz").write_bytes(b"")
-    assert [drawing.name for drawing in draw(find_runs([tmp_path]), ["pca", "loss"])] == ["loss"]
-    assert "not drawn" in caplog.text and "places.npz is missing or damaged" in caplog.text
-
-
 def test_other_parametrizations_get_their_own_line(tmp_path):
     make_family(tmp_path / "mup", widths=(64, 256), seeds=(0,))
     for width in (64, 256):
@@ -325,94 +123,3 @@ def test_other_parametrizations_get_their_own_line(tmp_path):
     runs = find_runs([tmp_path])
     assert {"width 64", "width 64 (sp)"} <= set(_lines(plot_accuracy(runs)[0].axes[0]))
     plot_width(runs)
-
-
-def test_no_questions_is_an_error_that_names_the_figure(tmp_path):
-    folder = make_run(tmp_path / "a", width=64)
-    summary = json.loads((folder / "summary.json").read_text())
-    summary["evaluation"]["analogy"]["3cosadd"]["total"] = {
-        "accuracy": None,
-        "correct": 0,
-        "questions": 0,
-        "total": 19544,
-    }
-    (folder / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(UserError, match="plot.figure=width"):
-        draw(find_runs([tmp_path]), ["width"])
-
-
-def test_files_are_valid_and_repeat_byte_for_byte(folder, tmp_path):
-    runs = find_runs(
-        [folder / name for name in ("ntk_limit-seed0", "finite-64-seed0", "finite-64-seed1")]
-    )
-    for name in FIGURES:
-        first = [
-            path.read_bytes() for path in save(draw(runs, [name])[0].figure, tmp_path / "a", name)
-        ]
-        again = [
-            path.read_bytes() for path in save(draw(runs, [name])[0].figure, tmp_path / "b", name)
-        ]
-        assert first == again
-        assert first[0].startswith(b"\x89PNG\r\n")
-        assert ElementTree.fromstring(first[1]).tag.endswith("svg") and b"<dc:date>" not in first[1]
-
-
-def _config(**options):
-    return Config(corpus=Text8(), model=Finite(), plot=PlotConfig(**options))
-
-
-def test_stage_writes_and_prints_the_files(folder, tmp_path, capsys):
-    paths = plot(_config(figure=FigureName.loss, runs=[str(folder)], out=str(tmp_path / "out")))
-    assert [path.name for path in paths] == ["loss.png", "loss.svg"] and all(
-        path.exists() for path in paths
-    )
-    assert capsys.readouterr().out.split() == [str(path) for path in paths]
-
-
-def test_stage_puts_figures_beside_the_runs(tmp_path):
-    make_run(tmp_path / "a", width=64)
-    make_run(tmp_path / "b", width=64, seed=1)
-    paths = plot(
-        _config(figure=FigureName.accuracy, runs=[str(tmp_path / "a"), str(tmp_path / "b")])
-    )
-    assert paths[0] == tmp_path / "figures" / "accuracy.png"
-
-
-def test_a_folder_of_mixed_runs_gets_a_file_each(tmp_path):
-    for corpus, architecture in (("text8", "cbow"), ("text8", "skipgram"), ("planted", "cbow")):
-        make_run(
-            tmp_path / corpus / architecture / "a",
-            width=64,
-            corpus=corpus,
-            architecture=architecture,
-        )
-    (tmp_path / "planted" / "cbow" / "a" / "places.npz").unlink()
-    groups = ["planted-cbow", "text8-cbow", "text8-skipgram"]
-    assert [
-        path.name
-        for path in plot(_config(figure=FigureName.width, runs=[str(tmp_path)]))
-        if path.suffix == ".png"
-    ] == [f"width-{group}-5000.png" for group in groups]
-    assert [drawing.name for drawing in draw(find_runs([tmp_path]), ["pca"])] == [
-        f"pca-{group}-5000" for group in groups[1:]
-    ]
-
-
-def test_unwritable_out_is_a_user_error(folder, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written .*choose another folder"):
-        plot(_config(figure=FigureName.loss, runs=[str(folder)], out=str(tmp_path / "file")))
-
-
-def test_script_ends_without_a_traceback(tmp_path):
-    command = [
-        sys.executable,
-        str(PROJECT_ROOT / "scripts" / "plot.py"),
-        f"plot.runs=[{tmp_path / 'nowhere'}]",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (
-        done.returncode == 2
-        and "Traceback" not in done.stderr
-        and "plot.runs" in done.stderr.splitlines()[-1]
-    )

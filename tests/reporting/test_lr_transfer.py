@@ -1,4 +1,4 @@
-"""The map of losses over widths and step sizes: its best points, its cells, and what it refuses."""
+"""Maps of losses by width and learning rate: best points, cells, and refused sweeps."""
 
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ from w2v_inf.runs.results import find_runs, group_runs
 LRS = [0.01, 0.02, 0.04, 0.08]
 
 
-def test_the_best_step_size_is_the_bottom_of_a_parabola() -> None:
+def test_the_best_learning_rate_is_the_minimum_of_a_parabola() -> None:
     for exact in (0.021, 0.03, 0.038):
         losses = 3 + (np.log(LRS) - math.log(exact)) ** 2
         assert best_lr(LRS, losses) == pytest.approx(exact, rel=1e-9)
@@ -39,7 +39,10 @@ def test_without_two_neighbours_it_is_the_lowest_point(losses: list[float], best
 
 
 def _sweep(folder: Path) -> Path:
-    """Widths 64 and 256 at three step sizes, mup and sp; sp's wider net diverged at the largest."""
+    """Widths 64 and 256 at three learning rates, mup and sp.
+
+    The wider sp network diverged at the largest learning rate.
+    """
     for parametrization in ("mup", "sp"):
         for width in (64, 256):
             for lr in LRS[:3]:
@@ -58,7 +61,7 @@ def _cells(figure: Figure) -> list[list[str]]:
     return [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
 
 
-def test_a_sweep_is_one_map_a_parametrization(tmp_path: Path) -> None:
+def test_a_sweep_is_one_map_per_parametrization(tmp_path: Path) -> None:
     runs = find_runs([_sweep(tmp_path)])
     assert len(group_runs(runs)) == 3 and len(group_runs(runs, "train.lr")) == 1
     (drawing,) = draw(runs, ["transfer"])
@@ -72,7 +75,7 @@ def test_a_sweep_is_one_map_a_parametrization(tmp_path: Path) -> None:
     for name, cells in zip(("mup", "sp"), _cells(drawing.figure), strict=True):
         wanted = [by_key.get((name, width, lr)) for width in (64, 256) for lr in LRS[:3]]
         assert cells == ["" if loss is None else f"{loss:.2f}" for loss in wanted]
-    assert "V = 5,000; 3 epochs; 1 seed a point" in drawing.caption
+    assert "V = 5,000; 3 epochs; 1 seed per cell" in drawing.caption
 
 
 def test_seeds_are_averaged(tmp_path: Path) -> None:
@@ -95,17 +98,17 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     )
     cells = [text.get_text() for text in figure.axes[0].texts]
     assert (
-        cells[0] == f"{mean:.2f}" and cells[1] == "" and "2 seeds a point" in caption
+        cells[0] == f"{mean:.2f}" and cells[1] == "" and "2 seeds per cell" in caption
     )  # one seed of two: no mean
 
 
 @pytest.mark.parametrize(
-    "swept", [{"lr": 0.02}, {"width": 256}], ids=["one width", "one step size"]
+    "swept", [{"lr": 0.02}, {"width": 256}], ids=["one width", "one learning rate"]
 )
 def test_a_map_needs_both_axes(swept: dict, tmp_path: Path) -> None:
     make_run(tmp_path / "a", **{"width": 64, "lr": 0.01})
     make_run(tmp_path / "b", **({"width": 64, "lr": 0.01} | swept))
     make_run(tmp_path / "limit", model="mup_limit", lr=0.04)
     make_run(tmp_path / "other", width=512, lr=0.08, parametrization="sp")
-    with pytest.raises(UserError, match="two widths and two train.lr at least, of one"):
+    with pytest.raises(UserError, match="at least two widths and two train.lr"):
         draw(find_runs([tmp_path]), ["transfer"])

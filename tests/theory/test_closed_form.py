@@ -10,7 +10,7 @@ from w2v_inf.theory.closed_form import (
     drift_constant,
     drifts,
     embeddings,
-    limit_start,
+    initial_limit,
     solution,
     target,
     theta,
@@ -46,13 +46,13 @@ def test_the_formula_solves_gradient_flow() -> None:
         )
 
 
-def test_small_steps_of_the_dense_limit_find_it() -> None:
-    """The error halves with the step size; extrapolated to zero it is of second order."""
+def test_small_steps_of_the_limit_find_it() -> None:
+    """The error halves with the learning rate; extrapolated to zero it is of second order."""
     m, found = target(), []
     for lr in (0.01, 0.005):
-        net = limit_start()
-        descend(net, m, lr, 1.0)
-        u, w = embeddings(net)
+        network = initial_limit()
+        descend(network, m, lr, 1.0)
+        u, w = embeddings(network)
         found.append((u @ w.T, u @ u.T))
     u, w = solution(m, 1.0)
     for rough, fine, exact in zip(*found, (u @ w.T, u @ u.T), strict=True):
@@ -68,9 +68,9 @@ def test_each_step_multiplies_the_invariant() -> None:
         error = s - a * b
         factors *= 1 - lr**2 * error**2
         a, b = a + lr * error * b, b + lr * error * a
-    net = limit_start()
-    descend(net, m, lr, 1.0)
-    u, w = embeddings(net)
+    network = initial_limit()
+    descend(network, m, lr, 1.0)
+    u, w = embeddings(network)
     invariant = (u.T @ u - w.T @ w)[:D_IN, :D_IN]
     torch.testing.assert_close(
         invariant,
@@ -81,14 +81,14 @@ def test_each_step_multiplies_the_invariant() -> None:
 
 
 def test_the_drift_is_of_first_order_with_the_predicted_constant() -> None:
-    step_sizes = [0.002, 0.004, 0.008]
-    measured, predicted = drifts(step_sizes, seeds=3)
-    assert abs(fit_slope(step_sizes, measured).mean - 1) < 0.02
+    lrs = [0.002, 0.004, 0.008]
+    measured, predicted = drifts(lrs, seeds=3)
+    assert abs(fit_slope(lrs, measured).mean - 1) < 0.02
     assert np.abs(measured[:, 0] / predicted[:, 0] - 1).max() < 0.02
     assert torch.linalg.eigvalsh(drift_constant(target(), 1.0)).min() > -1e-12
 
 
-def test_finite_nets_approach_it_with_the_root_of_the_width() -> None:
+def test_finite_networks_approach_it_with_the_root_of_the_width() -> None:
     widths = [64, 512, 4096]
     for values in distances(widths, seeds=6):
         assert -0.6 < fit_slope(widths, values).mean < -0.4

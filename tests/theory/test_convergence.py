@@ -1,4 +1,4 @@
-"""Finite muP nets on real text: how the distance to the limit falls."""
+"""Finite muP networks on real text: how the distance to the limit falls."""
 
 from pathlib import Path
 

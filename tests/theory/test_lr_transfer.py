@@ -1,4 +1,4 @@
-"""The best step size against width, measured small."""
+"""The best learning rate against width, at small scale."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from w2v_inf.theory.lr_transfer import LAST, best_lrs, final_losses
 WIDTHS, LRS = [16, 128, 1024], [2.0**k for k in range(-11, -1)]
 
 
-def test_the_best_step_size_stays_under_mup_and_falls_under_sp(tmp_path: Path) -> None:
+def test_the_best_learning_rate_stays_under_mup_and_falls_under_sp(tmp_path: Path) -> None:
     text = read_text(
         config_of(f"data_dir={tmp_path}", "num_threads=1"),
         200,
@@ -37,7 +37,7 @@ def test_the_best_step_size_stays_under_mup_and_falls_under_sp(tmp_path: Path) -
     assert [batch.lr for batch in text.batches] == schedule
 
 
-def test_losses_are_those_of_a_training_at_that_step_size(tmp_path: Path) -> None:
+def test_losses_are_those_of_a_training_at_that_learning_rate(tmp_path: Path) -> None:
     config = config_of(f"data_dir={tmp_path}", "num_threads=1")
     unit, own = (
         read_text(config, 100, 50, StreamConfig(), TrainConfig(lr=lr)) for lr in (1.0, 0.05)

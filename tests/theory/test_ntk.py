@@ -1,4 +1,4 @@
-"""The kernel regime: the limit's logits, and how finite nets approach it."""
+"""The kernel regime: the limit's logits, and how finite networks approach it."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from w2v_inf.theory.ntk import CASES, limit_logits, measures, predicted
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.7])
-def test_logits_of_the_limit_are_the_references(scale: float) -> None:
+def test_logits_of_the_limit_are_those_of_the_reference_implementation(scale: float) -> None:
     generator, rule = torch.Generator().manual_seed(0), UpdateRule(weight_decay=0.1)
     net = init_ntk_limit(7, scale, generator, torch.float64, rule=rule)
     z, s, ones = np.zeros((7, 7)), np.ones(7), np.ones(7)
@@ -42,7 +42,7 @@ def test_logits_of_the_limit_are_the_references(scale: float) -> None:
 
 
 @pytest.mark.parametrize(("scale", "weight_decay"), CASES)
-def test_finite_nets_have_the_predicted_slopes(
+def test_finite_networks_have_the_predicted_slopes(
     scale: float, weight_decay: float, tmp_path: Path
 ) -> None:
     config, widths = config_of(f"data_dir={tmp_path}", "num_threads=1"), [256, 1024, 4096]

@@ -1,4 +1,4 @@
-"""Linear probes: their tasks, that they see inner products only, and who is at chance."""
+"""Linear probes: their tasks, their features, and which models are at chance."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +18,12 @@ from w2v_inf.theory.probes import (
     CLASSES,
     PLANTED_TRAINING,
     Task,
-    check,
+    balanced_accuracy,
+    check_tasks,
     features,
-    hits,
+    is_correct,
     relation_task,
-    score,
-    text_with_places,
+    training_options,
     word_task,
 )
 
@@ -63,7 +63,7 @@ def test_words_get_their_class_and_ambiguous_ones_are_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    own = text_with_places(
+    own = training_options(
         config_of(f"data_dir={tmp_path_factory.mktemp('data')}", "num_threads=1")
     )
     assert isinstance(own.corpus, Planted) and own.train == PLANTED_TRAINING
@@ -72,14 +72,14 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 def test_another_text_keeps_its_own_options(tmp_path: Path) -> None:
     text = tmp_path / "toy.txt"
-    own = text_with_places(config_of("corpus=file", f"corpus.path={text}", "train.lr=0.3"))
+    own = training_options(config_of("corpus=file", f"corpus.path={text}", "train.lr=0.3"))
     assert (
         not isinstance(own.corpus, Planted | Sample)
         and own.corpus.max_vocab == 8000
         and own.train.lr == 0.05
     )
     assert (
-        text_with_places(
+        training_options(
             config_of("corpus=file", f"corpus.path={text}", "corpus.max_vocab=99")
         ).corpus.max_vocab
         == 99
@@ -93,7 +93,7 @@ def test_a_text_without_enough_question_words_is_refused() -> None:
             UserError,
             match="corpus=toy knows too few question words to probe .*: take a longer text",
         ):
-            check((word_task(vocab), relation_task(vocab)), "toy")
+            check_tasks((word_task(vocab), relation_task(vocab)), "toy")
 
 
 def test_pairs_of_one_word_share_a_cluster(planted: Config) -> None:
@@ -118,39 +118,42 @@ def test_features_have_the_inner_products_of_unit_vectors_and_their_differences(
         np.testing.assert_allclose(x @ x.T, wanted @ wanted.T, atol=1e-12)
 
 
-def test_scores_are_balanced_and_their_interval_is_the_clusters() -> None:
+def test_accuracies_are_balanced_and_their_interval_is_the_clusters() -> None:
     labels = np.repeat([0, 1], [300, 20])
     task = Task("", np.arange(320)[:, None], labels, np.arange(320))
-    hit = np.where(labels == 0, 1.0, np.tile([0.0, 1.0], 160))
-    found = score(hit, task)
+    correct = np.where(labels == 0, 1.0, np.tile([0.0, 1.0], 160))
+    found = balanced_accuracy(correct, task)
     assert found.mean == 75.0
-    # Half of 20 words: a standard error of 50 / sqrt(20) points, half of it in the mean over two classes.
+    # Half of 20 words: a standard error of 50 / sqrt(20) points; the mean of two classes halves it.
     assert found.high - found.mean == pytest.approx(1.96 * 25 / 20**0.5, rel=0.15)
-    pairwise = score(hit, task._replace(clusters=np.arange(320) // 4))
+    pairwise = balanced_accuracy(correct, task._replace(clusters=np.arange(320) // 4))
     assert (
         pairwise.high - pairwise.low < found.high - found.low
-    )  # clusters of four are half hit each: nothing varies
-    assert score(np.ones(320), task) == (100, 100, 100)
+    )  # clusters of four are half correct each: nothing varies
+    assert balanced_accuracy(np.ones(320), task) == (100, 100, 100)
 
 
 @pytest.mark.slow  # trains whole models
-def test_only_features_that_were_learnt_are_found(planted: Config) -> None:
-    """The NTK limit is at chance to the letter and a start nearly; muP is not, and its limit is best."""
+def test_only_learnt_features_are_found(planted: Config) -> None:
+    """The NTK limit is exactly at chance, an untrained network nearly; the muP limit is best."""
     vocab = load_corpus(planted)[1]
     tasks = (word_task(vocab), relation_task(vocab))
     models = {
-        "start": (Finite(width=64), False),
+        "untrained": (Finite(width=64), False),
         "ntk": (NtkLimit(), True),
         "mup": (Finite(width=16), True),
         "limit": (MupLimit(), True),
     }
-    scores = {}
+    accuracies = {}
     for name, (model, trained) in models.items():
-        net = train_on(replace(planted, model=model), trained)
-        scores[name] = [score(hits(features(net, task), task), task) for task in tasks]
+        network = train_on(replace(planted, model=model), trained)
+        accuracies[name] = [
+            balanced_accuracy(is_correct(features(network, task), task), task) for task in tasks
+        ]
     for index, task in enumerate(tasks):
-        start, ntk, mup, limit = (scores[name][index] for name in models)
+        untrained, ntk, mup, limit = (accuracies[name][index] for name in models)
         assert (
-            ntk.mean == pytest.approx(task.chance, abs=1e-9) and abs(start.mean - task.chance) < 6
+            ntk.mean == pytest.approx(task.chance, abs=1e-9)
+            and abs(untrained.mean - task.chance) < 6
         )
         assert task.chance + 15 < mup.low and mup.high + 15 < limit.low and limit.mean > 85

@@ -1,142 +1,118 @@
-"""TensorBoard's event files, read back by a reader of the format's own rules."""
+"""TensorBoard's event file, read back by TensorBoard."""
 
-import json
-import struct
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from composed import config_of
+from small_runs import read_metrics, small_config
 
-from w2v_inf.runs import events
-from w2v_inf.runs.folder import run_folder
+from w2v_inf.errors import UserError
+from w2v_inf.runs.folder import METRICS, append_metrics
 from w2v_inf.training import checkpoint
 from w2v_inf.training import train as train_stage
 from w2v_inf.training.progress import Progress, log_evaluation
+from w2v_inf.training.tensorboard import EventFile
 
-SHORT = [
-    "corpus=file",
-    "train.epochs=2",
-    "train.log=tensorboard",
-    "stream.subsample_threshold=0",
-    "num_threads=1",
-    "model.width=4",
-]
+needs_tensorboard = pytest.mark.skipif(
+    find_spec("tensorboard") is None, reason="the extra `tensorboard` is not installed"
+)
 
 
-def read(path: Path) -> list[tuple[float, int, dict[str, float]]]:
-    """Time, step and scalars of every record; checksums and field numbers are checked."""
-    content, found = path.read_bytes(), []
-    while content:
-        (size,) = struct.unpack("<Q", content[:8])
-        data = content[12 : 12 + size]
-        assert content[8:12] == events._masked_crc(content[:8]) and content[
-            12 + size : 16 + size
-        ] == events._masked_crc(data)
-        content = content[16 + size :]
-        fields = dict(parse(data))
-        values = [dict(parse(value)) for _, value in parse(fields.get(5, b""))]
-        scalars = {value[1].decode(): struct.unpack("<f", value[2])[0] for value in values}
-        found.append((struct.unpack("<d", fields[1])[0], fields[2], scalars))
-    return found
+def read(folder: Path) -> dict[str, list[tuple[float, int, float]]]:
+    """Time, step and value of every scalar by its tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(event.wall_time, event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
 
 
-def parse(message: bytes) -> list[tuple[int, Any]]:
-    """Fields of a protobuf message (developers.google.com/protocol-buffers/docs/encoding)."""
-    found, place = [], 0
-
-    def varint() -> int:
-        nonlocal place
-        number, shift = 0, 0
-        while True:
-            byte = message[place]
-            number |= (byte & 127) << shift
-            place, shift = place + 1, shift + 7
-            if byte < 128:
-                return number
-
-    while place < len(message):
-        key = varint()
-        if key & 7 == 0:
-            found.append((key >> 3, varint()))
-            continue
-        size = {1: 8, 5: 4}.get(key & 7) or varint()
-        found.append((key >> 3, message[place : place + size]))
-        place += size
-    return found
-
-
-def test_known_checksums() -> None:
-    assert (
-        events.crc32c(b"123456789") == 0xE3069283 and events.crc32c(bytes(32)) == 0x8A9136AA
-    )  # RFC 3720, B.4
-
-
+@needs_tensorboard
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 2**31, 2**40])
 def test_steps_of_any_size(number: int, tmp_path: Path) -> None:
-    line = {
-        "event": "progress",
-        "words_seen": number,
-        "elapsed_s": 1.5,
-        "loss": 2.5,
-        "lr": 0.05,
-        "words_per_s": 1e6,
+    line = {"event": "progress", "words_seen": number, "elapsed_s": 1.5}
+    numbers = {"loss": 2.5, "lr": 0.05, "words_per_s": 1e6}
+    append_metrics(tmp_path, line | numbers)
+    EventFile(tmp_path).close()
+    found = read(tmp_path)
+    assert {tag: [event[1:] for event in events] for tag, events in found.items()} == {
+        tag: [(number, pytest.approx(value))] for tag, value in numbers.items()
     }
-    events.start(tmp_path, [line])
-    path = events.find(tmp_path)
-    assert path is not None
-    assert read(path)[1][1:] == (
-        number,
-        {"loss": 2.5, "lr": pytest.approx(0.05), "words_per_s": 1e6},
-    )
 
 
+@needs_tensorboard
 @pytest.mark.slow  # trains whole runs
-def test_a_run_and_one_that_goes_on_have_their_metrics_in_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "toy.txt").write_text("the king and the queen of france sat in paris\n" * 60)
-    config = config_of(
-        *SHORT,
-        f"corpus.path={tmp_path}/toy.txt",
-        f"data_dir={tmp_path}/data",
-        f"run_dir={tmp_path}/run",
-    )
+def test_a_resumed_run_has_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(tmp_path, "train.log=tensorboard", run="run")
     monkeypatch.setattr(checkpoint, "MIN_INTERVAL_S", 0.0)
     monkeypatch.setattr(checkpoint, "SHARE", 1e9)
+
+    def stop_after_an_epoch(
+        evaluation: dict[str, Any], progress: Progress, epoch: int, *rest: Any
+    ) -> None:
+        log_evaluation(evaluation, progress, epoch, *rest)
+        if epoch:
+            raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setattr(train_stage, "log_evaluation", stop_after_an_epoch)
         with pytest.raises(KeyboardInterrupt):
             train_stage.train(config)
     assert list((tmp_path / "run").glob("checkpoint-*.json"))
+    first = read(tmp_path / "run")
     folder = train_stage.train(config)
-    [path] = folder.glob("events.*")
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    first, *records = read(path)
-    assert first[1:] == (0, {}) and b"brain.Event:2" in path.read_bytes()
-    assert [step for _, step, _ in records] == [line["words_seen"] for line in metrics]
-    losses = [scalars["loss"] for _, _, scalars in records if "loss" in scalars]
-    assert losses == pytest.approx(
-        [line["loss"] for line in metrics if line["event"] == "progress"], rel=1e-6
+    assert len(list(folder.glob("events.*"))) == 2
+
+    found, metrics = read(folder), read_metrics(folder)
+    progress, evaluations = (
+        [line for line in metrics if line["event"] == event] for event in ("progress", "evaluation")
     )
-    began = int(path.name.split(".")[3])
-    assert [when - began for when, _, _ in records] == pytest.approx(
-        [line["elapsed_s"] for line in metrics], abs=1e-6
+    assert {"loss", "lr", "words_per_s", "analogy/3cosadd", "analogy/3cosmul"} == set(found)
+    for tag in ("loss", "lr", "words_per_s"):
+        assert [event[1] for event in found[tag]] == [line["words_seen"] for line in progress]
+        values = [event[2] for event in found[tag]]
+        assert values == pytest.approx([line[tag] for line in progress], rel=1e-6)
+    rules = {"analogy/3cosadd": "analogy", "analogy/3cosmul": "analogy_3cosmul"}
+    for tag, name in rules.items():
+        assert [event[1:] for event in found[tag]] == [
+            (line["words_seen"], pytest.approx(line[name]["total"]["accuracy"]))
+            for line in evaluations
+        ]
+    times = [event[0] for event in found["loss"]]
+    elapsed = [line["elapsed_s"] for line in progress]
+    assert [t - times[0] for t in times] == pytest.approx(
+        [s - elapsed[0] for s in elapsed], abs=1e-3
     )
+    assert len(first["loss"]) < len(found["loss"])
 
 
-LOG_EVALUATION = log_evaluation
-
-
-def stop_after_an_epoch(
-    evaluation: dict[str, Any], meter: Progress, epoch: int, *rest: Any
+@pytest.mark.slow  # trains a run
+def test_without_the_package_training_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    LOG_EVALUATION(evaluation, meter, epoch, *rest)
-    if epoch:
-        raise KeyboardInterrupt
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(UserError, match=r"pip install 'w2v_inf\[tensorboard\]'") as caught:
+        train_stage.train(small_config(tmp_path, "train.log=tensorboard", run="run"))
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+    assert train_stage.train(small_config(tmp_path, "train.epochs=1", run="run")).exists()
 
 
-def test_the_log_does_not_change_which_run_it_is() -> None:
-    assert run_folder(config_of("train.log=tensorboard", "train.resume=never")) == run_folder(
-        config_of()
-    )
+@needs_tensorboard
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / METRICS).touch()
+    file = EventFile(tmp_path)
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(file._writer, "flush", full)
+    line = {"event": "progress", "words_seen": 1, "elapsed_s": 1.5}
+    with pytest.raises(UserError, match="event file cannot be written .No space left on device"):
+        file.add(line | {"loss": 2.5, "lr": 0.05, "words_per_s": 1e6})
+    file.close()

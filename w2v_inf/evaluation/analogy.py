@@ -1,18 +1,19 @@
-"""Word analogies a : b :: c : ? from Gram rows alone, so that finite and infinite widths are asked alike.
+"""Word analogies a : b :: c : ? from Gram rows alone, at finite and infinite width alike.
 
-Decisions:
-- Only the Gram rows of the question words are needed (at most 905 in questions-words), never Q x V x D: one [R, V] table.
-- A hit is a score strictly above that of every other allowed word. Embeddings that never moved have nothing but ties and
-  score exactly 0, where "first of the best" would reward the order of the vocabulary.
-- Strictness is exact because every score of a question is made by the same operations in the same order, and these are
-  only +, -, x and /, which round the same way in vector code and in its tails. That is why 3CosMul is a quotient and not
-  a sum of logarithms (which are allowed to differ between the two).
-- Every word that a question excludes is itself a question word. So the other V - R columns need no masking at all, and
-  the R x R corner is scored apart with the excluded words set to -inf.
-- Scores are made for small tiles of questions x columns (see `TILES`); the maximum does not depend on the tiling.
+Decisions (V words, R question words, Q questions, width D):
+- The Gram rows of the question words suffice: one [R, V] table (R = 905 in questions-words), never
+  Q x V x D.
+- A hit needs a score strictly above that of every other allowed word. Embeddings that never moved
+  have nothing but ties and thus no hit. "First of the best" would reward the vocabulary's order.
+- Comparing scores is exact: all scores of a question come from the same operations in the same
+  order. These are only +, -, x and /, which round equally in vector code and in its scalar tail.
+  For that reason 3CosMul is a quotient here, not a sum of logarithms.
+- Every word that a question excludes is itself a question word. So the other V - R columns need no
+  mask. The R x R corner is scored separately, with the excluded words at -inf.
+- Scores are computed in small tiles of questions x columns (`TILES`). The maximum does not depend
+  on the tiles.
 """
 
-import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +27,16 @@ from w2v_inf import distributed
 from w2v_inf.config import Embedding
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
+from w2v_inf.evaluation.datasets import find_dataset
 from w2v_inf.models.protocol import Model
 
 RULES = ("3cosadd", "3cosmul")
 MUL_EPSILON = 1e-3
 """Levy & Goldberg 2014, equation (4)."""
 TILES = {"cpu": (15, 2048), "cuda": (4096, 8192)}
-"""Questions x columns scored at a time. On the CPU a tile stays in the cache and below 32,768 elements, where torch runs an
-operation on one thread: a million short parallel ones wait for each other as soon as another process wants a core
-(5 s became 40 s). A GPU wants fewer, larger calls."""
+"""Questions x columns per call. On the CPU a tile fits the cache and has fewer than 32,768
+elements, so that torch uses one thread. Beside another process, a million short parallel operations
+took 40 s instead of 5. A GPU wants fewer, larger calls."""
 
 
 @dataclass
@@ -44,42 +46,30 @@ class Questions:
     ids: Tensor
     """Word ids a, b, c and the answer, [Q, 4], int64."""
     section: Tensor
-    """Which section each question belongs to, [Q], int64."""
+    """Index of each question's section, [Q], int64."""
     sections: list[str]
-    """Names of the sections, those without any seen question too."""
+    """Names of all sections, also of those without a seen question."""
     total: list[int]
-    """Questions of each section in the file, seen or not."""
+    """Questions per section in the file, seen or not."""
 
     @property
     def seen(self) -> list[int]:
-        """Questions of each section whose words are all known."""
+        """Questions per section whose words are all known."""
         return torch.bincount(self.section, minlength=len(self.sections)).tolist()
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def gensim_data(name: str) -> Path:
-    """Path of an evaluation set among gensim's test data.
-
-    Raises: UserError if this gensim was installed without it.
-    """
-    path = Path(str(importlib.resources.files("gensim"))) / "test" / "test_data" / name
-    if not path.is_file():
-        raise UserError(
-            f"{name} not found in the installed gensim ({path}): reinstall gensim from its wheel"
-        )
-    return path
-
-
 def read_questions(path: Path | None = None) -> list[tuple[str, list[list[str]]]]:
     """Sections in file order, each with its questions as four lower-case words.
 
     Args:
-      path: a file in the format of questions-words.txt, UTF-8; None takes gensim's (14 sections, 19,544 questions).
+      path: a file in the format of questions-words.txt, UTF-8. None takes questions-words itself
+        (14 sections, 19,544 questions).
     Raises: UserError for a line that is neither `: section` nor four words.
     """
-    path = path or gensim_data("questions-words.txt")
+    path = path or find_dataset("questions-words.txt")
     sections: list[tuple[str, list[list[str]]]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         words = line.lower().split()
@@ -89,13 +79,17 @@ def read_questions(path: Path | None = None) -> list[tuple[str, list[list[str]]]
             sections[-1][1].append(words)
         elif words:
             raise UserError(
-                f"{path}, line {number}: expected ': section' first and then four words a line, got {line.strip()[:60]!r}"
+                f"{path}, line {number}: expected ': section' first and then four words per line, "
+                f"got {line.strip()[:60]!r}"
             )
     return sections
 
 
 def load_questions(vocab: Vocabulary, path: Path | None = None) -> Questions:
-    """The questions of `path` (see `read_questions`) that have all four words in the vocabulary; the rest are counted only."""
+    """The questions of `path` whose four words are all in the vocabulary; the rest only count.
+
+    path: see `read_questions`.
+    """
     sections = read_questions(path)
     ids, section = [], []
     for index, (_, questions) in enumerate(sections):
@@ -121,31 +115,32 @@ def analogy_accuracy(
     embedding: Embedding = Embedding.input,
     squared_norms: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Accuracy by section over the full vocabulary; arguments, errors and cost as in `analogy_hits`.
+    """Accuracy by section over the vocabulary; arguments, errors and cost as in `analogy_hits`.
 
-    Returns: for each rule {'sections': {name: tally}, 'total': tally, 'semantic': tally, 'syntactic': tally}, where a
-      tally is {'correct', 'questions' (seen), 'total' (in the file), 'accuracy'}: percent of the questions seen, None
-      if there are none. Syntactic sections are those whose name starts with `gram`, as in word2vec's compute-accuracy.
+    Returns: {rule: {'sections': {name: counts}, 'total', 'semantic', 'syntactic': counts}}.
+      Counts are {'correct', 'questions' (seen), 'total' (in the file), 'accuracy'}; the accuracy is
+      in percent of the questions seen, None without any. Syntactic sections are those whose name
+      starts with `gram`, as in word2vec's compute-accuracy.
     """
     hits = analogy_hits(model, questions.ids, rules, embedding, squared_norms)
-    return {rule: _tally_sections(hit, questions) for rule, hit in hits.items()}
+    return {rule: _count_sections(hit, questions) for rule, hit in hits.items()}
 
 
-def _tally_sections(hit: Tensor, questions: Questions) -> dict[str, Any]:
+def _count_sections(hit: Tensor, questions: Questions) -> dict[str, Any]:
     correct = torch.bincount(questions.section[hit], minlength=len(questions.sections)).tolist()
     counts = np.array([correct, questions.seen, questions.total], dtype=np.int64).reshape(
         3, -1
     )  # [3, sections]
     syntactic = np.array([name.startswith("gram") for name in questions.sections], dtype=bool)
     return {
-        "sections": {name: _tally(counts[:, [i]]) for i, name in enumerate(questions.sections)},
-        "total": _tally(counts),
-        "semantic": _tally(counts[:, ~syntactic]),
-        "syntactic": _tally(counts[:, syntactic]),
+        "sections": {name: _count(counts[:, [i]]) for i, name in enumerate(questions.sections)},
+        "total": _count(counts),
+        "semantic": _count(counts[:, ~syntactic]),
+        "syntactic": _count(counts[:, syntactic]),
     }
 
 
-def _tally(counts: np.ndarray) -> dict[str, Any]:
+def _count(counts: np.ndarray) -> dict[str, Any]:
     correct, seen, total = counts.sum(axis=1).tolist()
     return {
         "correct": correct,
@@ -163,23 +158,24 @@ def analogy_hits(
     embedding: Embedding = Embedding.input,
     squared_norms: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Which questions a : b :: c : d are answered by d, scored strictly above all words other than a, b, c and d.
+    """For which questions a : b :: c : d the word d scores above all words but a, b, c and d.
 
     With G the cosines (0 for a word of length 0) and P = max(0, (1 + G) / 2):
       3cosadd: G[b] - G[a] + G[c]           (Mikolov et al. 2013)
       3cosmul: P[b] / (P[a] + 0.001) P[c]   (Levy & Goldberg 2014, equation 4 and footnote 7)
-    A question whose answer is one of its own words a, b, c is a miss. Equal embeddings tie exactly as far as the model's
-    matrix product gives them equal inner products.
+    A question whose answer is one of its own words a, b, c is a miss. Equal embeddings tie exactly
+    if the model's matrix product gives them equal inner products.
 
     Args:
-      model: see `w2v_inf.models.Model`.
+      model: see `models.protocol.Model`.
       ids: word ids a, b, c, d, [Q, 4], int64, any device.
-      squared_norms: the model's for this embedding, [V], where the caller has them already.
-    Returns: for each rule a mask [Q], bool, on the CPU.
+      squared_norms: of this embedding, [V], if the caller has them already.
+    Returns: for each rule a mask [Q], bool, on the CPU. Deterministic.
     Raises: ValueError for an unknown rule or ids of another shape.
-    Cost: the model's Gram rows, then 6 Q V operations a rule on one core: 3 s a rule at Q = 18,000, V = 70,000. Memory: one
-      [R, V] table for the R <= 4 Q distinct question words (253 MB in float32 at R = 905), and about six [R, 2048]
-      temporaries. Deterministic. Several ranks share out the questions.
+    Cost: the model's Gram rows, then 6 Q V operations per rule on one core: 3 s per rule at
+      Q = 18,000, V = 70,000. Memory: one [R, V] table for the R <= 4 Q distinct question words
+      (253 MB in float32 at R = 905) and about six [R, 2048] temporaries. Several processes divide
+      the questions among themselves.
     """
     unknown = [rule for rule in rules if rule not in RULES]
     if unknown:
@@ -202,14 +198,14 @@ def analogy_hits(
     chunk, tile = TILES.get(inverse.device.type, TILES["cuda"])
 
     corner = _cosines(gram, inverse, words, words)
-    scored = {rule: _score_corner(corner, rule, local, chunk) for rule in rules}
+    scores = {rule: _score_corner(corner, rule, local, chunk) for rule in rules}
     for start in range(0, len(others), tile):
         columns = others[start : start + tile]
         cosines = _cosines(gram, inverse, words, columns)
         for rule in rules:
-            _raise_best(scored[rule][1], cosines, rule, local, chunk)
+            _raise_best(scores[rule][1], cosines, rule, local, chunk)
     hits = {}
-    for rule, (answer, best) in scored.items():
+    for rule, (answer, best) in scores.items():
         hit = torch.zeros(len(ids), dtype=torch.int32, device=inverse.device)
         hit[mine.start : mine.stop] = answer > best
         hits[rule] = distributed.all_reduce_sum(hit).bool().cpu()
@@ -218,7 +214,7 @@ def analogy_hits(
 
 def inverse_lengths(squared_norms: Tensor) -> Tensor:
     """1 / length of each embedding, 0 where the length is 0; [V]."""
-    # numpy's root is correctly rounded and torch's is not: equal embeddings must get equal lengths, wherever they stand.
+    # numpy's root is correctly rounded, torch's is not. Equal embeddings must get equal lengths.
     lengths = torch.from_numpy(np.sqrt(squared_norms.cpu().numpy())).to(squared_norms.device)
     return torch.where(lengths > 0, 1 / lengths, torch.zeros_like(lengths))
 
@@ -249,20 +245,19 @@ def _score(attract: Tensor, repel: Tensor, rule: str, local: Tensor) -> Tensor:
 
 
 def _score_corner(corner: Tensor, rule: str, local: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    """Score of each answer, -inf if it is not allowed, and the best of the other allowed question words; both [Q]."""
+    """Score of each answer, -inf if excluded, and the best rival's among question words; [Q]."""
     tables = _factors(corner, rule)
     answers, best = [], []
     for questions in local.split(chunk):
-        scores = _score(*tables, rule, questions).scatter_(
-            1, questions[:, :3], -torch.inf
-        )  # [n, R]
+        scores = _score(*tables, rule, questions)  # [n, R]
+        scores.scatter_(1, questions[:, :3], -torch.inf)
         answers.append(scores.gather(1, questions[:, 3:])[:, 0])
         best.append(scores.scatter_(1, questions[:, 3:], -torch.inf).amax(1))
     return torch.cat(answers), torch.cat(best)
 
 
 def _raise_best(best: Tensor, cosines: Tensor, rule: str, local: Tensor, chunk: int) -> None:
-    """Raise the best rival score of each question, `best` [Q], in place by the columns of `cosines` [R, C]."""
+    """Raise each question's best rival score `best` [Q] in place, by the `cosines` [R, C]."""
     tables = _factors(cosines, rule)
     for start in range(0, len(local), chunk):
         rows = slice(start, start + chunk)

@@ -1,4 +1,4 @@
-"""Stage 3: ask a finished run again: other embeddings, or its distance to the infinite-width limit's run."""
+"""Stage 3: evaluate a finished run again: other vectors, or its distance to the limit."""
 
 import logging
 from pathlib import Path
@@ -12,10 +12,10 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
 from w2v_inf.evaluation.limit_distance import add_limit_distance
 from w2v_inf.evaluation.similarity import evaluate_model
-from w2v_inf.files import read_json, write_json
+from w2v_inf.files import write_json
 from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel
-from w2v_inf.runs.folder import SUMMARY, run_folder
+from w2v_inf.runs.folder import Summary, run_folder
 from w2v_inf.runs.weights import open_run
 from w2v_inf.word2vec_format import read_vectors
 
@@ -23,11 +23,13 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """Evaluate the run in run_dir with `evaluate.embedding`; writes evaluation-EMBEDDING.json there and prints a table.
+    """Evaluate `evaluate.embedding` of the run in run_dir; returns and prints the result.
 
-    With `evaluate.limit_run` its distance to that run is put in its summary as well. With `evaluate.vectors` that file is
-    evaluated instead, into FILE.evaluation.json.
-    Raises: UserError for a folder that is not a finished run, a file that has no vectors, or two runs of different vocabularies.
+    Writes evaluation-EMBEDDING.json into the run folder. With `evaluate.limit_run`, the distance to
+    that run goes into the summary. With `evaluate.vectors`, that file is evaluated instead, into
+    FILE.evaluation.json.
+    Raises: UserError for a folder without a finished run, a file without vectors, or two runs of
+      different vocabularies.
     """
     with training_threads(config.num_threads):
         return _evaluate(config)
@@ -41,46 +43,47 @@ def _evaluate(config: Config) -> dict[str, Any]:
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
     evaluation = evaluate_model(model, vocab, load_questions(vocab), embedding)
-    if distributed.is_main_process():
-        write_json(folder / f"evaluation-{embedding.value}.json", evaluation)
+    _save(folder / f"evaluation-{embedding.value}.json", evaluation)
     if config.evaluate.limit_run:
         limit = Path(config.evaluate.limit_run)
-        if (kind := read_json(limit / SUMMARY).get("model")) != "mup_limit":
+        if (kind := Summary.load(limit).model) != "mup_limit":
             raise UserError(
                 f"evaluate.limit_run must be a run of model=mup_limit, {limit} holds model={kind}"
             )
         add_limit_distance(folder, model, vocab, *open_run(limit, config))
-    if distributed.is_main_process():
-        print(format_evaluation(evaluation))
     return evaluation
 
 
 def evaluate_vectors(path: Path) -> dict[str, Any]:
-    """Evaluate a file of word vectors, whoever made it."""
+    """Evaluate a file of word vectors, from any program."""
     vocab, vectors = read_vectors(path)
     table = torch.from_numpy(vectors)
     evaluation = evaluate_model(LinearModel(table, table), vocab, load_questions(vocab))
-    if distributed.is_main_process():
-        write_json(path.with_name(path.name + ".evaluation.json"), evaluation)
-        print(format_evaluation(evaluation))
+    _save(path.with_name(path.name + ".evaluation.json"), evaluation)
     return evaluation
+
+
+def _save(path: Path, evaluation: dict[str, Any]) -> None:
+    if distributed.is_main_process():
+        write_json(path, evaluation)
+        print(format_evaluation(evaluation))
 
 
 def format_evaluation(evaluation: dict[str, Any]) -> str:
     """A plain table: accuracy by section under both rules, then the similarities."""
     protocol = evaluation["protocol"]
-    head = f"vocabulary {protocol['vocabulary']:,}, {protocol['questions_seen']:,} of {protocol['questions_total']:,} questions"
+    questions = f"{protocol['questions_seen']:,} of {protocol['questions_total']:,} questions"
     lines = [
-        f"{head}, embedding={protocol['embedding']}, chance {evaluation['chance']:.3g} %",
+        f"vocabulary {protocol['vocabulary']:,}, {questions}, "
+        f"embedding={protocol['embedding']}, chance {evaluation['chance']:.3g} %",
         f"{'':30}{'3CosAdd %':>10}{'3CosMul %':>10}{'asked':>8}",
     ]
     add, mul = evaluation["analogy"]["3cosadd"], evaluation["analogy"]["3cosmul"]
     rows = [(name, add["sections"][name], mul["sections"][name]) for name in add["sections"]]
     rows += [(part, add[part], mul[part]) for part in ("semantic", "syntactic", "total")]
-    for name, one, other in rows:
-        lines.append(
-            f"{name:30}{_percent(one['accuracy'])}{_percent(other['accuracy'])}{one['questions']:>8,}"
-        )
+    for name, first, second in rows:
+        accuracies = _percent(first["accuracy"]) + _percent(second["accuracy"])
+        lines.append(f"{name:30}{accuracies}{first['questions']:>8,}")
     for name, result in evaluation["similarity"].items():
         rho = "-" if result["spearman"] is None else f"{result['spearman']:.3f}"
         lines.append(

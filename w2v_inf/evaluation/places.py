@@ -1,4 +1,4 @@
-"""US cities and states: their inner products, principal components, and how well the two kinds part (TP4 Figure 1)."""
+"""US cities and states: inner products, principal components, separation (TP4 Figure 1)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ NUM_FOLDS = 5
 
 @dataclass
 class Places:
-    """The cities and states of the questions `city-in-state`, as far as they are in the vocabulary."""
+    """The cities and states of the section `city-in-state` that are in the vocabulary; P places."""
 
     words: list[str]
     is_state: np.ndarray
@@ -38,7 +38,7 @@ class Places:
     def load(cls, path: Path) -> "Places":
         """Read what `save` wrote. Raises: UserError if it is missing or damaged."""
         try:
-            # Opened here: numpy leaves the file open when it is not what it expects.
+            # Opened here, because numpy leaves a damaged file open.
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 words, is_state, gram = (arrays[name] for name in ("words", "is_state", "gram"))
             num_places = len(words)
@@ -49,7 +49,8 @@ class Places:
             ):
                 raise ValueError("its arrays do not fit together")
             return cls(words.tolist(), is_state, gram)
-        except Exception as error:  # zipfile and numpy meet damaged bytes with a dozen kinds, some without a message
+        # On damaged bytes, zipfile and numpy raise a dozen kinds, some without a message.
+        except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"{path} is missing or damaged ({reason}): train the run again"
@@ -58,9 +59,10 @@ class Places:
 
 @torch.no_grad()
 def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding.input) -> Places:
-    """Inner products of the 67 cities and 27 states of city-in-state (those in the vocabulary), for the figure of TP4.
+    """Inner products of the 67 cities and 27 states of city-in-state that are in the vocabulary.
 
-    TP4 Figure 1 shows raw embeddings, so nothing is normalised. Cities come first, each kind by alphabet.
+    TP4 Figure 1 shows raw embeddings, so nothing is normalised. Cities come first, each kind in
+    alphabetical order.
     """
     questions = dict(read_questions())[PLACE_SECTION]
     cities = sorted({word for a, _, c, _ in questions for word in (a, c)} & vocab.id_of.keys())
@@ -78,19 +80,20 @@ def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding
 def pca(gram: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Principal components of points known by their inner products alone.
 
-    With H = I - 11'/P the eigenvectors of H gram H, times the roots of their eigenvalues, are the scores that PCA of
-    the points themselves gives. Signs are fixed: the entry of largest size is positive in every component.
+    With H = I - 11'/P, the eigenvectors of H gram H times the roots of their eigenvalues are the
+    scores of PCA on the points themselves. Signs are fixed: in every component the entry of largest
+    size is positive.
 
     Args:
       gram: inner products, [P, P], symmetric up to rounding.
-    Returns: coordinates [P, num_components], in the points' own unit, and the explained variance ratio [num_components];
-      0 in components that the points do not span.
+    Returns: coordinates [P, num_components], in the unit of the points, and the explained variance
+      ratio [num_components]; both are 0 in components that the points do not span.
     Cost: O(P^3).
     """
     coordinates, ratio = np.zeros((len(gram), num_components)), np.zeros(num_components)
     values, vectors = np.linalg.eigh(_centre(gram))
     values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
-    # One eigenvalue is 0 by the centring; what rounding leaves of it is no component.
+    # Centring makes one eigenvalue 0; its rounding error is no component.
     values[values <= len(gram) * np.finfo(np.float64).eps * np.abs(gram).max(initial=0)] = 0
     if values.sum() > 0:
         k = min(num_components, len(gram))
@@ -102,7 +105,7 @@ def pca(gram: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarr
 
 
 def _centre(gram: np.ndarray) -> np.ndarray:
-    """H gram H, symmetrised; of no points too."""
+    """H gram H, symmetrised; also for no points."""
     if len(gram) == 0:
         return gram
     centred = gram - gram.mean(axis=0) - gram.mean(axis=1)[:, None] + gram.mean()
@@ -110,16 +113,20 @@ def _centre(gram: np.ndarray) -> np.ndarray:
 
 
 def separation(gram: np.ndarray, is_state: np.ndarray) -> dict[str, float | None]:
-    """How well cities and states part, as numbers beside the PCA figure.
+    """How well cities and states separate, as numbers for the PCA figure.
 
     Args:
       gram: inner products of the places, [P, P].    is_state: [P], bool.
-    Returns: 'silhouette' of the two kinds on the first two principal components, 'silhouette_full' in the full space;
-      'linear_accuracy', percent, held out in a stratified 5-fold cross-validation of a logistic regression on those
-      two components (the components themselves see all points, never the labels), and 'baseline', the share of the
-      larger kind in percent. None where undefined: fewer than two kinds (fewer than 5 of a kind for linear_accuracy).
+    Returns: a dictionary of
+      'silhouette': of the two kinds, on the first two principal components;
+      'silhouette_full': the same in the full space;
+      'linear_accuracy': percent, held out in a stratified 5-fold cross-validation of a logistic
+        regression on those two components (which depend on all points, but on no labels);
+      'baseline': share of the larger kind in percent.
+      A number is None where undefined: with fewer than two kinds, or for linear_accuracy with fewer
+      than 5 places of a kind.
     """
-    # Here and not above: scikit-learn takes a second to import, and evaluation after an epoch does without it.
+    # Imported here: scikit-learn takes a second, and evaluation after an epoch does not need it.
     from sklearn.metrics import silhouette_score
 
     sizes = np.bincount(is_state.astype(np.int64), minlength=2)
@@ -153,7 +160,7 @@ def _linear_accuracy(coordinates: np.ndarray, is_state: np.ndarray) -> float:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    # Scaled first: the penalty of the regression would otherwise depend on the embeddings' length.
+    # Scaled, because the regression's penalty would depend on the length of the embeddings.
     classifier = make_pipeline(StandardScaler(), LogisticRegression())
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
     return 100 * float(

@@ -1,10 +1,10 @@
-"""What a set of embeddings knows: analogies, human similarity, neighbours, and the map of cities and states.
+"""The evaluation of a model in one call, and its parts: word similarity and nearest neighbours.
 
 Decisions:
-- Everything is asked of inner products (`Model`), so no function knows which model it has.
-- Functions return plain numbers; `evaluate_model` puts them in one dictionary that goes to JSON as it is.
-- Where a number has no meaning (no question seen, constant scores, one class) it is None, never nan: nan is not JSON.
-- Percent for accuracies and chance, plain numbers in [-1, 1] for correlations, cosines and silhouettes.
+- All numbers come from inner products (`Model.gram`), so no function knows which model it has.
+- `evaluate_model` returns one dictionary of plain numbers, which goes to JSON as it is.
+- A number without meaning (no question seen, constant scores) is None, not nan: nan is not JSON.
+- Accuracies and chance are percents; correlations and cosines lie in [-1, 1].
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from w2v_inf.config import Embedding
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, gensim_data, inverse_lengths
+from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, inverse_lengths
+from w2v_inf.evaluation.datasets import find_dataset
 from w2v_inf.models.protocol import Model
 
 SIMILARITY_SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
@@ -34,7 +35,7 @@ PROBE_WORDS = (
     "music",
     "computer",
 )
-"""Common words whose neighbours are shown."""
+"""Common words whose neighbours every evaluation lists."""
 
 
 def evaluate_model(
@@ -43,12 +44,16 @@ def evaluate_model(
     """All numbers of one evaluation, ready for JSON.
 
     Args:
-      model: see `Model`; ids are those of `vocab`.
+      model: its word ids are those of `vocab`.
       questions: from `load_questions(vocab)`.
-      embedding: which vectors are asked.
-    Returns: {'protocol': {'vocabulary', 'questions_seen', 'questions_total', 'embedding', 'ties'}, 'chance': percent,
-      'analogy': see `analogy_accuracy`, 'similarity': see `word_similarity`, 'neighbours': see `nearest_neighbours`}.
-    Cost: that of `analogy_hits`, which dominates.
+      embedding: the vectors to evaluate.
+    Returns: {
+      'protocol': {'vocabulary', 'questions_seen', 'questions_total', 'embedding', 'ties'},
+      'chance': percent,
+      'analogy': see `analogy_accuracy`,
+      'similarity': see `word_similarity`,
+      'neighbours': see `nearest_neighbours`}.
+    Cost: dominated by `analogy_hits`.
     """
     squared_norms = model.squared_norms(embedding)
     return {
@@ -78,7 +83,10 @@ def cosine_table(
     embedding: Embedding = Embedding.input,
     squared_norms: Tensor | None = None,
 ) -> Tensor:
-    """Cosines of the words `rows` with `columns` (None: all), 0 for words of length 0; [R, C], on the model's device."""
+    """Cosines of the words `rows` [R] and `columns` [C] (None: all), [R, C], on the model's device.
+
+    0 for words of length 0.
+    """
     inverse = inverse_lengths(
         model.squared_norms(embedding) if squared_norms is None else squared_norms
     )  # [V]
@@ -94,23 +102,24 @@ def word_similarity(
     embedding: Embedding = Embedding.input,
     squared_norms: Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Rank correlation of cosines with human judgements, WordSim-353 and SimLex-999 as gensim ships them.
+    """Rank correlation of cosines with human judgements: WordSim-353 and SimLex-999.
 
-    Returns: for each set {'spearman', 'pairs', 'total'}: pairs with both words in the vocabulary, and all of them.
-      spearman is None with fewer than 3 pairs or where all pairs of two different words have one cosine (as in the NTK
-      limit; WordSim-353 has the pair tiger, tiger, whose 1 would otherwise pass for knowledge).
+    Returns: for each set {'spearman', 'pairs' (both words in the vocabulary), 'total'}.
+      'spearman' is None for fewer than 3 pairs, and if all pairs of different words have the same
+      cosine, as in the NTK limit. (WordSim-353 has the pair tiger, tiger, whose cosine of 1 would
+      count as knowledge.)
     Cost: one Gram block of the words involved, about 1,000 x 1,000.
     """
     return {
         name: _correlate(
-            model, vocab, read_similarities(gensim_data(file)), embedding, squared_norms
+            model, vocab, read_similarities(find_dataset(file)), embedding, squared_norms
         )
         for name, file in SIMILARITY_SETS.items()
     }
 
 
 def read_similarities(path: Path) -> list[tuple[str, str, float]]:
-    """Pairs of lower-case words with their human score, from tab-separated lines; `#` starts a comment line."""
+    """Pairs of lower-case words and their human score; columns by tabs, comments by `#`."""
     lines = [
         line
         for line in path.read_text(encoding="utf-8").splitlines()
@@ -155,10 +164,11 @@ def nearest_neighbours(
     embedding: Embedding = Embedding.input,
     squared_norms: Tensor | None = None,
 ) -> dict[str, list[list[Any]]]:
-    """The k other words of largest cosine for each of `words`: {word: [[neighbour, cosine], ...]}, best first.
+    """The k other words of largest cosine: {word: [[neighbour, cosine], ...]}, best first.
 
-    Words out of the vocabulary are left out; ties go to the smaller word id; fewer than k where V - 1 < k.
-    Cost: len(words) Gram rows and sorts of V.
+    Words outside the vocabulary are left out. Ties go to the smaller word id. If V - 1 < k, there
+    are V - 1 neighbours.
+    Cost: one Gram row and one sort of V per word.
     """
     known = [word for word in dict.fromkeys(words) if word in vocab.id_of]
     if not known:
@@ -166,9 +176,8 @@ def nearest_neighbours(
     ids = torch.tensor([vocab.id_of[word] for word in known])
     cosines = cosine_table(model, ids, None, embedding, squared_norms).cpu()  # [words, V]
     cosines[torch.arange(len(ids)), ids] = -torch.inf
-    ordered, order = cosines.sort(
-        dim=1, descending=True, stable=True
-    )  # topk would leave the order of ties open
+    # A stable sort, because topk leaves the order of ties open.
+    ordered, order = cosines.sort(dim=1, descending=True, stable=True)
     k = min(k, len(vocab) - 1)
     neighbours = zip(known, order[:, :k].tolist(), ordered[:, :k].tolist(), strict=True)
     return {

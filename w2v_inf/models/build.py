@@ -82,7 +82,7 @@ def _initialise_lowrank(
     """The low-rank limit; its pair table takes what memory the rest leaves."""
     rank = rank_of(options, vocab_size)
     free = free_bytes(device) - OVERHEAD_BYTES - factors_bytes(vocab_size, rank)
-    slots = arena_slots(options.pair_table_gib, vocab_size, max(GIB // 64, free))
+    slots = arena_slots(options.pair_table_gib or 0.0, vocab_size, max(GIB // 64, free))
     return init_lowrank(vocab_size, rank, slots, rule=rule, tolerance=options.tolerance or 0.0)
 
 

@@ -25,7 +25,7 @@ def model_bytes(options: ModelConfig, vocab_size: int, loading: bool = False) ->
         return 4 * vocab_size**2 * (3 if random_start else 1)
     if options.engine is Engine.lowrank:
         rank = rank_of(options, vocab_size)
-        return lowrank_bytes(vocab_size, rank, options.pair_table_gib, loading)
+        return lowrank_bytes(vocab_size, rank, options.pair_table_gib or 0.0, loading)
     entry_bytes = 2 if options.dtype is Dtype.bfloat16 else 4
     return 2 * entry_bytes * vocab_size**2 * (2 if random_start else 1)
 

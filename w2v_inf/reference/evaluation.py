@@ -1,7 +1,7 @@
-"""Slow, obvious twins of `analogy` and `evaluate`: loops over questions and words, numpy float64, whole embeddings.
+"""Reference implementations of `evaluation`: loops over questions and words, in numpy float64.
 
-They share no code with the fast functions, only the formulas. Inner products of small integers are exact, so on such
-embeddings twin and fast function must agree in every bit of every score, ties included.
+They share the formulas with the fast functions, but no code. On embeddings of small integers all
+inner products are exact. Reference and fast function must then agree in every bit, ties included.
 """
 
 import math
@@ -20,7 +20,10 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
 def analogy_score(
     embeddings: np.ndarray, a: int, b: int, c: int, word: int, rule: str, epsilon: float = 1e-3
 ) -> float:
-    """Score of `word` as the answer to a : b :: c : ? by 3cosadd (Mikolov et al. 2013) or 3cosmul (Levy & Goldberg 2014)."""
+    """Score of `word` as the answer to a : b :: c : ?, for embeddings [V, D].
+
+    By 3cosadd (Mikolov et al. 2013) or 3cosmul (Levy & Goldberg 2014).
+    """
     to_a, to_b, to_c = (cosine(embeddings[i], embeddings[word]) for i in (a, b, c))
     if rule == "3cosadd":
         return to_b - to_a + to_c
@@ -31,7 +34,7 @@ def analogy_score(
 def analogy_margin(
     embeddings: np.ndarray, question: list[int], rule: str, epsilon: float = 1e-3
 ) -> float:
-    """Score of the answer minus the best score of any other word but a, b, c; a hit is a margin above 0.
+    """Score of the answer minus the best score of all words but a, b, c; above 0 for a hit.
 
     -inf if the answer is one of a, b, c; inf if there is no other word.
     """
@@ -55,7 +58,7 @@ def nearest_neighbours(embeddings: np.ndarray, word: int, k: int) -> list[tuple[
 
 
 def spearman(x: list[float], y: list[float]) -> float:
-    """Rank correlation; equal values share their mean rank."""
+    """Rank correlation of two lists of equal length; equal values share their mean rank."""
 
     def ranks(values: list[float]) -> list[float]:
         return [
@@ -73,7 +76,10 @@ def spearman(x: list[float], y: list[float]) -> float:
 
 
 def pca(embeddings: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Scores [P, num_components] and explained variance ratio of PCA, from the singular values of the centred embeddings."""
+    """Scores [P, num_components] and explained variance ratio [num_components] of PCA.
+
+    From the singular values of the centred embeddings [P, D].
+    """
     centred = embeddings - embeddings.mean(axis=0)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     coordinates = left[:, :num_components] * singular[:num_components]

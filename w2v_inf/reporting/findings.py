@@ -1,15 +1,19 @@
-"""What finished runs say, as sentences and as tables: computed from the runs, whichever way it comes out.
+"""Sentences and tables about finished runs, computed from the runs whatever the outcome.
 
 Decisions:
-- Two models differ by more than noise if their means differ by more than two standard errors: over seeds where a model has
-  several, else that of a share of so many questions (too wide for models that answer the same questions, so on the safe side).
-- Where no model solves more than `MIN_ACCURACY` percent, analogies rank nothing, and the headline says that instead.
-- Only the limits and muP nets enter the headline, the muP limit by its dense engine where there are both; others are in the table.
-- That the NTK limit solves nothing is read beside how far its loss moved: at the step size of the others it may barely train.
+- Two models differ by more than noise if their means differ by more than two standard errors.
+  Several seeds give the standard error; a single seed takes that of a share of as many questions.
+  The latter is too wide for models that answer the same questions, so it errs on the safe side.
+- If no model solves more than `MIN_ACCURACY` percent, analogies rank nothing. The headline says so.
+- The headline is about the limits and plain muP networks; the tables list the others too. If the
+  muP limit was trained by both engines, the headline takes the dense one.
+- The headline says how far the NTK limit's loss moved. At the learning rate of the other models it
+  may barely train, and an accuracy of 0 then means little.
+- Text tables and HTML tables are made from the same rows: lists of cells, the first row the header.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -26,9 +30,10 @@ from w2v_inf.runs.results import (
     mean_std,
 )
 
+Table = list[list[str]]
 MIN_ACCURACY = 2.0
 MIN_FALL = 10.0
-"""Percent of its start by which a loss must fall for the model to count as trained."""
+"""Percent of its initial value by which the loss of a trained model must fall."""
 PAPER_TEXT8 = {
     "NTK limit": 0.0,
     "width 64": 33.35,
@@ -36,15 +41,20 @@ PAPER_TEXT8 = {
     "width 1,024": 42.56,
     "muP limit": 43.31,
 }
-"""TP4 (arXiv 2011.14522), CBOW on text8, V = 71,291: word analogy accuracy in percent, by `ModelKey.label`."""
+"""Analogy accuracy in percent by `ModelKey.label`.
+
+Source: TP4 (arXiv 2011.14522), CBOW on text8, V = 71,291.
+"""
+PAPER_COLUMN = "paper, V = 71,291 (%)"
 
 
 class Column(NamedTuple):
     """One column of the result table."""
 
-    head: str
+    header: str
     value: Callable[[Run], float]
-    form: str
+    digits: str
+    """Format of the numbers."""
 
 
 QUALITY = (
@@ -67,82 +77,74 @@ TERMINAL = (*QUALITY[:3], QUALITY[4], *COST[:2], COST[-1])
 
 
 def comparable_with_paper(runs: list[Run]) -> bool:
-    """Whether the paper's values belong beside these runs: CBOW on text8 itself (at V = 71,291, which every table says)."""
+    """Whether the paper's values belong beside these runs: CBOW on text8.
+
+    The vocabulary may differ; every table therefore states the paper's V = 71,291.
+    """
     return runs[0].config.corpus.name == "text8" and runs[0].group.architecture == "cbow"
 
 
-def format_spread(value: MeanStd, form: str) -> str:
-    """`mean ± sd`, the mean alone for one seed, a dash for none."""
+def format_mean_std(value: MeanStd, digits: str) -> str:
+    """`mean ± sd`; the mean alone for one seed, a dash for none."""
     if value.n == 0:
         return "–"
-    return f"{value.mean:{form}}" + ("" if math.isnan(value.sd) else f" ± {value.sd:{form}}")
+    return f"{value.mean:{digits}}" + ("" if math.isnan(value.sd) else f" ± {value.sd:{digits}}")
 
 
-def result_table(runs: list[Run], columns: tuple[Column, ...] = QUALITY + COST) -> list[list[str]]:
-    """Header and a row a model of one group; the paper's text8 accuracy last where accuracies are shown and it is comparable."""
+def result_table(runs: list[Run], columns: tuple[Column, ...] = QUALITY + COST) -> Table:
+    """A row per model of one group.
+
+    Beside accuracies on a comparable corpus, the paper's accuracy is the last column.
+    """
     paper = columns[0] is QUALITY[0] and comparable_with_paper(runs)
-    table = [
-        [
-            "model",
-            "seeds",
-            *(column.head for column in columns),
-            *(["paper, V = 71,291 (%)"] if paper else []),
-        ]
-    ]
-    for model, own in by_model(runs).items():
-        cells = [
-            format_spread(mean_std(column.value(run) for run in own), column.form)
-            for column in columns
-        ]
-        theirs = PAPER_TEXT8.get(model.label)
-        table.append(
-            [
-                model.label,
-                str(len(own)),
-                *cells,
-                *(["–" if theirs is None else f"{theirs:.2f}"] if paper else []),
-            ]
-        )
+    headers = [column.header for column in columns]
+    table = [["model", "seeds", *headers, *([PAPER_COLUMN] if paper else [])]]
+    for model, seeds in by_model(runs).items():
+        values = [mean_std(map(column.value, seeds)) for column in columns]
+        cells = [format_mean_std(v, c.digits) for v, c in zip(values, columns, strict=True)]
+        if paper:
+            published = PAPER_TEXT8.get(model.label)
+            cells.append("–" if published is None else f"{published:.2f}")
+        table.append([model.label, str(len(seeds)), *cells])
     return table
 
 
-def distance_table(runs: list[Run]) -> list[list[str]]:
-    """Header and a row a model that was compared with the limit's run; empty if none was."""
-    columns = ("gram_error", "neighbour_overlap")
+def distance_table(runs: list[Run]) -> Table:
+    """A row per model that was compared with the limit; empty if none was."""
     rows = []
-    for model, own in by_model(runs).items():
-        values = [mean_std(run.limit_distance(name) for run in own) for name in columns]
+    for model, seeds in by_model(runs).items():
+        values = [
+            mean_std(run.limit_distance(name) for run in seeds)
+            for name in ("gram_error", "neighbour_overlap")
+        ]
         if any(value.n for value in values):
-            rows.append(
-                [model.label, str(len(own)), *(format_spread(value, ".3f") for value in values)]
-            )
+            cells = [format_mean_std(value, ".3f") for value in values]
+            rows.append([model.label, str(len(seeds)), *cells])
     return [["model", "seeds", "cosine-Gram error", "neighbour overlap"], *rows] if rows else []
 
 
 def format_table(runs: list[Run]) -> str:
-    """The results as plain text for a terminal, a table a group: NTK limit, widths ascending, muP limit."""
+    """The results as plain text, a table per group: NTK limit, ascending widths, muP limit."""
     groups = group_runs(runs)
     blocks = []
     for group, title in group_titles(groups).items():
-        own = groups[group]
-        mark = "  SYNTHETIC corpus" if own[0].summary.get("synthetic") else ""
-        table = result_table(own, TERMINAL)
-        blocks.append("\n".join([title + mark, protocol_sentence(own), *align(table)]))
+        group_of_runs = groups[group]
+        mark = "  SYNTHETIC corpus" if group_of_runs[0].summary.synthetic else ""
+        lines = align(result_table(group_of_runs, TERMINAL))
+        blocks.append("\n".join([title + mark, protocol_sentence(group_of_runs), *lines]))
     return "\n\n".join(blocks)
 
 
-def align(table: list[list[str]]) -> list[str]:
-    """Rows as lines: first column to the left, the others to the right, two blanks between, a rule under the header."""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in table
-    ]
+def align(table: Table) -> list[str]:
+    """The rows as lines of text with a rule under the header.
+
+    The first column is flush left, the others are flush right, with two blanks in between.
+    """
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for first, *others in table:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
@@ -150,40 +152,47 @@ def protocol_sentence(runs: list[Run]) -> str:
     """How the numbers of a group were measured, in one line."""
     total = runs[0].tally().get("total") or {}
     seen = f"{total.get('questions', 0):,} of {total.get('total', 0):,} questions seen"
-    chance = runs[0].summary["evaluation"].get("chance")
+    chance = runs[0].summary.evaluation.get("chance")
     tail = "" if chance is None else f", chance {chance:.2g} %"
-    return f"3CosAdd over all {runs[0].group.vocab_size:,} words, {seen}{tail}; mean ± standard deviation over seeds"
+    words = f"3CosAdd over all {runs[0].group.vocab_size:,} words"
+    return f"{words}, {seen}{tail}; mean ± standard deviation over seeds"
 
 
 def headline(runs: list[Run]) -> list[str]:
-    """What the runs of one group show, in sentences: NTK limit, width, muP limit, the NTK limit's loss, distance to the limit."""
+    """What the runs of one group show, in sentences.
+
+    In order: NTK limit, width, muP limit, the NTK limit's loss, distance to the limit.
+    """
     models = {
-        m: own
-        for m, own in by_model(runs).items()
-        if m.is_compared and mean_std(run.accuracy() for run in own).n
+        model: seeds
+        for model, seeds in by_model(runs).items()
+        if model.is_compared and _accuracy(seeds).n
     }
-    finite = [m for m in models if m.rank == 1]
-    sentences = []
-    if not models:
-        sentences.append(
-            "No analogy question lies inside the vocabulary: losses, neighbours and distances to the limit are what there is to compare."
-        )
-    elif (best := max(_accuracy(own).mean for own in models.values())) < MIN_ACCURACY:
-        sentences.append(
-            f"No model solves more than {best:.1f} % of the analogies: too few to rank the models by. "
-            "Losses, neighbours and distances to the limit say more on this corpus."
-        )
-    else:
-        sentences += [
-            *_ntk_sentence(models),
-            *_width_sentence(models, finite),
-            *_limit_sentence(models, finite),
-        ]
     return [
-        *sentences,
+        *_accuracy_sentences(models),
         *ntk_loss_sentence(runs),
         *_distance_sentence(runs),
         *_approximation_sentence(runs),
+    ]
+
+
+def _accuracy_sentences(models: dict[ModelKey, list[Run]]) -> list[str]:
+    if not models:
+        return [
+            "No analogy question lies inside the vocabulary. "
+            "Compare losses, neighbours and distances to the limit instead."
+        ]
+    best = max(_accuracy(seeds).mean for seeds in models.values())
+    if best < MIN_ACCURACY:
+        return [
+            f"No model solves more than {best:.1f} % of the analogies: too few to rank the models. "
+            "Losses, neighbours and distances to the limit say more on this corpus."
+        ]
+    finite = [model for model in models if model.kind == "finite"]
+    return [
+        *_ntk_sentence(models),
+        _width_sentence(models, finite),
+        _limit_sentence(models, finite),
     ]
 
 
@@ -192,7 +201,7 @@ def _accuracy(runs: list[Run]) -> MeanStd:
 
 
 def _noise(a: list[Run], b: list[Run]) -> float:
-    """Two standard errors of the difference of two mean accuracies, in points."""
+    """Two standard errors of the difference of two mean accuracies, in percentage points."""
     return 2 * math.sqrt(_squared_error(a) + _squared_error(b))
 
 
@@ -209,121 +218,123 @@ def _verdict(difference: float, noise: float) -> str:
 
 
 def _ntk_sentence(models: dict[ModelKey, list[Run]]) -> list[str]:
-    ntk = next((own for m, own in models.items() if m.rank == 0), None)
+    ntk = next((seeds for model, seeds in models.items() if model.kind == "ntk_limit"), None)
     if ntk is None:
         return []
-    accuracy, chance = _accuracy(ntk).mean, float(ntk[0].summary["evaluation"].get("chance") or 0)
+    accuracy, chance = _accuracy(ntk).mean, float(ntk[0].summary.evaluation.get("chance") or 0)
+    solves = f"The NTK limit solves {accuracy:.1f} % of the analogies"
     if accuracy <= max(10 * chance, 0.5):
-        return [
-            f"The NTK limit solves {accuracy:.1f} % of the analogies (chance {chance:.2g} %): it learns no features, as the theory says."
-        ]
-    return [
-        f"The NTK limit solves {accuracy:.1f} % of the analogies, above chance ({chance:.2g} %): the theory does not expect that."
-    ]
+        return [f"{solves} (chance {chance:.2g} %): it learns no features, as the theory says."]
+    return [f"{solves}, above chance ({chance:.2g} %): the theory does not expect that."]
 
 
 def ntk_loss_sentence(runs: list[Run]) -> list[str]:
-    """How far the NTK limit's loss moved from that of zero logits, beside the muP limit's (else the widest net's); nothing without it.
+    """How far the NTK limit's loss moved from the loss of zero logits; empty without that limit.
 
-    Negatives equal to the target are skipped, so the first examples cost that share less (about 1/V for even counts).
+    The muP limit, or else the widest network, stands beside it. Negatives equal to the target are
+    skipped, so the first examples cost that share less (about 1/V for even counts).
     """
     losses = {
-        m: mean_std(run.number("loss_nats") for run in own).mean
-        for m, own in by_model(runs).items()
-        if m.is_compared
+        model: mean_std(run.number("loss_nats") for run in seeds).mean
+        for model, seeds in by_model(runs).items()
+        if model.is_compared
     }
-    losses = {m: loss for m, loss in losses.items() if not math.isnan(loss)}
-    ntk, other = next((m for m in losses if m.rank == 0), None), max(losses, default=None)
-    # The authors' table gives zero logits another loss.
+    losses = {model: loss for model, loss in losses.items() if not math.isnan(loss)}
+    ntk = next((model for model in losses if model.kind == "ntk_limit"), None)
+    # The authors' sigmoid table gives zero logits another loss.
     if ntk is None or runs[0].config.train.sigmoid is not Sigmoid.exact:
         return []
-    start = (1 + runs[0].config.stream.num_negatives) * math.log(2)
-    moved = {m: 100 * (loss / start - 1) for m, loss in losses.items()}
-    beside = f"; {other.label} {moved[other]:+.1f} %" if other and other != ntk else ""
-    verdict = (
-        ": at the learning rate that all models share it barely trains"
-        if abs(moved[ntk]) < MIN_FALL
-        else ""
+    initial = (1 + runs[0].config.stream.num_negatives) * math.log(2)
+    moved = {model: 100 * (loss / initial - 1) for model, loss in losses.items()}
+    best = max(losses)
+    beside = "" if best == ntk else f"; {best.label} {moved[best]:+.1f} %"
+    barely = ": at the learning rate that all models share it barely trains"
+    verdict = barely if abs(moved[ntk]) < MIN_FALL else ""
+    path = (
+        f"from {initial:.2f} nats per example at zero logits, (1 + K) log 2, "
+        f"to {losses[ntk]:.2f} in the last epoch"
     )
-    way = f"from {start:.2f} nats per example at zero logits, (1 + K) log 2, to {losses[ntk]:.2f} in the last epoch"
-    return [f"The NTK limit's loss went {way} ({moved[ntk]:+.1f} %{beside}){verdict}."]
+    return [f"The NTK limit's loss went {path} ({moved[ntk]:+.1f} %{beside}){verdict}."]
 
 
-def _width_sentence(models: dict[ModelKey, list[Run]], finite: list[ModelKey]) -> list[str]:
+def _width_sentence(models: dict[ModelKey, list[Run]], finite: list[ModelKey]) -> str:
     if len(finite) < 2:
-        return ["With fewer than two widths the runs cannot say whether wider is better."]
-    means = [_accuracy(models[m]).mean for m in finite]
+        return "With fewer than two widths the runs cannot say whether wider is better."
+    means = [_accuracy(models[model]).mean for model in finite]
     gain, noise = means[-1] - means[0], _noise(models[finite[0]], models[finite[-1]])
     rises = all(b > a for a, b in pairwise(means))
     verb = "rises with width at every step" if rises else "does not rise with width at every step"
-    numbers = f"{', '.join(f'{v:.1f}' for v in means)} % at widths {', '.join(f'{m.width:,}' for m in finite)}"
-    return [
-        f"Accuracy {verb}: {numbers} ({gain:+.1f} points from end to end, {_verdict(gain, noise)})."
-    ]
+    numbers = f"{', '.join(f'{mean:.1f}' for mean in means)} % {_at_widths(finite)}"
+    ends = f"{gain:+.1f} points from end to end, {_verdict(gain, noise)}"
+    return f"Accuracy {verb}: {numbers} ({ends})."
 
 
-def _limit_sentence(models: dict[ModelKey, list[Run]], finite: list[ModelKey]) -> list[str]:
-    name, limit = next(((m.label, own) for m, own in models.items() if m.rank == 2), ("", None))
+def _at_widths(models: Iterable[ModelKey]) -> str:
+    return f"at widths {', '.join(f'{model.width:,}' for model in models)}"
+
+
+def _limit_sentence(models: dict[ModelKey, list[Run]], finite: list[ModelKey]) -> str:
+    limit = next((model for model in models if model.kind == "mup_limit"), None)
     if limit is None:
-        return ["There is no run of the muP limit here to compare with."]
-    value = _accuracy(limit).mean
+        return "The runs do not include the muP limit."
+    value = _accuracy(models[limit]).mean
     if not finite:
-        return [
-            f"The {name} solves {value:.1f} % of the analogies; there is no finite net here to compare with."
-        ]
-    best = max(finite, key=lambda m: _accuracy(models[m]).mean)
-    lead, noise = value - _accuracy(models[best]).mean, _noise(limit, models[best])
+        solves = f"The {limit.label} solves {value:.1f} % of the analogies"
+        return f"{solves}; the runs include no finite network."
+    best = max(finite, key=lambda model: _accuracy(models[model]).mean)
+    lead = value - _accuracy(models[best]).mean
+    verdict = _verdict(lead, _noise(models[limit], models[best]))
     verb, side = ("is best", "above") if lead > 0 else ("is not best", "below")
-    return [
-        f"The {name} {verb}: {value:.1f} %, {abs(lead):.1f} points {side} the best finite net, {best.label} ({_verdict(lead, noise)})."
-    ]
+    beside = f"{abs(lead):.1f} points {side} the best finite network, {best.label}"
+    return f"The {limit.label} {verb}: {value:.1f} %, {beside} ({verdict})."
 
 
 def _distance_sentence(runs: list[Run]) -> list[str]:
-    pairs = [
-        (m, mean_std(run.limit_distance("gram_error") for run in own).mean)
-        for m, own in by_model(runs).items()
-        if m.rank == 1 and not m.variant
-    ]
-    pairs = [(m, error) for m, error in pairs if error > 0]
-    if len(pairs) < 2:
+    errors = {
+        model: mean_std(run.limit_distance("gram_error") for run in seeds).mean
+        for model, seeds in by_model(runs).items()
+        if model.kind == "finite" and not model.variant
+    }
+    errors = {model: error for model, error in errors.items() if error > 0}
+    if len(errors) < 2:
         return []
-    errors = [error for _, error in pairs]
-    verb = (
-        "come closer"
-        if all(b < a for a, b in pairwise(errors))
-        else "do not come closer at every step"
-    )
-    numbers = f"{', '.join(f'{e:.3f}' for e in errors)} at widths {', '.join(f'{m.width:,}' for m, _ in pairs)}"
-    limits = [run for run in runs if run.summary["model"] == "mup_limit"]
-    if limits and all(run.summary.get("approximation") for run in limits):
+    closer = all(b < a for a, b in pairwise(errors.values()))
+    verb = "come closer" if closer else "do not come closer at every step"
+    numbers = f"{', '.join(f'{error:.3f}' for error in errors.values())} {_at_widths(errors)}"
+    limits = [run for run in runs if run.model.kind == "mup_limit"]
+    if limits and all(run.summary.approximation for run in limits):
         return [
-            f"With width the embeddings {verb} to the low-rank limit's, whose own error is in all of these: cosine-Gram error {numbers}."
+            f"With width the embeddings {verb} to those of the low-rank limit: cosine-Gram error "
+            f"{numbers}. The approximation error of that limit is included in each number."
         ]
-    slope = np.polyfit(np.log([m.width for m, _ in pairs]), np.log(errors), 1)[0]
-    tail = f" (log-log slope {slope:.2f}; random fluctuations give -0.5)" if len(pairs) > 2 else ""
+    slope = np.polyfit(np.log([m.width for m in errors]), np.log(list(errors.values())), 1)[0]
+    expected = f" (log-log slope {slope:.2f}; random fluctuations give -0.5)"
+    tail = expected if len(errors) > 2 else ""
     return [f"With width the embeddings {verb} to the limit's: cosine-Gram error {numbers}{tail}."]
 
 
 def _approximation_sentence(runs: list[Run]) -> list[str]:
-    """What a low-rank limit knows of its own error."""
-    known = [run.summary["approximation"] for run in runs if run.summary.get("approximation")]
+    """How accurate a low-rank limit is by its own diagnostics."""
+    known = [run.summary.approximation for run in runs if run.summary.approximation]
     if not known:
         return []
-    widest = max(known, key=lambda report: report["rank"])
+    widest = max(known, key=lambda diagnostics: diagnostics["rank"])
     outside = f"{100 * widest['energy_outside']:.1f} % of the output embedding's energy"
     return [
-        f"The low-rank limit is exact on {widest['rank']:,} directions and first order in the training outside them, where {outside} lies; "
-        "docs/lowrank.md says how far such runs were from the exact limit."
-        + _tolerance_clause(known)
+        f"The low-rank limit is exact on {widest['rank']:,} directions. Outside them, where "
+        f"{outside} lies, it is of first order in the training. docs/lowrank.md compares such runs "
+        "with the exact limit." + _tolerance_sentence(known)
     ]
 
 
-def _tolerance_clause(known: list[dict[str, Any]]) -> str:
-    """Whether model.tolerance was kept, where one was asked for."""
-    asked = [report for report in known if "tolerance" in report]
+def _tolerance_sentence(known: list[dict[str, Any]]) -> str:
+    """Whether model.tolerance was kept; empty if none was set."""
+    asked = [diagnostics for diagnostics in known if "tolerance" in diagnostics]
     if not asked:
         return ""
-    worst = max(asked, key=lambda report: report["residual_energy"])
-    verb = "kept" if all(report["tolerance_reached"] for report in asked) else "NOT reached"
-    return f" model.tolerance={worst['tolerance']:g} was {verb}: the residual energy is {worst['residual_energy']:.3g} of what the pilot run learnt."
+    worst = max(asked, key=lambda diagnostics: diagnostics["residual_energy"])
+    kept = all(diagnostics["tolerance_reached"] for diagnostics in asked)
+    return (
+        f" model.tolerance={worst['tolerance']:g} was {'kept' if kept else 'NOT reached'}: "
+        f"the residual energy is {worst['residual_energy']:.3g} of what the pilot run learnt."
+    )

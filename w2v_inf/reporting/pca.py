@@ -1,10 +1,13 @@
-"""TP4 Figure 1: cities and states on the first two principal components, NTK limit | narrow net | muP limit.
+"""PCA figure (TP4 Figure 1): cities and states on the first two principal components.
+
+The panels are the NTK limit, a narrow network and the muP limit.
 
 Decisions:
-- In the NTK limit every pair of embeddings is orthogonal: all eigenvalues are equal and the PCA is arbitrary. What a finite
-  net shows is a sample of its initialisation, so the panel draws one, seeded, of the width beside it, and says so.
-- Labels are placed one by one where they touch neither another label nor a point nor the frame: states first, then cities,
-  those far out before those in the crowd. A label that finds no place is left out.
+- In the NTK limit every pair of embeddings is orthogonal. All eigenvalues are equal, so the PCA is
+  arbitrary. A finite network shows a sample of its initialisation. The NTK panel therefore draws a
+  seeded sample, of the narrow network's width, and says so.
+- A label is placed where it touches no other label, no point and not the frame, or it is left out.
+  States come first, then cities; outlying points come before those in the crowd.
 """
 
 import math
@@ -26,108 +29,109 @@ from w2v_inf.runs.results import Run, by_model, caption_of, check_one_group
 from w2v_inf.word2vec_format import read_vectors
 
 PLACES = "places.npz"
+MIN_PLACES = 3
 COLOURS = ("#c8640a", "#2166ac")
-"""Cities, states: orange and blue, told apart by the colour-blind too, and by their markers in grey."""
+"""Cities and states: orange and blue, which colour-blind readers tell apart."""
+MARKERS = "o^"
+"""Cities and states, told apart in grey."""
 LABEL_SIZE = 5.5
 FONT = FontProperties(family="DejaVu Sans")
 POINT_RADIUS = 2.2
-"""Of the markers, in typographic points, as every size here."""
+"""Radius of the markers in typographic points, the unit of every size here."""
 NARROW = 64
+"""Width of the narrow network in TP4 Figure 1."""
 SAMPLE_SEED = 0
 
 
 class Panel(NamedTuple):
+    """One map of the figure."""
+
     name: str
     places: Places
     is_sample: bool
+    """Whether `places` is a sample of the initialisation."""
 
 
 def plot_pca(runs: list[Run]) -> tuple[Figure, str]:
-    """Triptych of the embeddings of US cities and states; a model without a run is left out."""
+    """The maps of one group; a model without a run is left out."""
     check_one_group(runs, "plot.figure=pca")
     panels = choose_panels(runs)
     if not panels:
-        raise UserError(
-            "plot.figure=pca needs runs whose vocabulary has US cities and states (places.npz with three places or more); none here"
-        )
+        needs = f"US cities and states ({PLACES} with at least {MIN_PLACES} places)"
+        raise UserError(f"plot.figure=pca needs runs whose vocabulary has {needs}; none here")
     return draw_panels(panels), _caption(runs, panels)
 
 
 def plot_vectors(path: Path) -> Figure:
-    """The map of a file of word vectors. Raises: UserError if it cannot be read or has fewer than three cities and states."""
+    """The map of a file of word vectors.
+
+    Raises: UserError if it cannot be read or has fewer than three cities and states.
+    """
     vocab, vectors = read_vectors(path)
     table = torch.from_numpy(vectors)
     return plot_places(place_gram(LinearModel(table, table), vocab), path.name)
 
 
 def plot_places(places: Places, name: str) -> Figure:
-    """One map. Raises: UserError for fewer than three places."""
-    if len(places.words) < 3:
+    """One map with the title `name`. Raises: UserError for fewer than three places."""
+    if len(places.words) < MIN_PLACES:
         raise UserError(
-            f"{name} has {len(places.words)} of the US cities and states of city-in-state, a map needs 3"
+            f"{name} has {len(places.words)} of the US cities and states of city-in-state, "
+            f"a map needs {MIN_PLACES}"
         )
     return draw_panels([Panel(name, places, False)])
 
 
 def draw_panels(panels: list[Panel]) -> Figure:
-    """A map of cities and states a panel, side by side."""
+    """Maps of cities and states, side by side."""
     figure = Figure(figsize=(4.0 * len(panels), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel in zip(all_axes, panels, strict=True):
         _draw_points(axes, panel)
     handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper center",
-        ncols=2,
-        frameon=False,
-        title="Embeddings of US cities and states",
-    )
+    title = "Embeddings of US cities and states"
+    position = {"loc": "outside upper center", "ncols": 2}
+    figure.legend(handles, labels, title=title, frameon=False, **position)
     figure.canvas.draw()  # labels are measured against the final layout
     for axes, panel in zip(all_axes, panels, strict=True):
-        _label_points(axes, panel)
+        _label_points(axes, panel.places)
     return figure
 
 
 def _caption(runs: list[Run], panels: list[Panel]) -> str:
-    what = "First two principal components of the raw embeddings of US cities and states (TP4 Figure 1); a run a panel (its lowest seed)."
-    numbers = "Silhouette (1 apart, 0 mixed) and held-out accuracy of a linear classifier, both on the two components shown"
-    base = panels[0].places.is_state.mean()
+    share = panels[0].places.is_state.mean()
+    majority = f"{100 * max(share, 1 - share):.0f} %"
     sentences = [
-        what,
-        f"{numbers}; always guessing the larger kind gives {100 * max(base, 1 - base):.0f} %.",
+        "PCA of the raw embeddings (TP4 Figure 1), lowest seed.",
+        "Silhouette (1 apart, 0 mixed) and held-out linear accuracy on both components; "
+        f"majority class: {majority}.",
     ]
     if panels[0].is_sample:
-        reason = "the NTK limit never moves the embeddings, and the exact PCA of its orthogonal embeddings is degenerate"
-        sentences.append(
-            f"NTK panel: a Gaussian sample of the initialisation (seed {SAMPLE_SEED}), for {reason}."
-        )
+        sample = f"a Gaussian sample of the initialisation (seed {SAMPLE_SEED})"
+        sentences.append(f"NTK panel: {sample}.")
     return caption_of(runs, *sentences)
 
 
 def choose_panels(runs: list[Run]) -> list[Panel]:
-    """NTK limit as a sample, the finite net of width 64 (else the narrowest), the muP limit: those that have a run."""
-    first = {
-        model: own[0]
-        for model, own in by_model(runs).items()
-        if model.is_compared and _num_places(own[0]) >= 3
+    """NTK limit as a sample, one finite network, muP limit: those that have a run.
+
+    The finite network is that of width 64, or else the narrowest.
+    """
+    shown = {
+        model: seeds[0]
+        for model, seeds in by_model(runs).items()
+        if model.is_compared and _num_places(seeds[0]) >= MIN_PLACES
     }
-    narrowest = min((m.width for m in first if m.rank == 1), default=NARROW)
-    width = NARROW if any(m.width == NARROW for m in first) else narrowest
+    widths = [model.width for model in shown if model.kind == "finite"]
+    width = NARROW if NARROW in widths else min(widths, default=NARROW)
     panels = []
-    for model, run in first.items():
+    for model, run in shown.items():
         places = Places.load(run.folder / PLACES)
-        if model.rank == 0:
-            panels.append(
-                Panel(
-                    f"NTK limit (sample of width {width:,})",
-                    sample_initialisation(places, width),
-                    True,
-                )
-            )
-        elif model.rank == 2 or model.width == width:
+        if model.kind == "ntk_limit":
+            sample = sample_initialisation(places, width)
+            panels.append(Panel(f"NTK limit (sample of width {width:,})", sample, True))
+        elif model.kind == "mup_limit" or model.width == width:
             panels.append(Panel(model.label, places, False))
     return panels
 
@@ -138,23 +142,18 @@ def _num_places(run: Run) -> int:
 
 
 def sample_initialisation(places: Places, width: int) -> Places:
-    """The same places with embeddings u ~ N(0, 1/width): what an untrained net of that width shows."""
-    u = np.random.default_rng(SAMPLE_SEED).standard_normal((len(places.words), width)) / math.sqrt(
-        width
-    )  # [P, D]
+    """The same places with the embeddings of an untrained network: u ~ N(0, 1 / width)."""
+    generator = np.random.default_rng(SAMPLE_SEED)
+    u = generator.standard_normal((len(places.words), width)) / math.sqrt(width)  # [P, D]
     return Places(places.words, places.is_state, u @ u.T)
 
 
 def _draw_points(axes: Axes, panel: Panel) -> None:
     xy, ratio = pca(panel.places.gram)
-    for name, colour, marker, mask in zip(
-        ("cities", "states"),
-        COLOURS,
-        "o^",
-        (~panel.places.is_state, panel.places.is_state),
-        strict=True,
-    ):
-        axes.scatter(*xy[mask].T, s=16, color=colour, marker=marker, label=name, linewidth=0)
+    is_state = panel.places.is_state
+    for kind, mask in enumerate((~is_state, is_state)):
+        look = {"color": COLOURS[kind], "marker": MARKERS[kind], "linewidth": 0}
+        axes.scatter(*xy[mask].T, s=16, label=("cities", "states")[kind], **look)
     axes.set_title(f"{panel.name}\n{_separation_text(panel.places)}", fontsize=10)
     axes.set_xlabel(f"component 1 ({100 * ratio[0]:.0f} % of the variance)", fontsize=9)
     axes.set_ylabel(f"component 2 ({100 * ratio[1]:.0f} %)", fontsize=9)
@@ -166,65 +165,55 @@ def _separation_text(places: Places) -> str:
     numbers = separation(places.gram, places.is_state)
     silhouette, linear = numbers["silhouette"], numbers["linear_accuracy"]
     parts = [] if silhouette is None else [f"silhouette {silhouette:.2f}"]
-    return (
-        ", ".join(parts if linear is None else [*parts, f"linear {linear:.0f} %"])
-        or "too few places for a number"
-    )
+    parts += [] if linear is None else [f"linear {linear:.0f} %"]
+    return ", ".join(parts) or "too few places for a number"
 
 
-def _label_points(axes: Axes, panel: Panel) -> None:
-    """Write names beside their points, each where it touches nothing yet."""
-    places = panel.places
+def _label_points(axes: Axes, places: Places) -> None:
+    """Write each name beside its point, where it touches nothing written before."""
     xy = pca(places.gram)[0]
     to_points = 72 / axes.figure.dpi
-    dots = axes.transData.transform(xy) * to_points
+    centres = axes.transData.transform(xy) * to_points
     frame = np.array(axes.get_window_extent().extents) * to_points
-    taken = np.concatenate(
-        [dots - POINT_RADIUS, dots + POINT_RADIUS], axis=1
-    )  # boxes x0, y0, x1, y1
-    for i in sorted(
-        range(len(dots)), key=lambda i: (not places.is_state[i], -np.linalg.norm(xy[i]))
-    ):
-        box, offset = _free_place(dots[i], _text_size(places.words[i]), taken, frame)
-        if box is None:
+    taken = np.concatenate([centres - POINT_RADIUS, centres + POINT_RADIUS], axis=1)  # x0 y0 x1 y1
+    order = sorted(range(len(xy)), key=lambda i: (not places.is_state[i], -np.linalg.norm(xy[i])))
+    for i in order:
+        offset = _free_offset(centres[i], _text_size(places.words[i]), taken, frame)
+        if offset is None:
             continue
-        taken = np.vstack([taken, box])
-        colour = COLOURS[int(places.is_state[i])]
-        axes.annotate(
-            places.words[i],
-            xy[i],
-            offset,
-            textcoords="offset points",
-            fontsize=LABEL_SIZE,
-            color=colour,
-            va="baseline",
-            ha="left",
-        )
+        low = centres[i] + offset
+        taken = np.vstack([taken, [*low, *(low + _text_size(places.words[i]))]])
+        look = {"fontsize": LABEL_SIZE, "color": COLOURS[int(places.is_state[i])]}
+        position = {"textcoords": "offset points", "va": "baseline", "ha": "left"}
+        axes.annotate(places.words[i], xy[i], offset, **position, **look)
 
 
 def _text_size(text: str) -> np.ndarray:
     return np.array(TextPath((0, 0), text, size=LABEL_SIZE, prop=FONT).get_extents().size)
 
 
-def _free_place(
-    dot: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: np.ndarray
-) -> tuple[np.ndarray | None, tuple[float, float]]:
-    """Box and offset of a label of `size` around `dot`, in typographic points; no box if every side is taken."""
+def _free_offset(
+    centre: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: np.ndarray
+) -> tuple[float, float] | None:
+    """Offset from `centre` of a label of `size`; None if every side is taken.
+
+    Right, left, above and below come before the diagonals.
+    """
     w, h, gap = *size.tolist(), POINT_RADIUS + 0.5
+    left, right, below, above = -gap - w, gap, -gap - h, gap
     for offset in (
-        (gap, -h / 2),
-        (-gap - w, -h / 2),
-        (-w / 2, gap),
-        (-w / 2, -gap - h),
-        (gap, gap),
-        (gap, -gap - h),
-        (-gap - w, gap),
-        (-gap - w, -gap - h),
+        (right, -h / 2),
+        (left, -h / 2),
+        (-w / 2, above),
+        (-w / 2, below),
+        (right, above),
+        (right, below),
+        (left, above),
+        (left, below),
     ):
-        low = dot + offset
-        box = np.concatenate([low, low + size])
-        inside = (box[:2] >= frame[:2]).all() and (box[2:] <= frame[2:]).all()
-        touches = ((box[:2] < taken[:, 2:]) & (box[2:] > taken[:, :2])).all(axis=1)
+        low, high = centre + offset, centre + offset + size
+        inside = (low >= frame[:2]).all() and (high <= frame[2:]).all()
+        touches = ((low < taken[:, 2:]) & (high > taken[:, :2])).all(axis=1)
         if inside and not touches.any():
-            return box, offset
-    return None, (0.0, 0.0)
+            return offset
+    return None

@@ -1,9 +1,8 @@
-"""Stage 4: which figures are drawn of which runs, and where they go."""
+"""Stage 4: which figures are drawn from which runs, and where their files go."""
 
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -16,6 +15,7 @@ from w2v_inf.reporting.lr_transfer import plot_transfer
 from w2v_inf.reporting.pca import plot_pca, plot_vectors
 from w2v_inf.reporting.style import Drawing, save
 from w2v_inf.runs.results import (
+    Group,
     Run,
     find_runs,
     folders_to_read,
@@ -35,47 +35,47 @@ FIGURES: dict[str, Plot] = {
     "sections": plot_sections,
 }
 SWEEPS: dict[str, tuple[str, Plot]] = {"transfer": ("train.lr", plot_transfer)}
-"""Figures across groups that differ in one option."""
+"""Figures across groups that differ in one option: that option and the function."""
 
 
 def draw(runs: list[Run], names: Iterable[str] = FIGURES) -> list[Drawing]:
-    """Figures `names` of every group in `runs`; one that cannot be drawn is left out with a line in the log.
+    """Draw the figures `names` of every group in `runs`.
+
+    A figure that cannot be drawn is left out with a line in the log.
 
     Raises: UserError if no figure can be drawn.
     """
     drawings, refusals = [], []
-    for over, figures in _by_swept_option(names).items():
-        groups = group_runs(runs, over)
-        for (group, title), stem in zip(
-            group_titles(groups).items(), _file_stems(groups), strict=True
-        ):
+    for swept_option, figures in _by_swept_option(names).items():
+        groups = group_runs(runs, swept_option)
+        titles = group_titles(groups)
+        for group, stem in zip(groups, _file_stems(list(groups)), strict=True):
             for name, plot_figure in figures.items():
                 try:
                     figure, caption = plot_figure(groups[group])
-                    drawings.append(Drawing(f"{name}{stem}", title, figure, caption))
+                    drawings.append(Drawing(f"{name}{stem}", titles[group], figure, caption))
                 except UserError as error:
                     refusals.append(str(error))
-                    log.warning("%s: not drawn: %s", title, error)
+                    log.warning("%s: not drawn: %s", titles[group], error)
     if not drawings:
         raise UserError(refusals[0] if refusals else "plot.runs holds no finished run")
     return drawings
 
 
 def _by_swept_option(names: Iterable[str]) -> dict[str, dict[str, Plot]]:
-    """The figures `names` by the option their runs may differ in, "" for none."""
+    """The figures `names` by the option in which their runs may differ; "" stands for none."""
     figures: dict[str, dict[str, Plot]] = {}
     for name in names:
-        over, plot_figure = SWEEPS[name] if name in SWEEPS else ("", FIGURES[name])
-        figures.setdefault(over, {})[name] = plot_figure
+        swept_option, plot_figure = SWEEPS[name] if name in SWEEPS else ("", FIGURES[name])
+        figures.setdefault(swept_option, {})[name] = plot_figure
     return figures
 
 
-def _file_stems(groups: Iterable[Any]) -> list[str]:
+def _file_stems(groups: list[Group]) -> list[str]:
     """What tells the files of one group from another's: nothing if there is one group."""
-    groups = list(groups)
-    stems = [
-        f"-{g.corpus}-{g.architecture}-{g.vocab_size}" if len(groups) > 1 else "" for g in groups
-    ]
+    if len(groups) == 1:
+        return [""]
+    stems = [f"-{group.corpus}-{group.architecture}-{group.vocab_size}" for group in groups]
     return [
         stem if stems.count(stem) == 1 else f"{stem}-{stems[: i + 1].count(stem)}"
         for i, stem in enumerate(stems)
@@ -83,31 +83,27 @@ def _file_stems(groups: Iterable[Any]) -> list[str]:
 
 
 def plot_stage(config: Config) -> None:
-    """Stage 4: figures of the runs in `plot.runs`, such as the points of a sweep, then the table of these runs."""
+    """Stage 4: figures of the runs in `plot.runs`, then the table of these runs."""
     plot(config)
     if not config.evaluate.vectors:
         print(f"\n{format_table(find_runs(folders_to_read(config)))}")
 
 
 def plot(config: Config) -> list[Path]:
-    """Draw `plot.figure` from the runs in `plot.runs` into `plot.out`, one figure a group; prints the paths.
+    """Draw `plot.figure` from `plot.runs` into `plot.out`, one figure per group; prints the paths.
 
-    With `evaluate.vectors` the map of cities and states of that file instead, beside it by default.
+    With `evaluate.vectors` only the PCA map of that file is drawn, by default beside the file.
     """
     if config.evaluate.vectors:
         file = Path(config.evaluate.vectors)
         paths = save(plot_vectors(file), config.plot.out or file.parent, f"pca-{file.stem}")
     else:
         folders = folders_to_read(config)
-        names = (
-            list(FIGURES) if config.plot.figure is FigureName.all else [config.plot.figure.value]
-        )
+        figure = config.plot.figure
+        names = list(FIGURES) if figure is FigureName.all else [figure.value]
         out = Path(config.plot.out) if config.plot.out else shared_folder(folders) / "figures"
-        paths = [
-            path
-            for drawing in draw(find_runs(folders), names)
-            for path in save(drawing.figure, out, drawing.name)
-        ]
+        drawings = draw(find_runs(folders), names)
+        paths = [path for drawing in drawings for path in save(drawing.figure, out, drawing.name)]
     for path in paths:
         print(path)
     return paths

@@ -1,4 +1,4 @@
-"""Where and with what a run was made, and the memory that it takes."""
+"""The machine and the versions that made a run, and the memory that the run takes."""
 
 import importlib.metadata
 import importlib.util
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from w2v_inf.config import IS_CHECKOUT, PROJECT_ROOT, Config
@@ -21,32 +22,34 @@ log = logging.getLogger(__name__)
 
 
 def reset_peak_rss() -> None:
-    """Let the peak start anew: a sweep trains many runs in one process. Linux only; elsewhere the peak is the process's."""
+    """Forget the peak so far: a sweep trains many runs in one process.
+
+    Only Linux can; elsewhere the peak stays that of the process.
+    """
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         log.debug("peak memory cannot be reset here")
 
 
-def rss_bytes(peak: bool = False) -> int:
-    """Resident memory of this process now, or its largest since `reset_peak_rss`."""
+def rss_bytes() -> int:
+    """Resident memory of this process now."""
+    return psutil.Process().memory_info().rss
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident memory of this process since `reset_peak_rss`."""
+    # Not getrusage on Linux: it includes the memory of the parent process.
     status = Path("/proc/self/status")
-    if status.exists():
-        field = "VmHWM" if peak else "VmRSS"
-        return (
-            next(
-                int(line.split()[1])
-                for line in status.read_text().splitlines()
-                if line.startswith(field)
-            )
-            * 1024
-        )
+    peak = re.search(r"VmHWM:\s*(\d+)", status.read_text()) if status.exists() else None
+    if peak:
+        return int(peak[1]) * 1024
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024
 
 
 def environment(config: Config, device: torch.device, corpus_checksum: str) -> dict[str, Any]:
-    """Where and with what a run was made."""
+    """The content of environment.json."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
@@ -55,10 +58,10 @@ def environment(config: Config, device: torch.device, corpus_checksum: str) -> d
         "torch": torch.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": f"{_cpu_name()} x {psutil.cpu_count()}",
         "num_threads": torch.get_num_threads(),
         "device": str(device),
-        "card": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda,
         "triton": _version("triton"),
         "corpus_checksum": corpus_checksum,
@@ -68,12 +71,12 @@ def environment(config: Config, device: torch.device, corpus_checksum: str) -> d
 
 
 def _version(package: str) -> str | None:
-    """Of an optional package, if it is installed."""
+    """The version of an optional package, if it is installed."""
     return importlib.metadata.version(package) if importlib.util.find_spec(package) else None
 
 
 def _git(*arguments: str) -> str:
-    """git's answer about the project, or nothing outside a checkout."""
+    """git's answer about the project; empty outside a checkout."""
     if not IS_CHECKOUT:  # the current folder may be a repository of the user's
         return ""
     try:
@@ -86,6 +89,7 @@ def _git(*arguments: str) -> str:
 
 
 def _cpu_name() -> str:
+    """The CPU's model; psutil does not know it."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return f"{names[0]} x {len(names)}" if names else platform.processor()
+    name = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return name[1] if name else platform.processor()

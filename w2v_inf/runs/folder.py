@@ -1,41 +1,116 @@
-"""The run folder: its name, its files, and how they are written.
+"""The run folder: its name, its files, its lock, and the options that make two runs the same.
 
-config.yaml (resolved options), environment.json, vocab.tsv (the word of each row), metrics.jsonl (progress and evaluations as they
-happen), checkpoints while it trains (`checkpoint.py`), and at the end model.safetensors, places.npz and summary.json. summary.json
-comes last: a folder without it is not a finished run.
+| file | written | content |
+|---|---|---|
+| config.yaml, environment.json, vocab.tsv | at the start | options, machine, the word of each row |
+| metrics.jsonl | during training | progress and evaluations |
+| checkpoint-* | during training | see `training/checkpoint.py` |
+| model.safetensors, places.npz | at the end | the tensors, the data of the PCA figure |
+| summary.json | last | see `Summary`; a folder without this file is not a finished run |
 """
 
 import dataclasses
 import fcntl
 import json
-import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from w2v_inf import compose
-from w2v_inf.config import Config, Finite, Log, ModelConfig, Parametrization, StreamConfig, TextFile
-from w2v_inf.errors import UserError
-from w2v_inf.files import read_json, write_atomically
-from w2v_inf.runs import events
-
-SUMMARY, CONFIG, STATE, METRICS = (
-    "summary.json",
-    "config.yaml",
-    "model.safetensors",
-    "metrics.jsonl",
+from w2v_inf.config import (
+    MODELS,
+    Config,
+    Finite,
+    ModelConfig,
+    Parametrization,
+    StreamConfig,
+    TextFile,
 )
-PLACES, VOCABULARY = "places.npz", "vocab.tsv"
-NOT_TRAINED = ("resume", "log", "pair_table_gib")
-"""Options of `train` that change nothing in what comes out."""
-log = logging.getLogger(__name__)
+from w2v_inf.errors import UserError
+from w2v_inf.files import read_json, write_atomically, write_json
+
+SUMMARY, CONFIG, METRICS = "summary.json", "config.yaml", "metrics.jsonl"
+STATE, PLACES, VOCABULARY = "model.safetensors", "places.npz", "vocab.tsv"
+NOT_TRAINED = ("train.resume", "train.log", "model.pair_table_gib")
+"""Options of the trained groups that do not change the result."""
+NAMED = (
+    "corpus.name",
+    "corpus.path",
+    "stream.architecture",
+    "model.name",
+    "model.width",
+    "model.parametrization",
+    "model.exponents",
+    "seed",
+)
+"""Options that every name of a run folder says in its own way."""
+
+
+@dataclass
+class Summary:
+    """summary.json: what a finished run trained, its last evaluation and its cost."""
+
+    model: str
+    engine: str | None
+    parametrization: str | None
+    width: int | None
+    architecture: str
+    corpus: str
+    synthetic: bool
+    vocab_size: int
+    tokens: int
+    """Words of the corpus, rare ones included."""
+    tokens_in_vocab: int
+    epochs: int
+    steps: int
+    examples: int
+    seed: int
+    loss_nats: float
+    """Mean of the last epoch, nats per example."""
+    wall_s: float
+    """Training time, without evaluations and checkpoints."""
+    cpu_s: float
+    """CPU time of training, all processes."""
+    words_per_s: float
+    peak_rss_bytes: int
+    device: str
+    corpus_checksum: str
+    evaluation: dict
+    """See `similarity.evaluate_model`."""
+    num_processes: int = 1
+    licence: str | None = None
+    """Of the corpus."""
+    approximation: dict | None = None
+    """The model's own diagnostics."""
+    limit_distance: dict | None = None
+    """See `limit_distance.limit_distance`; None until scripts/evaluate.py measures it."""
+
+    def save(self, folder: Path) -> None:
+        """Write summary.json."""
+        write_json(folder / SUMMARY, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Summary":
+        """Read what `save` wrote. Raises: UserError if the file is missing or damaged."""
+        content, hints = read_json(folder / SUMMARY), get_type_hints(cls)
+        defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+        values = {name: content.get(name, default) for name, default in defaults.items()}
+        bad = [name for name, value in values.items() if not isinstance(value, hints[name])]
+        if "model" not in bad and values["model"] not in [member.name for member in MODELS]:
+            bad.append(f"model={values['model']}")
+        if bad:
+            path = folder / SUMMARY
+            raise UserError(f"{path} is damaged ({', '.join(bad)}): train the run again")
+        return cls(**values)
 
 
 def corpus_label(config: Config) -> str:
-    """`text8`, or a file's name without its endings."""
+    """`text8`, or a file's name without its extensions."""
     corpus = config.corpus
     return Path(corpus.path).name.split(".")[0] if isinstance(corpus, TextFile) else corpus.name
 
@@ -45,90 +120,85 @@ def model_label(model: ModelConfig) -> str:
     if not isinstance(model, Finite):
         return model.name
     exponents = ",".join(f"{e:g}" for e in model.exponents)
-    name = (
-        exponents
-        if model.parametrization is Parametrization.custom
-        else model.parametrization.value
-    )
-    return f"{name}-{model.width}"
+    is_custom = model.parametrization is Parametrization.custom
+    return f"{exponents if is_custom else model.parametrization.value}-{model.width}"
 
 
 def run_folder(config: Config) -> Path:
-    """run_dir, or by default CORPUS-ARCHITECTURE/MODEL-seedN in runs_dir, with every option that is not its default.
+    """run_dir, or CORPUS-ARCHITECTURE/MODEL-seedN in runs_dir, with every option off its default.
 
-    So each point of a sweep gets a folder of its own, whatever is swept. Names need no quotes on a command line of Hydra's.
+    Each point of a sweep thus gets a folder of its own. No name needs quotes on Hydra's command
+    line.
     """
     if config.run_dir:
         return Path(config.run_dir)
-    named = {"name", "path", "architecture", "width", "parametrization", "exponents", *NOT_TRAINED}
+    default = trained_options(default_config(config))
+    changed = {
+        name: value
+        for name, value in trained_options(config).items()
+        if name not in NAMED and value != default[name]
+    }
     parts = [model_label(config.model), f"seed{config.seed}"]
-    usual = Config(stream=StreamConfig(architecture=config.stream.architecture))
-    for group in (config.corpus, config.stream, config.model, config.train):
-        same_kind = [other for other in (usual.stream, usual.train) if type(other) is type(group)]
-        default = same_kind[0] if same_kind else type(group)(**_required(group))
-        for f in dataclasses.fields(group):
-            value = getattr(group, f.name)
-            if f.name not in named and value != getattr(default, f.name):
-                parts.append(f"{f.name}_{getattr(value, 'value', value)}")
-    if config.evaluate.embedding is not usual.evaluate.embedding:
-        parts.append(f"embedding_{config.evaluate.embedding.value}")
-    name = re.sub(r"[^\w.+-]+", "_", "-".join(parts))
-    return (
-        Path(config.runs_dir) / f"{corpus_label(config)}-{config.stream.architecture.value}" / name
-    )
+    parts += [f"{name.split('.')[-1]}_{value}" for name, value in changed.items()]
+    group = f"{corpus_label(config)}-{config.stream.architecture.value}"
+    return Path(config.runs_dir) / group / re.sub(r"[^\w.+-]+", "_", "-".join(parts))
 
 
-def _required(group: Any) -> dict[str, Any]:
-    """What a member's defaults cannot be made without."""
-    if isinstance(group, TextFile):
-        return {"path": group.path}
-    custom = isinstance(group, Finite) and group.parametrization is Parametrization.custom
-    return (
-        {"parametrization": group.parametrization, "exponents": group.exponents} if custom else {}
-    )
+def default_config(config: Config) -> Config:
+    """The defaults beside this corpus, architecture and model."""
+    corpus, stream = config.corpus, StreamConfig(architecture=config.stream.architecture)
+    # A text file is the one member whose defaults are not valid alone.
+    corpus = TextFile(path=corpus.path) if isinstance(corpus, TextFile) else type(corpus)()
+    return Config(corpus=corpus, model=type(config.model)(), stream=stream)
 
 
 def trained_options(config: Config) -> dict[str, Any]:
-    """The options that decide what is trained and measured; those of figures and machine are left out."""
-    groups = {
-        name: dataclasses.asdict(getattr(config, name))
-        for name in ("corpus", "stream", "model", "train")
+    """The options that decide what is trained and measured, by dotted name, enums as text.
+
+    Options of figures and of the machine are left out.
+    """
+    values: dict[str, Any] = {
+        f"{group}.{name}": value
+        for group in ("corpus", "stream", "model", "train")
+        for name, value in vars(getattr(config, group)).items()
     }
-    groups = {
-        group: {name: value for name, value in taken.items() if name not in NOT_TRAINED}
-        for group, taken in groups.items()
+    values |= {"seed": config.seed, "evaluate.embedding": config.evaluate.embedding}
+    return {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in values.items()
+        if name not in NOT_TRAINED
     }
-    return groups | {"seed": config.seed, "evaluate": {"embedding": config.evaluate.embedding}}
 
 
 def is_finished(folder: Path, config: Config, corpus_checksum: str) -> bool:
-    """Whether the folder already holds this very run, finished.
+    """Whether the folder holds this very run, finished.
 
-    Raises: UserError if it holds a run with other options or on another text, which would be lost.
+    Raises: UserError if the folder holds a run with other options or on another text.
     """
     if not (folder / SUMMARY).exists():
         return False
-    check_same_run(
-        folder,
-        config,
-        corpus_checksum,
-        read_json(folder / SUMMARY)["corpus_checksum"],
-        "delete the folder",
-    )
+    trained_on = Summary.load(folder).corpus_checksum
+    check_same_run(folder, config, corpus_checksum, trained_on, "delete the folder")
     return True
 
 
 def check_same_run(
     folder: Path, config: Config, corpus_checksum: str, trained_on: str, advice: str
 ) -> None:
-    """Raises: UserError if the folder's run has other options, or `trained_on`, its text's checksum, is not this text's."""
-    difference = _first_difference(
-        trained_options(compose.read(folder / CONFIG)), trained_options(config)
-    )
-    if difference:
-        raise UserError(
-            f"{folder} holds a run with other options ({difference}): choose another run_dir or {advice}"
-        )
+    """Refuse to continue or replace another run.
+
+    Args:
+      corpus_checksum: of the text of `config`.    trained_on: of the folder's run.
+    Raises: UserError if options or text differ; it ends with `advice`.
+    """
+    there, here = trained_options(compose.read(folder / CONFIG)), trained_options(config)
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            difference = f"{name}: {there.get(name)} there, {here.get(name)} here"
+            raise UserError(
+                f"{folder} holds a run with other options ({difference}): "
+                f"choose another run_dir or {advice}"
+            )
     if trained_on != corpus_checksum:
         text = f"checksum {trained_on[:12]} there, {corpus_checksum[:12]} here"
         raise UserError(
@@ -138,67 +208,61 @@ def check_same_run(
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Make the run folder, and keep other processes from training in it. Raises: UserError if one does, or it cannot be made."""
-    descriptor = None
+    """Make the run folder, and keep other processes from training in it.
+
+    Raises: UserError if another process trains there, or the folder cannot be made or locked.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if descriptor is None:
-            raise _not_writable(folder, error) from error
-        os.close(descriptor)
-        raise UserError(
-            f"another process is training in run_dir={folder}: wait for it, or choose another folder"
-        ) from error
+        raise _not_writable(folder, error) from error
     try:
+        _lock(descriptor, folder)
         yield
     finally:
-        os.close(descriptor)  # and so the lock; the kernel does it for a process that is killed
+        os.close(descriptor)  # releases the lock; the kernel does so for a killed process
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"another process is training in run_dir={folder}: wait for it, "
+            "or choose another folder"
+        ) from error
+    except OSError as error:  # some network file systems have no locks
+        raise UserError(
+            f"run_dir={folder} cannot be locked ({error.strerror}): choose a folder on a local disk"
+        ) from error
 
 
 def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
-    """Write the options and keep so much of the metrics. Raises: UserError if the folder cannot be written."""
+    """Write the options, and cut metrics.jsonl to `metrics_bytes`, its length at the checkpoint.
+
+    Raises: UserError if the folder cannot be written.
+    """
     try:
-        write_atomically(
-            folder / CONFIG, lambda draft: compose.save(config, draft)
-        )  # a checkpoint is worth nothing without it
+        # Atomically: without its options a checkpoint is worth nothing.
+        write_atomically(folder / CONFIG, lambda draft: compose.save(config, draft))
         with open(folder / METRICS, "a") as file:
             file.truncate(metrics_bytes)
-        if config.train.log is Log.tensorboard:
-            events.start(
-                folder, [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-            )
     except OSError as error:
         raise _not_writable(folder, error) from error
+
+
+def append_metrics(folder: Path, line: dict[str, Any]) -> None:
+    """Add one line to metrics.jsonl. Raises: UserError if there is no space."""
+    path = folder / METRICS
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from error
 
 
 def _not_writable(folder: Path, error: OSError) -> UserError:
     return UserError(
         f"run_dir={folder} cannot be written ({error.strerror}): choose another folder"
     )
-
-
-def _first_difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:
-    """`train.epochs: 5 there, 3 here`, or nothing."""
-    for key in sorted(there.keys() | here.keys()):
-        a, b = there.get(key), here.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found = _first_difference(a, b, f"{prefix}{key}.")
-            if found:
-                return found
-        elif a != b:
-            return f"{prefix}{key}: {getattr(a, 'value', a)} there, {getattr(b, 'value', b)} here"
-    return ""
-
-
-def append_metrics(folder: Path, line: dict[str, Any]) -> None:
-    """Add one line to metrics.jsonl. Raises: UserError when there is no space."""
-    try:
-        with open(folder / METRICS, "a") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-        events.append(folder, line)
-    except OSError as error:
-        raise UserError(
-            f"{folder / METRICS} cannot be written ({error.strerror}): free some space"
-        ) from error

@@ -1,4 +1,4 @@
-"""A model's tensors in one file (safetensors), put together whichever rank holds which columns."""
+"""A model's tensors in one safetensors file, whichever process holds which columns."""
 
 import json
 import math
@@ -10,26 +10,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, uint8
 
-from w2v_inf import compose
-from w2v_inf import distributed
+from w2v_inf import compose, distributed
 from w2v_inf.config import Config
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
-from w2v_inf.files import read_json, write_atomically
+from w2v_inf.files import write_atomically
 from w2v_inf.models.build import build_model
 from w2v_inf.models.column_parallel import ColumnShard
 from w2v_inf.models.linear import copy_rows
 from w2v_inf.models.protocol import Model
-from w2v_inf.runs.folder import CONFIG, STATE, SUMMARY, VOCABULARY
+from w2v_inf.runs.folder import CONFIG, STATE, VOCABULARY, Summary
 
 DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.bfloat16": "BF16"}
-"""How safetensors calls them."""
+"""The names of safetensors."""
 
 
 def save_model(path: Path, model: Model) -> None:
-    """Write the model's tensors; takes the model's size on disk. All ranks call it, the first alone writes.
+    """Write the model's tensors. All processes call this; only the main one writes.
 
-    Raises: UserError, on the rank that writes, if the file cannot be written; nothing is left behind then.
+    Raises: UserError, in the process that writes, if the file cannot be written; no part of it is
+      then left behind.
     """
     if not isinstance(model, ColumnShard):
         tensors = {name: _on_cpu(tensor) for name, tensor in model.state().items()}
@@ -40,21 +40,23 @@ def save_model(path: Path, model: Model) -> None:
         if distributed.is_main_process():
             write_atomically(path, lambda draft: _write(draft, model, blocks))
     finally:
-        for _ in (
-            blocks
-        ):  # every rank takes part in putting together every block, also when writing has failed
+        # Every process takes part in gathering every block, even after writing has failed.
+        for _ in blocks:
             pass
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
-    """The tensor without gaps; not a copy if it is there and has none."""
+    """The tensor, contiguous on the CPU; copied only if it is not so already."""
     if tensor.device.type == "cpu":
         return tensor.contiguous()
     return copy_rows(tensor, torch.empty(tensor.shape, dtype=tensor.dtype))
 
 
 def _write(path: Path, model: ColumnShard, blocks: Iterator[Tensor]) -> None:
-    """Write safetensors' format by hand: the library wants whole tensors, of which there may be no room for one."""
+    """Write the safetensors format by hand.
+
+    The library wants whole tensors, and memory may not hold even one of them.
+    """
     header, end = {}, 0
     for name, shape in model.whole_shapes().items():
         dtype = model.state()[name].dtype
@@ -69,7 +71,10 @@ def _write(path: Path, model: ColumnShard, blocks: Iterator[Tensor]) -> None:
 
 
 def load_state(folder: Path, model: Model) -> None:
-    """Fill the model from a run folder; the file is mapped, not read whole. Raises: UserError if it is missing or damaged."""
+    """Load the tensors of a run folder into the model; the file is mapped, not read whole.
+
+    Raises: UserError if the file is missing or damaged.
+    """
     path = folder / STATE
     if not path.exists():
         raise UserError(f"{path} not found: run python scripts/train.py run_dir={folder} first")
@@ -82,8 +87,8 @@ def load_state(folder: Path, model: Model) -> None:
 
 
 def open_run(folder: Path, machine: Config) -> tuple[Model, Vocabulary]:
-    """The trained model of a finished run on the device of `machine`, and its vocabulary."""
-    read_json(folder / SUMMARY)
+    """The trained model of a finished run, on the device of `machine`, and its vocabulary."""
+    Summary.load(folder)  # refuses an unfinished run
     config = compose.read(folder / CONFIG)
     config.device = machine.device
     vocab = Vocabulary.load(folder / VOCABULARY)

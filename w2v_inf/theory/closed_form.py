@@ -1,25 +1,40 @@
 """Closed form: the limit under a quadratic loss
 
-Loss 1/2 |M - u w^T|^2 over all pairs (input, output), full batch, limit's start u(0) = I, w(0) = 0. With E = M - u w^T gradient flow is
-u' = E w, w' = E^T u. Let M = P S Q^T. Try u = P cosh(Th) P^T, w = Q sinh(Th) P^T with a diagonal Th, Th(0) = 0 (where M has no
-singular value, Th = 0 and u = I). Then u w^T = P (sinh(2 Th) / 2) Q^T, E = P (S - sinh(2 Th) / 2) Q^T, and both equations say
-  Th' = S - sinh(2 Th) / 2,   fixed point asinh(2 S) / 2.
-Singular values learn apart from each other, and none waits on a saddle: Th'(0) = S, where a small random start waits log(1 / start) / S.
-For x = exp(2 Th):  x' = -(x - x+)(x - x-) / 2,  x+- = 2 S +- r,  r = sqrt(1 + 4 S^2),  so (x - x+) / (x - x-) falls as exp(-r t).
-For m = tanh(Th) = (x - 1) / (x + 1):  m' = S - m - S m^2, solved at all times by
+Setting. The loss is 1/2 |M - u w^T|^2 over all pairs (input, output), with full batches. The limit
+is initialised at u(0) = I, w(0) = 0. With E = M - u w^T, gradient flow is
+  u' = E w,   w' = E^T u.
+
+Solution. Let M = P S Q^T be the singular value decomposition. Try
+  u = P cosh(Th) P^T,   w = Q sinh(Th) P^T
+with a diagonal Th(t) and Th(0) = 0. Where M has no singular value, Th = 0 and u = I. Then
+  u w^T = P (sinh(2 Th) / 2) Q^T,   E = P (S - sinh(2 Th) / 2) Q^T,
+and both equations say
+  Th' = S - sinh(2 Th) / 2,   with the fixed point asinh(2 S) / 2.
+Singular values learn independently of each other. None waits on a saddle: Th'(0) = S, where an
+initialisation of small size e waits for a time log(1 / e) / S.
+
+Explicit form. For x = exp(2 Th)
+  x' = -(x - x+)(x - x-) / 2,   x+ and x- = 2 S +- r,   r = sqrt(1 + 4 S^2),
+so (x - x+) / (x - x-) falls as exp(-r t). For m = tanh(Th) = (x - 1) / (x + 1)
+  m' = S - m - S m^2,   solved at all times by
   Th(t) = artanh( 2 S tanh(r t / 2) / (r + tanh(r t / 2)) ).
-u and w of a finite net start with Gram matrices I + O(n^-1/2) and 0, so it lies n^-1/2 away at any fixed time.
+In a finite network u and w start with Gram matrices I + O(n^-1/2) and 0. So the network lies
+n^-1/2 away from the limit at any fixed time.
 
-Conserved: (u^T u - w^T w)' = 0, so u^T u - w^T w = I at all times. A step eta of gradient descent keeps u = P A P^T, w = Q B P^T and
-multiplies A^2 - B^2 by exactly 1 - eta^2 (S - A B)^2. After time t = eta x steps the invariant is P D P^T,
-  D = 1 - eta C + O(eta^2),   C = integral of (S - sinh(2 Th) / 2)^2 dt = integral of (S - sinh(2 Th) / 2) dTh
-    = S Th - (cosh(2 Th) - 1) / 4:
-a drift of first order in the step size, with a known constant: a gauge of whether steps are small.
+Conserved quantity. (u^T u - w^T w)' = 0, so u^T u - w^T w = I at all times. Gradient descent with
+learning rate eta keeps the form u = P A P^T, w = Q B P^T. Each step multiplies A^2 - B^2 by exactly
+1 - eta^2 (S - A B)^2. After time t = eta x steps the invariant is P D P^T with
+  D = 1 - eta C + O(eta^2),
+  C = integral of (S - sinh(2 Th) / 2)^2 dt = integral of (S - sinh(2 Th) / 2) dTh
+    = S Th - (cosh(2 Th) - 1) / 4.
+This drift is of first order in the learning rate, with a known constant. It tells whether the
+learning rate is small.
 
-An untied model from an orthonormal start; Karkada et al. 2025 (arXiv 2502.09863) solve a tied one from a small start.
+Related work. This model is untied, with an orthonormal initialisation. Karkada et al. 2025 (arXiv
+2502.09863) solve a tied model with a small initialisation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,28 +42,38 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from w2v_inf.reporting.style import Drawing, new_axes
-from w2v_inf.theory.exhibit import Estimate, Exhibit, draw_against_width, draw_reference
-from w2v_inf.theory.linear_limit import limit_net, product, random_net, squared, train
+from w2v_inf.reporting.style import GREEN, ORANGE, PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.theory.exhibit import (
+    Estimate,
+    Exhibit,
+    draw_against_width,
+    draw_predicted_slope,
+    measure_grid,
+    relative_distance,
+)
+from w2v_inf.theory.linear_limit import limit_network, product, random_network, squared, train
 
 SINGULAR_VALUES = (3.0, 1.5, 0.7, 0.3)
 D_IN, D_OUT = 8, 6
 WIDTHS, SEEDS = (64, 256, 1024, 4096, 16384), 6
-SHORT_STEP, TIME = 0.002, 1.0
-STEP_SIZES = (0.001, 0.002, 0.004, 0.008, 0.016)
+LR, TIME = 0.002, 1.0
+DRIFT_LRS = (0.001, 0.002, 0.004, 0.008, 0.016)
 SCALES = (1.0, 0.0)
-COLOURS = ("#443a83", "#21908d", "#8fd744", "#e08214")
+COLOURS = (PURPLE, TEAL, GREEN, ORANGE)
 
 
 def theta(s: Tensor, t: float | Tensor) -> Tensor:
-    """Th(t) of the module's docstring for singular values `s` [R], float64."""
+    """Th(t) of the module's docstring for singular values `s`, [R], float64."""
     r = (1 + 4 * s.square()).sqrt()
     risen = (r * t / 2).tanh()
     return (2 * s * risen / (r + risen)).atanh()
 
 
 def solution(m: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
-    """u [d_in, d_in] and w [d_out, d_in] of the limit at time t for a target `m` [d_in, d_out] of any rank, float64."""
+    """The limit at time t for the target `m`, [d_in, d_out], of any rank.
+
+    Returns: u, [d_in, d_in], and w, [d_out, d_in], float64.
+    """
     p, s, qt = torch.linalg.svd(m, full_matrices=False)
     th = theta(s, t)
     u = torch.eye(len(m), dtype=m.dtype) + p @ torch.diag(th.cosh() - 1) @ p.T
@@ -56,7 +81,7 @@ def solution(m: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
 
 
 def drift_constant(m: Tensor, t: float) -> Tensor:
-    """Minus the derivative of u^T u - w^T w by the step size at time t, P C P^T, [d_in, d_in]; see the module's docstring."""
+    """P C P^T of the module's docstring at time t, [d_in, d_in]."""
     p, s, _ = torch.linalg.svd(m, full_matrices=False)
     th = theta(s, t)
     return p @ torch.diag(s * th - ((2 * th).cosh() - 1) / 4) @ p.T
@@ -69,158 +94,150 @@ def target(seed: int = 0, singular_values: Sequence[float] = SINGULAR_VALUES) ->
         torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q
         for d in (D_IN, D_OUT)
     )
-    rank = len(singular_values)
-    return (
-        p[:, :rank] @ torch.diag(torch.tensor(singular_values, dtype=torch.float64)) @ q[:, :rank].T
-    )
+    s = torch.tensor(singular_values, dtype=torch.float64)
+    return p[:, : len(s)] @ torch.diag(s) @ q[:, : len(s)].T
 
 
-def descend(net: nn.Sequential, m: Tensor, lr: float, t: float) -> None:
-    """Full-batch gradient descent on 1/2 |M - u w^T|^2 for a time t, in place; u = W1^T, w = W2."""
+def descend(network: nn.Sequential, m: Tensor, lr: float, t: float) -> None:
+    """Full-batch gradient descent on 1/2 |M - u w^T|^2 for a time t, in place.
+
+    u is W1^T and w is W2 of `network`.
+    """
     batch = (torch.eye(len(m), dtype=m.dtype), m)
-    train(net, [batch] * round(t / lr), squared, lambda _: lr)
+    train(network, [batch] * round(t / lr), squared, lambda _: lr)
 
 
-def embeddings(net: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """u [d_in, n] and w [d_out, n]."""
-    w1, w2 = (weight.detach() for weight in net.parameters())
+def embeddings(network: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """u, [d_in, n], and w, [d_out, n]."""
+    w1, w2 = (weight.detach() for weight in network.parameters())
     return w1.T, w2
 
 
-def limit_start() -> nn.Sequential:
-    """The limit at its start, u = [I 0], w = 0."""
-    return limit_net(D_IN, D_OUT, SCALES)
+def initial_limit() -> nn.Sequential:
+    """The untrained limit, u = [I 0], w = 0."""
+    return limit_network(D_IN, D_OUT, SCALES)
 
 
 def distances(widths: Sequence[int] = WIDTHS, seeds: int = SEEDS) -> np.ndarray:
-    """Relative distance of finite nets to the formula at TIME, of u w^T and of u u^T, [2, seeds, widths]."""
+    """Relative distance of finite networks to the formula at TIME, [2, seeds, widths].
+
+    The distance of u w^T comes first, then that of u u^T.
+    """
     m = target()
     u, w = solution(m, TIME)
 
-    def measure(width: int, seed: int) -> list[float]:
-        net = random_net(
-            D_IN, D_OUT, width, SCALES, torch.Generator().manual_seed(97 * seed + width)
-        )
-        descend(net, m, SHORT_STEP, TIME)
-        own, _ = embeddings(net)
-        pairs = ((product(net).T, u @ w.T), (own @ own.T, u @ u.T))
-        return [float((mine - exact).norm() / exact.norm()) for mine, exact in pairs]
+    def measure(width: int, seed: int) -> Iterable[float]:
+        generator = torch.Generator().manual_seed(97 * seed + width)
+        network = random_network(D_IN, D_OUT, width, SCALES, generator)
+        descend(network, m, LR, TIME)
+        finite_u, _ = embeddings(network)
+        yield relative_distance(product(network).T, u @ w.T)
+        yield relative_distance(finite_u @ finite_u.T, u @ u.T)
 
-    return np.moveaxis(
-        np.array([[measure(width, seed) for width in widths] for seed in range(seeds)]), 2, 0
-    )
+    return measure_grid(measure, widths, seeds)
 
 
-def drifts(step_sizes: Sequence[float] = STEP_SIZES, seeds: int = SEEDS) -> np.ndarray:
-    """|u^T u - w^T w - I| at TIME in the dense limit, and step size x |C|, Frobenius; [2, seeds, step sizes], a target a seed."""
+def drifts(lrs: Sequence[float] = DRIFT_LRS, seeds: int = SEEDS) -> np.ndarray:
+    """Measured and predicted drift of the invariant at TIME, [2, seeds, lrs]; one target per seed.
 
-    def measure(m: Tensor, lr: float) -> list[float]:
-        net = limit_start()
-        descend(net, m, lr, TIME)
-        u, w = embeddings(net)
-        invariant = (u.T @ u - w.T @ w)[:D_IN, :D_IN]  # the other columns are never reached
-        return [
-            float((invariant - torch.eye(D_IN)).norm()),
-            lr * float(drift_constant(m, TIME).norm()),
-        ]
-
+    Measured: |u^T u - w^T w - I| of the limit (Frobenius). Predicted: learning rate x |C|.
+    """
     # Singular values differ between seeds: the bases alone would change no norm.
     generator = torch.Generator().manual_seed(1)
     spectra = [(4 * torch.rand(4, generator=generator)).tolist() for _ in range(seeds)]
-    return np.moveaxis(
-        np.array([[measure(target(i, s), lr) for lr in step_sizes] for i, s in enumerate(spectra)]),
-        2,
-        0,
-    )
+
+    def measure(lr: float, seed: int) -> Iterable[float]:
+        m, network = target(seed, spectra[seed]), initial_limit()
+        descend(network, m, lr, TIME)
+        u, w = embeddings(network)
+        invariant = (u.T @ u - w.T @ w)[:D_IN, :D_IN]  # the other columns are never reached
+        yield float((invariant - torch.eye(D_IN)).norm())
+        yield lr * float(drift_constant(m, TIME).norm())
+
+    return measure_grid(measure, lrs, seeds)
 
 
 def show() -> Exhibit:
-    """Singular values against time; distance of finite nets against width; drift of the invariant against the step size."""
+    """Singular values against time, distance against width, drift against the learning rate."""
     figure, (curves, against, drift) = new_axes(14.0, 4.4, 3)
     error = _draw_learning(curves)
-    slopes: dict[str, Estimate] = {}
-    for name, colour, values in zip(
-        ("u w^T", "u u^T"), ("#443a83", "#21908d"), distances(), strict=True
-    ):
-        slopes[f"finite nets' {name}"] = draw_against_width(
-            against, WIDTHS, values, name, {"color": colour, "marker": "o"}
-        )
-    draw_reference(against, WIDTHS, against.get_ylim()[1], -0.5, "slope -1/2")
-    against.set(ylabel="relative distance to the formula", title=f"finite nets at time {TIME:g}")
-
-    measured, predicted = drifts()
-    slopes["drift of u^T u - w^T w"] = draw_against_width(
-        drift, STEP_SIZES, measured, "measured", {"color": "#443a83", "marker": "o"}
-    )
-    drift.plot(
-        STEP_SIZES, np.exp(np.log(predicted).mean(0)), ":", color="0.4", label="predicted, eta |C|"
-    )
-    drift.set(
-        xlabel="step size eta",
-        ylabel="|u^T u - w^T w - I|",
-        title=f"invariant of the dense limit at time {TIME:g}",
-    )
+    rows = [["exponent of", "variable", "predicted", "measured"]]
+    names = ("u w^T", "u u^T")
+    for name, colour, values in zip(names, (PURPLE, TEAL), distances(), strict=True):
+        look = {"color": colour, "marker": "o"}
+        slope = draw_against_width(against, WIDTHS, values, name, look)
+        rows.append([f"finite networks' {name}", "width", "-0.50", str(slope)])
+    draw_predicted_slope(against, WIDTHS, against.get_ylim()[1])
+    title = f"finite networks at time {TIME:g}"
+    against.set(ylabel="relative distance to the formula", title=title)
+    slope, ratio = _draw_drift(drift)
+    rows.append(["drift of u^T u - w^T w", "learning rate", "+1.00", str(slope)])
     for axes in (curves, against, drift):
         axes.legend(frameon=False, fontsize=8)
-
-    ratio = measured / predicted
-    spectrum = ", ".join(f"{s:g}" for s in SINGULAR_VALUES)
     caption = (
-        f"M is {D_IN} x {D_OUT} with singular values {spectrum}. Left: singular values of u w^T, formula as lines; gradient descent with "
-        f"steps of {SHORT_STEP:g}, dots: the dense limit (largest deviation from the formula {error:.1e}), rings: one net of width "
-        f"{WIDTHS[-1]:,}. Middle: {SEEDS} seeds a width. Right: {SEEDS} random targets; measured over predicted drift is "
-        f"{ratio[:, 0].mean():.4f} at eta = {STEP_SIZES[0]:g} and {ratio[:, -1].mean():.3f} at {STEP_SIZES[-1]:g}."
+        "Left: singular values of u w^T; lines: formula; dots: gradient descent on the limit; "
+        f"rings: a network of width {WIDTHS[-1]:,}. Middle: distance to the formula. "
+        "Right: drift of the invariant, measured and predicted."
     )
-    rows = [["exponent of", "variable", "predicted", "measured"]]
-    rows += [
-        [
-            name,
-            "width" if "nets" in name else "step size",
-            "-0.50" if "nets" in name else "+1.00",
-            str(slope),
-        ]
-        for name, slope in slopes.items()
+    spectrum = ", ".join(f"{s:g}" for s in SINGULAR_VALUES)
+    notes = [
+        f"M is {D_IN} x {D_OUT} with singular values {spectrum}.",
+        f"Gradient descent has learning rate {LR:g}. On the limit it deviates from the formula by "
+        f"at most {error:.1e}.",
+        f"{SEEDS} seeds per width; {SEEDS} random targets for the drift.",
+        f"Measured over predicted drift is {ratio[0]:.4f} at eta = {DRIFT_LRS[0]:g} and "
+        f"{ratio[-1]:.3f} at {DRIFT_LRS[-1]:g}.",
     ]
-    return Exhibit(Drawing("closed-form", "Closed form", figure, caption), rows)
+    return Exhibit(Drawing("closed-form", "Closed form", figure, caption), rows, notes)
+
+
+def _draw_drift(axes: Axes) -> tuple[Estimate, np.ndarray]:
+    """Draw the drift; its exponent in the learning rate, and measured over predicted, [lrs]."""
+    measured, predicted = drifts()
+    look = {"color": PURPLE, "marker": "o"}
+    slope = draw_against_width(axes, DRIFT_LRS, measured, "measured", look)
+    mean = np.exp(np.log(predicted).mean(0))
+    axes.plot(DRIFT_LRS, mean, ":", color="0.4", label="predicted, eta |C|")
+    title = f"invariant of the limit at time {TIME:g}"
+    axes.set(xlabel="learning rate eta", ylabel="|u^T u - w^T w - I|", title=title)
+    return slope, (measured / predicted).mean(0)
 
 
 def _draw_learning(axes: Axes) -> float:
-    """Singular values of u w^T until time 3, and how far the dense limit's lie from the formula at most."""
+    """Singular values of u w^T until time 3; returns the limit's largest deviation."""
     m, times = target(), np.linspace(0, 3, 16)
-    wide = random_net(D_IN, D_OUT, WIDTHS[-1], SCALES, torch.Generator().manual_seed(0))
-    looks: list[dict[str, Any]] = [
-        {"marker": "."},
-        {"marker": "o", "markerfacecolor": "none", "markersize": 7},
-    ]
-    tracks = []
-    for net, look in zip((limit_start(), wide), looks, strict=True):
-        track = _learned(net, m, times)
-        tracks.append(track)
-        for values, colour in zip(track.T, COLOURS, strict=True):
-            axes.plot(times, values, linestyle="", color=colour, **look)
-    fine, s = np.linspace(0, 3, 200), torch.tensor(SINGULAR_VALUES, dtype=torch.float64)
-    for index, (value, colour) in enumerate(zip(SINGULAR_VALUES, COLOURS, strict=True)):
-        axes.plot(
-            fine,
-            [float((2 * theta(s, t)[index]).sinh() / 2) for t in fine],
-            color=colour,
-            label=f"S = {value:g}",
-        )
+    wide = random_network(D_IN, D_OUT, WIDTHS[-1], SCALES, torch.Generator().manual_seed(0))
+    rings: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markersize": 7}
+    limit_values, wide_values = (_learned(network, m, times) for network in (initial_limit(), wide))
+    dots: dict[str, Any] = {"marker": "."}
+    for values, look in ((limit_values, dots), (wide_values, rings)):
+        for value, colour in zip(values.T, COLOURS, strict=True):
+            axes.plot(times, value, linestyle="", color=colour, **look)
+    fine = np.linspace(0, 3, 200)
+    for name, curve, colour in zip(SINGULAR_VALUES, _formula(fine).T, COLOURS, strict=True):
+        axes.plot(fine, curve, color=colour, label=f"S = {name:g}")
     axes.set(
-        xlabel="time = step size x steps",
+        xlabel="time = learning rate x steps",
         ylabel="singular values of u w^T",
         title="quadratic loss: formula and gradient descent",
     )
-    return float(
-        np.abs(tracks[0] - np.array([((2 * theta(s, t)).sinh() / 2).numpy() for t in times])).max()
-    )
+    return float(np.abs(limit_values - _formula(times)).max())
 
 
-def _learned(net: nn.Sequential, m: Tensor, times: np.ndarray) -> np.ndarray:
-    """The leading singular values of u w^T at evenly spaced times from 0, [times, rank]; trains the net."""
+def _formula(times: np.ndarray) -> np.ndarray:
+    """Singular values of u w^T by the formula, [times, rank]."""
+    s = torch.tensor(SINGULAR_VALUES, dtype=torch.float64)
+    return np.array([((2 * theta(s, t)).sinh() / 2).numpy() for t in times])
+
+
+def _learned(network: nn.Sequential, m: Tensor, times: np.ndarray) -> np.ndarray:
+    """The leading singular values of u w^T at evenly spaced times from 0, [times, rank].
+
+    Trains `network`.
+    """
     values = []
     for index in range(len(times)):
         if index:
-            descend(net, m, SHORT_STEP, times[1])
-        values.append(torch.linalg.svdvals(product(net))[: len(SINGULAR_VALUES)].numpy())
+            descend(network, m, LR, times[1])
+        values.append(torch.linalg.svdvals(product(network))[: len(SINGULAR_VALUES)].numpy())
     return np.array(values)

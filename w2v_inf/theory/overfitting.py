@@ -1,12 +1,18 @@
-"""Overfitting: infinite width is no guard against it
+"""Overfitting: infinite width does not prevent it
 
-The limit can give each pair of words its own logit. For skip-gram its training loss is lowest at the logits of the training text's own
-counts (see Shifted PMI): minus infinity for a pair that the text does not hold, far up for one seen by chance. CBOW, trained here, sees
-bags of words, of which still fewer repeat. So on a small text that is read again and again the limit goes on to learn the text: logits
-grow, the training loss falls, and at some time the loss of held-out text turns. A wide net is within n^-1/2 of the limit and does the
-same. Weight decay takes a share of each row at each touch and so bounds the logits.
-Predicted: where the held-out loss turns, it turns in the limit and in the wide net alike; decay delays or flattens the turn, and much of
-it keeps training and held-out loss high. What analogies do is not predicted: they ask for directions, not for losses.
+The limit can give each pair of words its own logit. For skip-gram its training loss is lowest at
+the logits of the training text's own counts (see Shifted PMI). They are minus infinity for a pair
+that the text does not hold, and far up for one seen by chance. CBOW, trained here, sees bags of
+words, which repeat still less.
+
+So on a small text that is read again and again, the limit keeps learning the text. Logits grow, the
+training loss falls, and at some time the loss of held-out text begins to rise. A wide network is
+within n^-1/2 of the limit and does the same. Weight decay takes a share of each row at each update
+and so bounds the logits.
+
+Predicted: where the held-out loss turns upwards, it turns in the limit and in the wide network
+alike. Weight decay delays or flattens the turn; much of it keeps both losses high. Analogies are
+not predicted: they depend on directions, not on losses.
 """
 
 from collections.abc import Iterable
@@ -32,20 +38,20 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.evaluation.analogy import analogy_accuracy, load_questions
 from w2v_inf.models.build import build_model
 from w2v_inf.models.protocol import Model
-from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.reporting.style import PURPLE, RED, TEAL, Drawing, new_axes
 from w2v_inf.runs.folder import corpus_label
 from w2v_inf.stream import Batch, Stream
 from w2v_inf.theory.exhibit import Exhibit
 
 HELD_OUT = 0.1
-"""Share of a text that is held out, its end."""
-WEIGHT_DECAYS, LR = (0.0, 1e-3, 1e-2), 0.1
+"""Share of a text that is held out, at its end."""
+WEIGHT_DECAYS, LR = {0.0: RED, 1e-3: TEAL, 1e-2: PURPLE}, 0.1
+"""Weight decays with their colours."""
 MODELS: tuple[tuple[str, ModelConfig, str], ...] = (
     ("muP limit", MupLimit(), "-"),
     ("width 1,024", Finite(width=1024), "--"),
 )
-"""Name, model, line."""
-COLOURS = ("#d6604d", "#21908d", "#443a83")
+"""Name, model, line style."""
 
 
 class SmallText(NamedTuple):
@@ -53,9 +59,9 @@ class SmallText(NamedTuple):
 
     corpus: CorpusConfig
     share: float
-    """Of the corpus, from its start, that is trained on."""
-    looks_at: tuple[int, ...]
-    """Epochs after which the nets are asked; the last ends the training."""
+    """Share of the corpus, from its start, that is trained on."""
+    evaluate_after: tuple[int, ...]
+    """Epochs after which the models are evaluated; the last ends the training."""
 
 
 TEXTS = (
@@ -64,130 +70,115 @@ TEXTS = (
 )
 
 
-class Learning(NamedTuple):
-    """What `learn` saw, one number a look."""
+class LearningCurve(NamedTuple):
+    """One value per evaluation."""
 
     train_loss: np.ndarray
-    """Mean of the epoch, nats an example."""
-    held_loss: np.ndarray
+    """Mean of the epoch, nats per example."""
+    held_out_loss: np.ndarray
     accuracy: np.ndarray
     """Analogies solved, percent."""
 
 
-def split(config: Config, text: SmallText) -> tuple[Stream, Stream, Vocabulary]:
-    """The training stream, and the examples of the corpus's end at a step size of 0; counts are those of what is trained on."""
+def split_text(config: Config, text: SmallText) -> tuple[Stream, Stream, Vocabulary]:
+    """The training stream, the held-out stream and the vocabulary.
+
+    Held-out examples have learning rate 0. Both streams take their word counts from the training
+    text.
+    """
     encoded, vocab = load_corpus(config)
     tokens, documents = np.asarray(encoded.tokens), np.asarray(encoded.documents)
-    last, first_held = np.searchsorted(
-        documents, [text.share * documents[-1], (1 - HELD_OUT) * documents[-1]]
-    )
+    ends = [text.share * documents[-1], (1 - HELD_OUT) * documents[-1]]
+    last, first_held = np.searchsorted(documents, ends)
     known, rest = tokens[: documents[last]], documents[first_held:]
     counts = np.bincount(known[known < len(vocab)], minlength=len(vocab)).clip(min=1)
-    train = Stream(
-        known,
-        documents[: last + 1],
-        counts,
-        config.stream,
-        text.looks_at[-1],
-        config.train.lr,
-        config.seed,
-    )
-    return (
-        train,
-        Stream(tokens[rest[0] :], rest - rest[0], counts, config.stream, 1, 0.0, config.seed + 1),
-        vocab,
-    )
+    stream, seed = config.stream, config.seed
+    epochs, lr = text.evaluate_after[-1], config.train.lr
+    train = Stream(known, documents[: last + 1], counts, stream, epochs, lr, seed)
+    held_out = Stream(tokens[rest[0] :], rest - rest[0], counts, stream, 1, 0.0, seed + 1)
+    return train, held_out, vocab
 
 
-def mean_loss(net: Model, batches: Iterable[Batch]) -> float:
-    """Update with the batches; nats an example. At a step size of 0 the net stays as it is."""
+def mean_loss(model: Model, batches: Iterable[Batch]) -> float:
+    """Update with the batches and return their mean loss, nats per example.
+
+    At a learning rate of 0 the model stays as it is.
+    """
     batches = list(batches)
-    return float(
-        np.average(net.train_batches(batches), weights=[len(batch.target) for batch in batches])
-    )
+    sizes = [len(batch.target) for batch in batches]
+    return float(np.average(model.train_batches(batches), weights=sizes))
 
 
-def learn(config: Config, text: SmallText) -> Learning:
-    """Train `config.model`, with a look at held-out text and analogies after some epochs."""
-    train, held, vocab = split(config, text)
-    net, questions = build_model(config, len(vocab)), load_questions(vocab)
-    looks = []
+def learn(config: Config, text: SmallText) -> LearningCurve:
+    """Train `config.model`; evaluate held-out text and analogies after some epochs."""
+    train, held_out, vocab = split_text(config, text)
+    model, questions = build_model(config, len(vocab)), load_questions(vocab)
+    values = []
     for epoch in range(train.epochs):
-        loss = mean_loss(net, train.epoch(epoch))
-        if epoch + 1 in text.looks_at:
-            accuracy = analogy_accuracy(net, questions, ["3cosadd"])["3cosadd"]["total"]["accuracy"]
-            looks.append((loss, mean_loss(net, held.epoch(0)), accuracy))
-    return Learning(*np.array(looks, float).T)
+        loss = mean_loss(model, train.epoch(epoch))
+        if epoch + 1 in text.evaluate_after:
+            analogies = analogy_accuracy(model, questions, ["3cosadd"])["3cosadd"]["total"]
+            values.append((loss, mean_loss(model, held_out.epoch(0)), analogies["accuracy"]))
+    return LearningCurve(*np.array(values, float).T)
 
 
 def show(config: Config) -> Exhibit:
-    """Analogies, held-out and training loss by epoch at three weight decays, of the limit and of a wide net, on two small texts."""
+    """Analogies and losses by epoch: two models, three weight decays, two small texts."""
     figure, panels = new_axes(17.0, 4.4, 2 * len(TEXTS))
-    rows = [
-        [
-            "text",
-            "",
-            "weight decay",
-            "held-out loss, lowest",
-            "at the end",
-            "training loss at the end",
-            "analogies at the end (%)",
-        ]
+    columns = ["held-out loss, lowest", "at the end", "training loss at the end"]
+    rows = [["text", "", "weight decay", *columns, "analogies at the end (%)"]]
+    notes = [
+        f"CBOW at learning rate {LR:g}, falling to 0; one stream. The last {HELD_OUT:.0%} of each "
+        "corpus is held out."
     ]
-    labels: list[str] = []
     for text, (solved, losses) in zip(TEXTS, (panels[:2], panels[2:]), strict=True):
-        own = replace(config, corpus=text.corpus, stream=StreamConfig())
-        train, _, vocab = split(own, text)
-        questions = f"{len(load_questions(vocab)):,} questions"
-        labels.append(
-            f"{corpus_label(own)}, its first {int((train.tokens < len(vocab)).sum()):,} words, V = {len(vocab):,}, {questions}"
-        )
-        for name, model, line in MODELS:
-            for decay, colour in zip(WEIGHT_DECAYS, COLOURS, strict=True):
-                seen = learn(
-                    replace(own, train=TrainConfig(weight_decay=decay, lr=LR), model=model), text
-                )
-                _draw(
-                    solved,
-                    losses,
-                    text,
-                    seen,
-                    f"{name}, wd {decay:g}",
-                    {"color": colour, "linestyle": line},
-                )
-                rows.append([corpus_label(own), name, f"{decay:g}", *_summary(text, seen)])
-        solved.set(
-            xlabel="epoch",
-            ylabel="analogy accuracy, 3CosAdd (%)",
-            title=f"{corpus_label(own)}: analogies",
-        )
-        losses.set(xlabel="epoch", ylabel="nats per example", title=f"{corpus_label(own)}: loss")
+        text_config = replace(config, corpus=text.corpus, stream=StreamConfig())
+        name = corpus_label(text_config)
+        notes.append(_describe(text_config, text))
+        for model_name, model, line in MODELS:
+            for decay, colour in WEIGHT_DECAYS.items():
+                train = TrainConfig(weight_decay=decay, lr=LR)
+                curve = learn(replace(text_config, train=train, model=model), text)
+                look: dict[str, Any] = {"color": colour, "linestyle": line}
+                label = f"{model_name}, wd {decay:g}"
+                solved.plot(text.evaluate_after, curve.accuracy, label=label, **look)
+                _draw_losses(losses, text, curve, look)
+                rows.append([name, model_name, f"{decay:g}", *_summary(text, curve)])
+        solved.set(xlabel="epoch", ylabel="analogy accuracy, 3CosAdd (%)")
+        solved.set_title(f"{name}: analogies")
+        losses.set(xlabel="epoch", ylabel="nats per example", title=f"{name}: loss")
     panels[0].legend(frameon=False, fontsize=7)
-    panels[1].plot([], [], color="0.3", linewidth=2, label="held-out")
-    panels[1].plot([], [], color="0.3", linewidth=0.8, label="training")
+    for label, width in (("held-out", 2.0), ("training", 0.8)):
+        panels[1].plot([], [], color="0.3", linewidth=width, label=label)
     panels[1].legend(frameon=False, fontsize=8)
-    caption = (
-        f"The limit and a net of width 1,024 read a small text again and again (CBOW, step size {LR:g} falling to 0, one stream; the last "
-        f"{HELD_OUT:.0%} of the corpus held out). {'; '.join(labels)}. "
-        f"A standard error of an accuracy on {TEXTS[0].corpus.name} is about a point."
+    notes.append(
+        f"A standard error of an accuracy on {TEXTS[0].corpus.name} is about one percentage point."
     )
-    return Exhibit(Drawing("overfitting", "Overfitting", figure, caption), rows)
+    caption = (
+        "The limit and a network of width 1,024 read a small text again and again. Analogy "
+        "accuracy, and held-out and training loss, at three weight decays (wd)."
+    )
+    return Exhibit(Drawing("overfitting", "Overfitting", figure, caption), rows, notes)
 
 
-def _summary(text: SmallText, seen: Learning) -> list[str]:
-    lowest = int(seen.held_loss.argmin())
-    turn = f"{seen.held_loss[lowest]:.3f} (epoch {text.looks_at[lowest]})"
+def _describe(config: Config, text: SmallText) -> str:
+    train, _, vocab = split_text(config, text)
+    words = int((train.tokens < len(vocab)).sum())
+    questions = len(load_questions(vocab))
+    name = corpus_label(config)
+    return f"{name}: its first {words:,} words, V = {len(vocab):,}, {questions:,} questions."
+
+
+def _summary(text: SmallText, curve: LearningCurve) -> list[str]:
+    lowest = int(curve.held_out_loss.argmin())
     return [
-        turn,
-        f"{seen.held_loss[-1]:.3f}",
-        f"{seen.train_loss[-1]:.3f}",
-        f"{seen.accuracy[-1]:.1f}",
+        f"{curve.held_out_loss[lowest]:.3f} (epoch {text.evaluate_after[lowest]})",
+        f"{curve.held_out_loss[-1]:.3f}",
+        f"{curve.train_loss[-1]:.3f}",
+        f"{curve.accuracy[-1]:.1f}",
     ]
 
 
-def _draw(
-    solved: Axes, losses: Axes, text: SmallText, seen: Learning, label: str, look: dict[str, Any]
-) -> None:
-    solved.plot(text.looks_at, seen.accuracy, label=label, **look)
-    losses.plot(text.looks_at, seen.held_loss, linewidth=2, **look)
-    losses.plot(text.looks_at, seen.train_loss, linewidth=0.8, **look)
+def _draw_losses(axes: Axes, text: SmallText, curve: LearningCurve, look: dict[str, Any]) -> None:
+    axes.plot(text.evaluate_after, curve.held_out_loss, linewidth=2, **look)
+    axes.plot(text.evaluate_after, curve.train_loss, linewidth=0.8, **look)

@@ -1,15 +1,21 @@
 """Pretraining and transfer: what a linear probe finds in frozen embeddings
 
-Two tasks, each a logistic regression on embeddings that are no longer trained: is this word a city, a state, a country or something
-else, and which relation does this pair stand in, asked of the difference b - a of its words (the sections of questions-words).
+Tasks. Both are logistic regressions on embeddings that are no longer trained. The first asks
+whether a word is a city, a state, a country or something else. The second asks in which relation a
+pair stands (the sections of questions-words), from the difference b - a of its words.
 
-Prediction. An L2 penalty keeps the probe's weights in the span of what it was trained on, so it asks a new word x for nothing but the
-inner products <x, x_j> with the words x_j it knows. In the NTK limit embeddings stay orthogonal: all of these are 0, and every new word
-of a fold gets one answer, the intercept's: balanced accuracy is 1 / classes (to the letter if all folds give the same answer), that of
-embeddings before training. So is a pair's, if none of its words was seen: pairs that are linked through words stay in one fold. A finite
-ntp net is O(n^-1/2) from that, as a random start is. Under muP embeddings move by order one at every width, and cosines differ from the
-limit's by n^-1/2: the score converges to the limit's. That it rises on the way is what is measured, not derived: a narrow net has to
-share its n directions among all that the text teaches.
+Prediction. An L2 penalty keeps the probe's weights in the span of its training points. So the probe
+uses nothing of a new word x but the inner products <x, x_j> with the known words x_j.
+- NTK limit: embeddings stay orthogonal, so all of these are 0. Every new word of a fold gets the
+  intercept's answer, and balanced accuracy is 1 / classes, as before training. (It is exactly that
+  if all folds give the same answer.) The same holds for pairs whose words were not seen: pairs that
+  are linked through words stay in one fold.
+- A finite ntp network is O(n^-1/2) from that, as a random initialisation is.
+- muP: embeddings move by order one at every width, and cosines differ from the limit's by n^-1/2.
+  The accuracy converges to the limit's.
+
+That the accuracy rises with width is measured, not derived. A narrow network has to share its n
+directions among everything the text teaches.
 """
 
 from collections.abc import Sequence
@@ -40,7 +46,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import read_questions
 from w2v_inf.evaluation.similarity import cosine_table
 from w2v_inf.models.protocol import Model
-from w2v_inf.reporting.style import Drawing, new_axes
+from w2v_inf.reporting.style import PURPLE, TEAL, Drawing, new_axes
 from w2v_inf.runs.folder import corpus_label
 from w2v_inf.theory.data import train_on
 from w2v_inf.theory.exhibit import Estimate, Exhibit
@@ -55,59 +61,60 @@ COLUMNS = {
         ("gram6-nationality-adjective", 0),
     ),
 }
-"""Where the words of a class stand: section of questions-words, and first (0) or second word of its pairs."""
+"""Where the words of a class stand: section of questions-words, first (0) or second (1) word."""
 SAME_RELATION = {"capital-common-countries": "capital-world"}
-FEWEST, MAX_VOCAB = 15, 8000
+MIN_PAIRS, MAX_VOCAB = 15, 8000
 PLANTED_TRAINING = TrainConfig(epochs=4, lr=0.2)
 """As conf/experiment/planted.yaml."""
 WIDTHS, SEEDS, NTP_WIDTH = (8, 16, 64, 256), 3, 256
-INVERSE_PENALTY, FOLDS, RESAMPLES = 10.0, 5, 2000
-"""INVERSE_PENALTY: of the regression, for embeddings of length 1; 1 and 100 change nothing that shows (records/LOG.md)."""
-COLOURS = ("#443a83", "#21908d")
+INVERSE_PENALTY = 10.0
+"""Of the regression, for embeddings of length 1; 1 and 100 give the same (records/LOG.md)."""
+FOLDS, RESAMPLES = 5, 2000
 
 
 class Task(NamedTuple):
-    """What a probe is to tell apart: words, or pairs of words by their difference."""
+    """Words to classify, or pairs of words by their difference."""
 
     name: str
     ids: np.ndarray
     """Word ids, [N, 1], or pairs a, b, [N, 2]."""
     labels: np.ndarray
-    """Class of each, [N]."""
+    """Class of each item, [N]."""
     clusters: np.ndarray
-    """Items that share a word have one number, [N]."""
+    """Items that share a word have the same number, [N]."""
 
     @property
     def chance(self) -> float:
+        """Balanced accuracy of a guess, percent."""
         return 100 / len(np.unique(self.labels))
 
 
 def word_task(vocab: Vocabulary) -> Task:
-    """Cities, states, countries and all other question words; a word of two classes (georgia) is left out."""
+    """Cities, states, countries and all other question words.
+
+    A word of two classes (georgia) is left out.
+    """
     pairs = _pairs()
     members = {
         kind: {pair[column] for section, column in places for pair in pairs[section]}
         for kind, places in COLUMNS.items()
     }
+    words = {word for section in pairs.values() for pair in section for word in pair}
     ids, labels = [], []
-    for word in sorted(
-        {word for section in pairs.values() for pair in section for word in pair}
-        & vocab.id_of.keys()
-    ):
-        kinds = [kind for kind, words in members.items() if word in words] or [OTHER]
+    for word in sorted(words & vocab.id_of.keys()):
+        kinds = [kind for kind, own_words in members.items() if word in own_words] or [OTHER]
         if len(kinds) == 1:
             ids.append([vocab.id_of[word]])
             labels.append(CLASSES.index(kinds[0]))
-    return Task(
-        "city, state, country, other",
-        np.array(ids, int).reshape(-1, 1),
-        np.array(labels, int),
-        np.arange(len(ids)),
-    )
+    name = "city, state, country, other"
+    return Task(name, np.array(ids, int).reshape(-1, 1), np.array(labels, int), np.arange(len(ids)))
 
 
 def relation_task(vocab: Vocabulary) -> Task:
-    """Pairs of each relation with at least `FEWEST` of them in the vocabulary; the two sections of capitals are one relation."""
+    """Pairs of each relation with at least `MIN_PAIRS` of them in the vocabulary.
+
+    The two sections of capitals are one relation.
+    """
     by_relation: dict[str, set[tuple[int, int]]] = {}
     for section, pairs in _pairs().items():
         known = {
@@ -116,13 +123,12 @@ def relation_task(vocab: Vocabulary) -> Task:
             if a in vocab.id_of and b in vocab.id_of
         }
         by_relation.setdefault(SAME_RELATION.get(section, section), set()).update(known)
-    kept = [sorted(pairs) for pairs in by_relation.values() if len(pairs) >= FEWEST]
+    kept = [sorted(pairs) for pairs in by_relation.values() if len(pairs) >= MIN_PAIRS]
     ids = np.array([pair for pairs in kept for pair in pairs], int).reshape(-1, 2)
     labels = np.repeat(np.arange(len(kept)), [len(pairs) for pairs in kept])
-    links = coo_array((np.ones(len(ids)), (ids[:, 0], ids[:, 1])), shape=(len(vocab), len(vocab)))
-    return Task(
-        "relation of a pair", ids, labels, connected_components(links, directed=False)[1][ids[:, 0]]
-    )
+    links = coo_array((np.ones(len(ids)), tuple(ids.T)), shape=(len(vocab), len(vocab)))
+    clusters = connected_components(links, directed=False)[1][ids[:, 0]]
+    return Task("relation of a pair", ids, labels, clusters)
 
 
 def _pairs() -> dict[str, set[tuple[str, str]]]:
@@ -134,7 +140,7 @@ def _pairs() -> dict[str, set[tuple[str, str]]]:
 
 
 def features(model: Model, task: Task) -> np.ndarray:
-    """Coordinates whose inner products are those of the task's embeddings of length 1, or of their differences; [N, rank].
+    """Coordinates with the inner products of the task's unit embeddings or differences, [N, rank].
 
     Cost: one Gram block of the task's words and its eigenvectors.
     """
@@ -142,79 +148,88 @@ def features(model: Model, task: Task) -> np.ndarray:
     ids = torch.from_numpy(words)
     gram = cosine_table(model, ids, ids).double().cpu().numpy()  # [W, W]
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
-    held = values > 1e-6 * values.max()  # what float32 leaves of zero
-    points = vectors[:, held] * np.sqrt(values[held])  # [W, rank]
+    kept = values > 1e-6 * values.max()  # float32 leaves about this much of zero
+    points = vectors[:, kept] * np.sqrt(values[kept])  # [W, rank]
     items = points[local.reshape(task.ids.shape)]  # [N, 1 or 2, rank]
     return items[:, 0] if items.shape[1] == 1 else items[:, 1] - items[:, 0]
 
 
-def hits(x: np.ndarray, task: Task, seed: int = 0) -> np.ndarray:
-    """Whether each item was told right by a probe trained on the other folds, [N]; clusters are never split."""
-    # Here and not above: scikit-learn takes a second to import.
+def is_correct(x: np.ndarray, task: Task, seed: int = 0) -> np.ndarray:
+    """Whether a probe trained on the other folds classifies each item correctly, [N].
+
+    Clusters are never split.
+    """
+    # Imported here: scikit-learn takes a second to import.
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-    # Newton's method: ten times faster here than the default, and converged.
+    # Newton's method converges and is ten times faster here than the default.
     probe = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", solver="newton-cg")
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     return cross_val_predict(probe, x, task.labels, cv=folds, groups=task.clusters) == task.labels
 
 
-def score(hit: np.ndarray, task: Task) -> Estimate:
-    """Balanced accuracy in percent, the mean over classes of the share of each that is found; its interval by drawing clusters anew.
+def balanced_accuracy(correct: np.ndarray, task: Task) -> Estimate:
+    """Percent, the mean over classes of the share of correct items.
 
-    hit: [N], or means over seeds: the interval is that of words like these, for these nets (where all are hit, no width).
+    The interval comes from resampling clusters. It is that of words like these for these models;
+    if all items are correct it has no width.
+
+    Args:
+      correct: [N], as `is_correct` returns it, or a mean over seeds.
     """
     _, cluster = np.unique(task.clusters, return_inverse=True)
     num = cluster.max() + 1
     generator = np.random.default_rng(0)
     times = generator.multinomial(num, np.full(num, 1 / num), RESAMPLES)[:, cluster]  # [R, N]
-    resampled = _balanced(times, hit, task.labels)
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Estimate(
-        float(_balanced(np.ones((1, len(hit))), hit, task.labels)[0]), float(low), float(high)
-    )
+    low, high = np.nanpercentile(_balanced(times, correct, task.labels), [2.5, 97.5])
+    mean = _balanced(np.ones((1, len(correct))), correct, task.labels)[0]
+    return Estimate(float(mean), float(low), float(high))
 
 
-def _balanced(times: np.ndarray, hit: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Percent, for each row of `times` each item is counted, [R]; a class that a row lacks does not count."""
+def _balanced(times: np.ndarray, correct: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Balanced accuracy with items counted as in each row of `times`, percent, [R].
+
+    A class that a row lacks does not count.
+    """
     kinds = np.arange(labels.max() + 1) == labels[:, None]  # [N, classes]
     with np.errstate(invalid="ignore"):
-        return 100 * np.nanmean((times * hit) @ kinds / (times @ kinds), axis=1)
+        return 100 * np.nanmean((times * correct) @ kinds / (times @ kinds), axis=1)
 
 
-def text_with_places(config: Config) -> Config:
-    """`config` with the default training on at most `MAX_VOCAB` words; the planted corpus with its own in place of `sample`.
+def training_options(config: Config) -> Config:
+    """`config` with the default training on at most `MAX_VOCAB` words.
 
-    Half a million words are too few to learn where cities lie (the limit's probe finds 40 % of each class).
+    The planted corpus replaces `sample`, whose half a million words are too few to learn where
+    cities lie (the limit's probe finds 40 % of each class).
     """
     if isinstance(config.corpus, Sample | Planted):
         return replace(config, corpus=Planted(), stream=StreamConfig(), train=PLANTED_TRAINING)
-    largest = min(config.corpus.max_vocab or MAX_VOCAB, MAX_VOCAB)
-    return replace(
-        config,
-        corpus=replace(config.corpus, max_vocab=largest),
-        stream=StreamConfig(),
-        train=TrainConfig(),
-    )
+    max_vocab = min(config.corpus.max_vocab or MAX_VOCAB, MAX_VOCAB)
+    corpus = replace(config.corpus, max_vocab=max_vocab)
+    return replace(config, corpus=corpus, stream=StreamConfig(), train=TrainConfig())
 
 
-def check(tasks: Sequence[Task], corpus: str) -> None:
-    """Raises: UserError if a task has fewer than two classes, or a class fewer clusters than there are folds."""
+def check_tasks(tasks: Sequence[Task], corpus: str) -> None:
+    """Refuse tasks that cannot be cross-validated.
+
+    Raises: UserError if a task has fewer than two classes, or a class fewer clusters than folds.
+    """
     for task in tasks:
         clusters = [
             len(np.unique(task.clusters[task.labels == label])) for label in np.unique(task.labels)
         ]
         if len(clusters) < 2 or min(clusters) < FOLDS:
             raise UserError(
-                f"corpus={corpus} knows too few question words to probe ({task.name}): take a longer text, or corpus=planted"
+                f"corpus={corpus} knows too few question words to probe ({task.name}): "
+                "take a longer text, or corpus=planted"
             )
 
 
 def probed_models(widths: Sequence[int] = WIDTHS) -> list[tuple[str, ModelConfig, bool]]:
     """(name, model, whether it is trained), as the figure lists them."""
     return [
-        (f"start, {NTP_WIDTH}", Finite(width=NTP_WIDTH), False),
+        (f"untrained, {NTP_WIDTH}", Finite(width=NTP_WIDTH), False),
         ("NTK limit", NtkLimit(), True),
         (f"ntp {NTP_WIDTH}", Finite(width=NTP_WIDTH, parametrization=Parametrization.ntp), True),
         *((f"muP {width:,}", Finite(width=width), True) for width in widths),
@@ -223,52 +238,57 @@ def probed_models(widths: Sequence[int] = WIDTHS) -> list[tuple[str, ModelConfig
 
 
 def show(config: Config) -> Exhibit:
-    """Balanced accuracy of both probes for embeddings before training, in both limits and at widths between."""
-    own = text_with_places(config)
-    vocab = load_corpus(own)[1]
-    tasks = (word_task(vocab), relation_task(vocab))
-    check(tasks, corpus_label(own))
-    names, scores = [], []
-    for name, model, trained in probed_models():
-        seeds = range(SEEDS if isinstance(model, Finite) else 1)
-        nets = [train_on(replace(own, model=model, seed=seed), trained) for seed in seeds]
-        names.append(name)
-        scores.append(
-            [
-                score(np.mean([hits(features(net, task), task) for net in nets], axis=0), task)
-                for task in tasks
-            ]
-        )
-    figure, panels = new_axes(12.0, 4.4, 2)
-    for axes, task, values, colour in zip(
-        panels, tasks, zip(*scores, strict=True), COLOURS, strict=True
-    ):
-        _draw(axes, task, names, values, colour)
-    words, pairs = tasks
-    caption = (
-        f"Probes on frozen embeddings ({corpus_label(own)}, V = {len(vocab):,}, CBOW, {own.train.epochs} epochs; logistic regression, "
-        f"{FOLDS} folds). Left: {len(words.ids)} words of {len(np.unique(words.labels))} classes; right: {len(pairs.ids)} pairs of "
-        f"{pairs.labels.max() + 1} relations by the difference of their embeddings, no word of a pair in training. Balanced accuracy, "
-        f"dotted: chance; bars: 95 % intervals over words (pairs: over groups that share words); finite nets: mean of {SEEDS} seeds."
-    )
+    """Balanced accuracy of both probes: before training, in both limits and at widths between."""
+    options = training_options(config)
+    vocab = load_corpus(options)[1]
+    tasks = words, pairs = word_task(vocab), relation_task(vocab)
+    check_tasks(tasks, corpus_label(options))
     rows = [
-        ["", f"{words.name} (%)", f"{pairs.name} (%)"],
-        ["chance", f"{words.chance:.1f}", f"{pairs.chance:.1f}"],
+        ["", *(f"{task.name} (%)" for task in tasks)],
+        ["chance", *(f"{task.chance:.1f}" for task in tasks)],
     ]
-    rows += [
-        [name, *(f"{value:.1f}" for value in values)]
-        for name, values in zip(names, scores, strict=True)
+    accuracies: dict[str, list[Estimate]] = {}
+    for name, model, trained in probed_models():
+        accuracies[name] = _probe(replace(options, model=model), trained, tasks)
+        rows.append([name, *(f"{value:.1f}" for value in accuracies[name])])
+    figure, panels = new_axes(12.0, 4.4, 2)
+    by_task = zip(*accuracies.values(), strict=True)
+    for axes, task, values, colour in zip(panels, tasks, by_task, (PURPLE, TEAL), strict=True):
+        _draw(axes, task, list(accuracies), values, colour)
+    training = f"{corpus_label(options)}, V = {len(vocab):,}, CBOW, {options.train.epochs} epochs"
+    caption = (
+        f"Balanced accuracy of linear probes on frozen embeddings ({training}). Dotted: chance. "
+        f"Bars: 95 % intervals. Finite networks: mean of {SEEDS} seeds."
+    )
+    notes = [
+        f"The probe is a logistic regression with {FOLDS} folds.",
+        f"Left: {len(words.ids)} words of {len(np.unique(words.labels))} classes; intervals over "
+        "words.",
+        f"Right: {len(pairs.ids)} pairs of {pairs.labels.max() + 1} relations by the difference of "
+        "their embeddings. No word of a pair is in training; intervals over groups that share "
+        "words.",
     ]
-    return Exhibit(Drawing("probes", "Linear probes", figure, caption), rows)
+    return Exhibit(Drawing("probes", "Linear probes", figure, caption), rows, notes)
+
+
+def _probe(config: Config, trained: bool, tasks: Sequence[Task]) -> list[Estimate]:
+    """Balanced accuracy on each task; finite networks are averaged over seeds."""
+    seeds = range(SEEDS if isinstance(config.model, Finite) else 1)
+    models = [train_on(replace(config, seed=seed), trained) for seed in seeds]
+    return [
+        balanced_accuracy(
+            np.mean([is_correct(features(model, task), task) for model in models], axis=0), task
+        )
+        for task in tasks
+    ]
 
 
 def _draw(
-    axes: Axes, task: Task, names: list[str], scores: Sequence[Estimate], colour: str
+    axes: Axes, task: Task, names: list[str], accuracies: Sequence[Estimate], colour: str
 ) -> None:
-    mean, low, high = np.array(scores).T
-    axes.errorbar(
-        range(len(names)), mean, [mean - low, high - mean], fmt="o", color=colour, capsize=3
-    )
+    mean, low, high = np.array(accuracies).T
+    bars = [mean - low, high - mean]
+    axes.errorbar(range(len(names)), mean, bars, fmt="o", color=colour, capsize=3)
     axes.axhline(task.chance, color="0.4", linestyle=":", linewidth=0.9)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set(ylim=(0, 103), ylabel="balanced accuracy (%)", title=task.name)

@@ -1,16 +1,18 @@
-"""Checkpoints: what an interrupted run goes on from, to the same bits as if it had not been interrupted.
+"""Checkpoints: an interrupted run resumes from the last one, and ends with the same bits.
 
 Decisions:
-- A checkpoint is two files in the run folder: checkpoint-STEP.safetensors, the model's tensors, then checkpoint-STEP.json,
-  where the run stood and the checksums of both. It exists when the JSON does. Each file is written beside its place,
-  synced and renamed (`files.write_atomically`), so that a kill or a power cut leaves whole checkpoints only.
-- The stream is keyed by epoch and block and models keep no other state than their tensors, so that a position in the text,
-  the tensors and the running sums are all there is to keep. Nothing is pickled.
-- Training waits while a checkpoint is written: a copy to write from would double the memory of the limits. Checkpoints are
-  as far apart as keeps that to `SHARE` of the time, whatever the disk; short runs have none.
-- The last two are kept. While a third is written the oldest stays too, unless the disk has no room for it.
+- A checkpoint is two files. checkpoint-STEP.safetensors holds the model's tensors.
+  checkpoint-STEP.json, written second, holds the train state and the checksums of both.
+- Each file is written to a draft, synced and renamed (`files.write_atomically`). After a kill or a
+  power cut every checkpoint is whole.
+- The stream is keyed by epoch and block, and models keep no state but their tensors. So the
+  position in the text, the tensors and the running sums suffice. Nothing is pickled.
+- Training waits while a checkpoint is written: a copy to write from would double the memory of the
+  limits. The interval keeps the waiting below `SHARE` of the time, whatever the disk.
+- The last two are kept. The oldest stays until the third is written, unless the disk is too full.
 - A full disk costs the checkpoint, not the run.
-- Over several ranks the first writes the tensors of all, put together some rows at a time: any number of ranks can go on from them.
+- Over several processes the main one writes the tensors of all, some rows at a time. Any number of
+  processes can resume from them.
 """
 
 import hashlib
@@ -32,16 +34,17 @@ from w2v_inf.files import read_json, sha256, sync, write_json
 from w2v_inf.models.protocol import Model
 from w2v_inf.runs.weights import save_model
 
-FORMAT_VERSION = 2
-KEPT = 2
+FORMAT_VERSION = 3
+NUM_KEPT = 2
 MIN_INTERVAL_S = 60.0
 SHARE = 0.02
-"""Of the training time, for writing checkpoints."""
-FIRST_GUESS_BYTES_PER_S = 2e8
-"""How fast the first checkpoint is taken to be written; the others go by the last one."""
+"""Largest share of the training time spent on checkpoints."""
+DEFAULT_BYTES_PER_S = 2e8
+"""Assumed speed of the first checkpoint; later ones go by the speed of the last."""
 ROWS_CHECKED = 1024
 DRAFTS = (".[0-9]*-*", ".tmp??????")
-"""Names of half-written files: `files.write_atomically`'s, and those that safetensors fills before it renames them to our draft."""
+"""Names of half-written files: those of `files.write_atomically`, and those of safetensors, which
+fills a file of its own before it renames that to our draft."""
 log = logging.getLogger(__name__)
 
 
@@ -49,56 +52,64 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """A whole checkpoint, its checksums verified.
 
-    tally: where the run stood (`training.TrainState`).    metrics_bytes: the length of metrics.jsonl then.
-    made_with: corpus checksum, threads, ranks and device.
+    train_state: the fields of `progress.TrainState`.
+    metrics_bytes: the length of metrics.jsonl at the checkpoint.
+    provenance: corpus checksum, threads, processes and device.
     """
 
     path: Path
-    tally: dict[str, Any]
+    train_state: dict[str, Any]
     metrics_bytes: int
-    made_with: dict[str, Any]
+    provenance: dict[str, Any]
 
     @property
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """The model's tensors, mapped from the file."""
         return load_file(self.path.with_suffix(".safetensors"))
 
 
 def save(
-    folder: Path, model: Model, tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]
+    folder: Path,
+    model: Model,
+    train_state: dict[str, Any],
+    metrics: Path,
+    provenance: dict[str, Any],
 ) -> Path:
-    """Write a checkpoint and delete all but the last two; returns its JSON. All ranks call it, the first alone writes.
+    """Write a checkpoint and delete all but the last two; returns the path of its JSON.
 
-    Raises: UserError if it cannot be written; those before it are still there then, and nothing half-written is.
-    Cost: the tensors written, synced and read once for their checksum: 5 s a GiB on a shared virtual disk.
+    All processes call this; only the main one writes.
+    Raises: UserError if the checkpoint cannot be written. Earlier ones are then still there, and no
+      half-written file is.
+    Cost: one write, sync and read of the tensors; 5 s per GiB on a shared virtual disk.
     """
-    name = f"checkpoint-{tally['steps']:012d}"
-    if (
-        distributed.is_main_process()
-        and shutil.disk_usage(folder).free
-        < 1.1 * num_bytes(model.state()) * distributed.world_size()
-    ):
-        _keep_last(folder, KEPT - 1)
-    path = folder / f"{name}.safetensors"
-    save_model(path, model)
+    stem = f"checkpoint-{train_state['steps']:012d}"
+    needed = 1.1 * num_bytes(model.state()) * distributed.world_size()
+    if distributed.is_main_process() and shutil.disk_usage(folder).free < needed:
+        _keep_last(folder, NUM_KEPT - 1)
+    tensors, path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
+    save_model(tensors, model)
     if distributed.is_main_process():
-        _save_rest(folder / f"{name}.json", path, tally, metrics, made_with)
-        _keep_last(folder, KEPT)
-    return folder / f"{name}.json"
+        _save_json(path, tensors, train_state, metrics, provenance)
+        _keep_last(folder, NUM_KEPT)
+    return path
 
 
-def _save_rest(
-    path: Path, tensors: Path, tally: dict[str, Any], metrics: Path, made_with: dict[str, Any]
+def _save_json(
+    path: Path,
+    tensors: Path,
+    train_state: dict[str, Any],
+    metrics: Path,
+    provenance: dict[str, Any],
 ) -> None:
-    """Write the JSON that makes a checkpoint of the tensors' file."""
+    """Write the JSON that completes a checkpoint."""
     try:
         sync(metrics)
         content = {
             "format_version": FORMAT_VERSION,
             "tensors": {"bytes": tensors.stat().st_size, "sha256": sha256(tensors)},
             "metrics_bytes": metrics.stat().st_size,
-            "tally": tally,
-            "made_with": made_with,
+            "train_state": train_state,
+            "provenance": provenance,
         }
         write_json(path, content | {"sha256": _content_sha256(content)})
     except OSError as error:
@@ -107,35 +118,39 @@ def _save_rest(
         ) from error
 
 
-def newest(folder: Path, metrics: Path) -> Checkpoint | None:
-    """The last checkpoint in the folder that is whole, saying which ones are not. Cost: reads it once for its checksum."""
+def load_newest(folder: Path, metrics: Path) -> Checkpoint | None:
+    """The last whole checkpoint of the folder; logs which ones are damaged.
+
+    Cost: one read of the tensors, for their checksum.
+    """
     paths = sorted(folder.glob("checkpoint-*.json"), reverse=True)
     for path in paths:
         try:
             return _load(path, metrics)
         except UserError as error:
             log.warning("%s: taking the checkpoint before it", error)
-            path.unlink(missing_ok=True)  # or it would count as the newest again
+            path.unlink(missing_ok=True)  # or it would be the newest again
     if paths:
-        log.warning("%s holds no whole checkpoint: starting anew", folder)
+        log.warning("%s holds no whole checkpoint: training starts from the beginning", folder)
     return None
 
 
 def remove_all(folder: Path) -> None:
-    """Delete the folder's checkpoints, and what writers that were killed left of anything."""
+    """Delete the folder's checkpoints, and the drafts of killed processes."""
     _keep_last(folder, 0)
     remove_drafts(folder)
 
 
 def remove_drafts(folder: Path) -> None:
-    """Delete what writers that were killed left behind. Only for the one process that may write in the folder."""
+    """Delete half-written files. Only for the one process that may write in the folder."""
     for pattern in DRAFTS:
         for draft in folder.glob(pattern):
             draft.unlink(missing_ok=True)
 
 
-def num_bytes(state: dict[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+def num_bytes(tensors: dict[str, Tensor]) -> int:
+    """The size of all tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 @dataclass
@@ -145,43 +160,47 @@ class CheckpointManager:
     folder: Path
     metrics: Path
     model: Model
-    made_with: dict[str, Any]
+    provenance: dict[str, Any]
     _cost_s: float = field(init=False)
     _last: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._last = time.monotonic()
-        self._cost_s = num_bytes(self.model.state()) / FIRST_GUESS_BYTES_PER_S
+        self._cost_s = num_bytes(self.model.state()) / DEFAULT_BYTES_PER_S
 
     def is_due(self) -> bool:
-        """Whether the last checkpoint is long enough ago; ranks differ in it."""
+        """Whether the last checkpoint is long enough ago. Processes may disagree."""
         return time.monotonic() - self._last >= max(MIN_INTERVAL_S, self._cost_s / SHARE)
 
-    def save(self, tally: dict[str, Any]) -> Path | None:
-        """Write a checkpoint, all ranks together; returns its JSON, or None, with a line in the log, if it could not be had."""
+    def save(self, train_state: dict[str, Any]) -> Path | None:
+        """Write a checkpoint, all processes together.
+
+        Returns the path of its JSON; None, with a line in the log, if it cannot be written.
+        """
         start = time.monotonic()
-        written = None
+        path = None
         try:
-            # The loss of a later step will stop such a run; until then the checkpoints before it are the ones to keep.
-            [is_sick] = distributed.all_reduce_max(
+            # A later loss will stop a run with infinite weights. Until then the earlier
+            # checkpoints are the ones to keep.
+            [is_diverged] = distributed.all_reduce_max(
                 not all(map(_is_finite, self.model.state().values()))
             )
-            if not is_sick:
-                written = save(self.folder, self.model, tally, self.metrics, self.made_with)
+            if not is_diverged:
+                path = save(self.folder, self.model, train_state, self.metrics, self.provenance)
         except UserError as error:
-            log.warning("no checkpoint at step %s: %s", f"{tally['steps']:,}", error)
+            log.warning("no checkpoint at step %s: %s", f"{train_state['steps']:,}", error)
         self._last = time.monotonic()
         self._cost_s = self._last - start
-        return written
+        return path
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all entries are finite, a stretch of rows at a time: the mask of a whole table would take a quarter of its memory."""
+    """Whether all entries are finite; by slices of rows, which keeps the mask small."""
     return all(bool(torch.isfinite(rows).all()) for rows in tensor.split(ROWS_CHECKED))
 
 
 def _load(path: Path, metrics: Path) -> Checkpoint:
-    """Raises: UserError if anything of it is missing or not as it was written."""
+    """Raises: UserError if a part is missing or not as it was written."""
     content = read_json(path)
     checksum = content.pop("sha256", None)
     if checksum != _content_sha256(content) or content["format_version"] != FORMAT_VERSION:
@@ -191,13 +210,12 @@ def _load(path: Path, metrics: Path) -> Checkpoint:
         raise UserError(f"{tensors} is missing or damaged")
     if not metrics.is_file() or metrics.stat().st_size < content["metrics_bytes"]:
         raise UserError(f"{metrics} is shorter than when {path.name} was written")
-    return Checkpoint(
-        path.absolute(), content["tally"], content["metrics_bytes"], content["made_with"]
-    )
+    parts = (content[name] for name in ("train_state", "metrics_bytes", "provenance"))
+    return Checkpoint(path.absolute(), *parts)
 
 
 def _keep_last(folder: Path, number: int) -> None:
-    """Delete all checkpoints but the last `number`, each JSON before its tensors, and tensors without a JSON."""
+    """Delete all but the last `number` checkpoints, each JSON first, and tensors without a JSON."""
     paths = sorted(folder.glob("checkpoint-*.json"))
     for path in paths[: len(paths) - number]:
         path.unlink(missing_ok=True)

@@ -1,4 +1,11 @@
-"""Where a run stands, and what it says about it: metrics.jsonl and progress lines."""
+"""How far a run is, and how it says so: metrics.jsonl, TensorBoard, and a bar or lines on stderr.
+
+Decisions:
+- metrics.jsonl gets a line at equal steps of the text, so that runs can be compared line by line.
+- On a terminal, tqdm draws one bar, about ten times per second at most. Elsewhere a log file gets
+  a line per report, at most every `SHOWN_EVERY_S`.
+- The clocks run during training only: evaluations and checkpoints are not counted.
+"""
 
 import logging
 import math
@@ -9,197 +16,215 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from w2v_inf import distributed
 from w2v_inf.errors import UserError
 from w2v_inf.models.protocol import Model
 from w2v_inf.runs.environment import rss_bytes
-from w2v_inf.runs.folder import (
-    append_metrics,
-)
+from w2v_inf.runs.folder import append_metrics
 from w2v_inf.stream import Stream
+from w2v_inf.training.tensorboard import EventFile
 
 log = logging.getLogger(__name__)
 REPORTS_PER_EPOCH = 20
-NO_EXAMPLE = "the corpus has no two words that meet in a window: raise stream.subsample_threshold or take a longer text"
 SHOWN_EVERY_S = 10.0
-"""Progress lines go to a log file no faster than this; metrics.jsonl gets them all."""
+NO_EXAMPLE = (
+    "the corpus has no two words in one window: "
+    "raise stream.subsample_threshold or take a longer text"
+)
 
 
 @dataclass
 class TrainState:
-    """Where a run stands, as a checkpoint keeps it."""
+    """How far a run is, as a checkpoint saves it."""
 
     epoch: int = 0
-    """Epochs that are over."""
+    """Finished epochs."""
     batches: int = 0
-    """Of the epoch that has begun."""
+    """Batches of the current epoch."""
     steps: int = 0
     examples: int = 0
     words_seen: int = 0
     next_report: int = 0
+    """Words seen at which the next report is due."""
     lr: float = 0.0
     wall_s: float = 0.0
     cpu_s: float = 0.0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    """Losses and examples since the last report, nats and number."""
+    """Sum of losses in nats, and number of examples, since the last report."""
     epoch_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """The same since the epoch began."""
     epoch_loss: float = 0.0
-    """Of the last whole epoch, nats an example."""
+    """Mean of the last whole epoch, nats per example."""
 
 
 @dataclass
 class Progress:
-    """Counts what happens and says it: metrics.jsonl in equal steps of the text, stderr as time passes."""
+    """Counts the steps of a run and reports them. A context manager: its end removes the bar."""
 
     folder: Path
     stream: Stream
-    tally: TrainState = field(default_factory=TrainState)
+    state: TrainState = field(default_factory=TrainState)
+    event_file: EventFile | None = None
     _wall: float = field(default_factory=time.perf_counter)
     _cpu: float = field(default_factory=time.process_time)
     _last_shown: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        self.tally.next_report = self.tally.next_report or self._interval
+        self.state.next_report = self.state.next_report or self._interval
+        self._bar = tqdm(
+            total=self.stream.epochs * self.stream.words_per_epoch,
+            bar_format="{percentage:3.0f}% |{bar:12}| {desc}",
+            disable=not (sys.stderr.isatty() and distributed.is_main_process()),
+            dynamic_ncols=True,
+            leave=False,
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+        if self.event_file:
+            self.event_file.close()
 
     @property
     def _interval(self) -> int:
         return max(1, self.stream.words_per_epoch // REPORTS_PER_EPOCH)
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """The tally now, within an epoch, ready for JSON; CPU seconds are those of all ranks, which ask together."""
+    def snapshot(self) -> dict[str, Any]:
+        """The state now, within an epoch, ready for JSON. All processes call this together.
+
+        CPU seconds are those of all processes.
+        """
         wall_s, cpu_s = self._times()
-        return asdict(self.tally) | {"wall_s": wall_s, "cpu_s": total_over_processes(cpu_s)}
+        return asdict(self.state) | {"wall_s": wall_s, "cpu_s": total_over_processes(cpu_s)}
 
     def count(self, loss: float, num_examples: int, words_seen: int, lr: float) -> None:
-        """One step is done; `loss` in nats per example. Raises: UserError if it is not finite."""
-        tally = self.tally
-        tally.steps += 1
-        tally.batches += 1
-        tally.lr = lr
+        """Count one step; `loss` in nats per example. Raises: UserError if it is not finite."""
+        state = self.state
+        state.steps += 1
+        state.batches += 1
+        state.lr = lr
         if not math.isfinite(loss):
             epoch = words_seen / self.stream.words_per_epoch
             raise UserError(
-                f"the loss is {loss} at step {tally.steps:,} (epoch {epoch:.2f}): lower train.lr (now {self.stream.lr:g}) "
-                f"or stream.batch_size (now {self.stream.config.batch_size}); what was logged, and the last checkpoint if there is "
-                f"one, is in {self.folder}"
+                f"the loss is {loss} at step {state.steps:,} (epoch {epoch:.2f}): "
+                f"lower train.lr (now {self.stream.lr:g}) or stream.batch_size "
+                f"(now {self.stream.config.batch_size}); "
+                f"{self.folder} holds the log, and the last checkpoint if there is one"
             )
-        tally.examples += num_examples
-        for sums in (tally.sums, tally.epoch_sums):
+        state.examples += num_examples
+        for sums in (state.sums, state.epoch_sums):
             sums[0] += loss * num_examples
             sums[1] += num_examples
-        if words_seen >= tally.next_report:
-            tally.next_report += self._interval
+        if self._bar.update(words_seen - self._bar.n) and words_seen and state.sums[1]:
+            self._bar.set_description_str(self._text(self._line(words_seen)), refresh=False)
+        if words_seen >= state.next_report:
+            state.next_report += self._interval
             self._report(words_seen)
 
     def end_epoch(self, epoch: int) -> None:
-        """Close an epoch and stop the clocks. Raises: UserError if the corpus gave no example."""
-        tally = self.tally
-        if not tally.epoch_sums[1]:
+        """Close an epoch and pause the clocks. Raises: UserError if the corpus gave no example."""
+        state = self.state
+        if not state.epoch_sums[1]:
             raise UserError(NO_EXAMPLE)
-        tally.words_seen = epoch * self.stream.words_per_epoch
-        tally.epoch_loss = tally.epoch_sums[0] / tally.epoch_sums[1]
-        tally.epoch_sums = [0.0, 0.0]
-        tally.epoch, tally.batches = epoch, 0
-        if tally.sums[1]:
-            self._report(tally.words_seen)
-        self.stop()
+        state.words_seen = epoch * self.stream.words_per_epoch
+        state.epoch_loss = state.epoch_sums[0] / state.epoch_sums[1]
+        state.epoch_sums = [0.0, 0.0]
+        state.epoch, state.batches = epoch, 0
+        if state.sums[1]:
+            self._report(state.words_seen)
+        self.pause()
 
-    def stop(self) -> None:
+    def pause(self) -> None:
         """Stop the clocks."""
-        self.tally.wall_s, self.tally.cpu_s = self._times()
+        self.state.wall_s, self.state.cpu_s = self._times()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Start the clocks."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl and to TensorBoard's event file."""
+        append_metrics(self.folder, line)
+        if self.event_file:
+            self.event_file.add(line)
 
     def _times(self) -> tuple[float, float]:
         """Wall and CPU seconds of training so far."""
         wall_s, cpu_s = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        return self.tally.wall_s + wall_s, self.tally.cpu_s + cpu_s
+        return self.state.wall_s + wall_s, self.state.cpu_s + cpu_s
 
     def _report(self, words_seen: int) -> None:
+        line = self._line(words_seen)
+        self.state.sums = [0.0, 0.0]
+        self.write(line)
+        is_due = time.perf_counter() - self._last_shown >= SHOWN_EVERY_S
+        if is_due and self._bar.disable and distributed.is_main_process():
+            self._last_shown = time.perf_counter()
+            print(self._text(line), file=sys.stderr, flush=True)
+
+    def _line(self, words_seen: int) -> dict[str, Any]:
         wall_s, _ = self._times()
-        tally = self.tally
-        line = {
+        state = self.state
+        return {
             "event": "progress",
-            "step": tally.steps,
+            "step": state.steps,
             "epoch": words_seen / self.stream.words_per_epoch,
             "words_seen": words_seen,
-            "loss": tally.sums[0] / tally.sums[1],
-            "lr": tally.lr,
+            "loss": state.sums[0] / state.sums[1],
+            "lr": state.lr,
             "words_per_s": words_seen / wall_s,
             "rss_bytes": rss_bytes(),
             "elapsed_s": wall_s,
         }
-        tally.sums = [0.0, 0.0]
-        append_metrics(self.folder, line)
-        live = sys.stderr.isatty()
-        if not distributed.is_main_process():
-            return
-        if live or time.perf_counter() - self._last_shown >= SHOWN_EVERY_S:
-            self._last_shown = time.perf_counter()
-            _show(line, self.stream.epochs, live)
 
-
-def _show(line: dict[str, Any], epochs: int, live: bool) -> None:
-    """One line of progress; rewritten in place on a terminal (`live`)."""
-    eta_s = line["elapsed_s"] * (epochs / line["epoch"] - 1)
-    text = (
-        f"step {line['step']:,}  epoch {line['epoch']:.2f}/{epochs}"
-        f"  loss {line['loss']:.3f} nats  lr {line['lr']:.4f}  {line['words_per_s'] / 1e3:,.0f}k words/s"
-        f"  {line['rss_bytes'] / 2**30:.1f} GiB  eta {_duration(eta_s)}"
-    )
-    print(
-        f"\r{text}\033[K" if live else text, end="" if live else "\n", file=sys.stderr, flush=True
-    )
+    def _text(self, line: dict[str, Any]) -> str:
+        epochs = self.stream.epochs
+        eta_s = line["elapsed_s"] * (epochs / line["epoch"] - 1)
+        eta = f"{eta_s:.0f} s" if eta_s < 120 else f"{eta_s / 60:.0f} min"
+        return (
+            f"step {line['step']:,}  epoch {line['epoch']:.2f}/{epochs}"
+            f"  loss {line['loss']:.3f} nats  lr {line['lr']:.4f}"
+            f"  {line['words_per_s'] / 1e3:,.0f}k words/s"
+            f"  {line['rss_bytes'] / 2**30:.1f} GiB  eta {eta}"
+        )
 
 
 def total_over_processes(x: float) -> float:
-    """The sum of a number over the ranks."""
+    """The sum of a number over the processes."""
     return float(distributed.all_reduce_sum(torch.tensor(x, dtype=torch.float64)))
 
 
-def _clear_line() -> None:
-    """Where progress is rewritten in place, make room for a line of the log."""
-    print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def log_evaluation(evaluation: dict[str, Any], meter: Progress, epoch: int, model: Model) -> None:
-    """Keep what was measured after an epoch (0: before training), and say the accuracy."""
-    parts = ("total", "semantic", "syntactic")
-    line = {
-        "event": "evaluation",
-        "epoch": epoch,
-        "words_seen": epoch * meter.stream.words_per_epoch,
-        "elapsed_s": meter.tally.wall_s,
-    }
-    line |= {"analogy": {part: evaluation["analogy"]["3cosadd"][part] for part in parts}}
-    line |= {"analogy_3cosmul": {part: evaluation["analogy"]["3cosmul"][part] for part in parts}}
-    append_metrics(
-        meter.folder,
-        line | {"similarity": evaluation["similarity"], "approximation": model.diagnostics()},
+def log_evaluation(
+    evaluation: dict[str, Any], progress: Progress, epoch: int, model: Model
+) -> None:
+    """Write the evaluation after an epoch (0: before training), and log the accuracy."""
+    rules = evaluation["analogy"]
+    analogy, analogy_3cosmul = (
+        {part: rules[rule][part] for part in ("total", "semantic", "syntactic")}
+        for rule in ("3cosadd", "3cosmul")
     )
-    total = line["analogy"]["total"]
+    progress.write(
+        {
+            "event": "evaluation",
+            "epoch": epoch,
+            "words_seen": epoch * progress.stream.words_per_epoch,
+            "elapsed_s": progress.state.wall_s,
+            "analogy": analogy,
+            "analogy_3cosmul": analogy_3cosmul,
+            "similarity": evaluation["similarity"],
+            "approximation": model.diagnostics(),
+        }
+    )
+    total = analogy["total"]
     accuracy = (
         "no question in the vocabulary"
         if total["accuracy"] is None
         else f"analogies {total['accuracy']:.2f} %"
     )
-    _clear_line()
-    loss = "" if epoch == 0 else f"  loss {meter.tally.epoch_loss:.4f} nats"
-    log.info(
-        "epoch %d/%d%s  %s (%s of %s questions)",
-        epoch,
-        meter.stream.epochs,
-        loss,
-        accuracy,
-        total["questions"],
-        total["total"],
-    )
+    loss = f"  loss {progress.state.epoch_loss:.4f} nats" if epoch else ""
+    counts = f"{total['questions']} of {total['total']} questions"
+    log.info("epoch %d/%d%s  %s (%s)", epoch, progress.stream.epochs, loss, accuracy, counts)

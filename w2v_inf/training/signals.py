@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run trains: noted at once, acted on when the model is between two steps."""
+"""Ctrl-C and SIGTERM during training: recorded at once, obeyed between two steps of the model."""
 
 import signal
 import threading
@@ -11,12 +11,12 @@ from typing import NoReturn
 
 @dataclass
 class Interruption:
-    """The first signal that came, 0 so far."""
+    """The first signal that came; 0 if none did."""
 
     number: int = 0
 
     def act(self) -> NoReturn:
-        """Stop as this signal would have: KeyboardInterrupt for Ctrl-C, exit code 143 for SIGTERM."""
+        """Stop as the signal asks: KeyboardInterrupt for Ctrl-C, exit code 143 for SIGTERM."""
         if self.number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.number)
@@ -24,31 +24,31 @@ class Interruption:
 
 @contextmanager
 def catch_signals() -> Iterator[Interruption]:
-    """Let Ctrl-C and SIGTERM only be noted inside; what was not acted on by the end acts there.
+    """Record Ctrl-C and SIGTERM inside the block; the end obeys a signal that the block did not.
 
-    A second Ctrl-C acts at once. A SIGTERM behind a Ctrl-C does not: whoever started several runs sends both.
-    Outside the main thread, where Python handles no signals, nothing changes.
+    A second Ctrl-C stops at once. A SIGTERM after a Ctrl-C does not: a program that stops several
+    runs sends both. Outside the main thread nothing changes, since Python handles no signals there.
     """
-    noted = Interruption()
+    caught = Interruption()
 
-    def note(number: int, frame: FrameType | None) -> None:
-        again = noted.number != 0
-        noted.number = noted.number or number
-        if again and number == signal.SIGINT:
-            noted.act()
+    def catch(number: int, frame: FrameType | None) -> None:
+        is_second = caught.number != 0
+        caught.number = caught.number or number
+        if is_second and number == signal.SIGINT:
+            caught.act()
 
-    here = threading.current_thread() is threading.main_thread()
-    # A process in the background may have been told to ignore Ctrl-C.
-    heard = [
-        n
-        for n in (signal.SIGINT, signal.SIGTERM)
-        if here and signal.getsignal(n) is not signal.SIG_IGN
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    # A background process may have been told to ignore Ctrl-C.
+    handled = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if is_main_thread and signal.getsignal(number) is not signal.SIG_IGN
     ]
-    before = [(number, signal.signal(number, note)) for number in heard]
+    before = [(number, signal.signal(number, catch)) for number in handled]
     try:
-        yield noted
+        yield caught
     finally:
         for number, handler in before:
             signal.signal(number, handler or signal.SIG_DFL)
-    if noted.number:
-        noted.act()
+    if caught.number:
+        caught.act()

@@ -1,4 +1,4 @@
-"""Stage 2: one model over one stream, evaluated after each epoch; everything lands in the run folder."""
+"""Stage 2: train one model on one stream and evaluate it after each epoch, into a run folder."""
 
 import logging
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from w2v_inf import distributed
-from w2v_inf.config import Config, Finite, MupLimit, Resume
+from w2v_inf.config import Config, Finite, Log, MupLimit, Resume
 from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.corpus.vocabulary import Vocabulary
@@ -25,13 +26,13 @@ from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.device import pick_device
 from w2v_inf.models.memory_check import GIB, model_bytes
 from w2v_inf.models.protocol import Model
-from w2v_inf.runs.environment import environment, reset_peak_rss, rss_bytes
+from w2v_inf.runs.environment import environment, peak_rss_bytes, reset_peak_rss
 from w2v_inf.runs.folder import (
     METRICS,
     PLACES,
     STATE,
-    SUMMARY,
     VOCABULARY,
+    Summary,
     check_same_run,
     corpus_label,
     is_finished,
@@ -47,26 +48,30 @@ from w2v_inf.training.progress import (
     NO_EXAMPLE,
     Progress,
     TrainState,
-    _clear_line,
     log_evaluation,
     total_over_processes,
 )
 from w2v_inf.training.signals import Interruption, catch_signals
+from w2v_inf.training.tensorboard import EventFile, import_writer
 
 log = logging.getLogger(__name__)
 BATCHES_AT_ONCE = 128
-"""Batches that a model gets in one call: compiled models stay in compiled code for a while."""
+"""Batches per call of the model: compiled models then stay in compiled code for a while."""
 
 
 def train(config: Config) -> Path:
-    """Train the configured model and return its run folder; a finished run with the same options is left as it is.
+    """Train the configured model and return its run folder.
 
-    An interrupted run goes on from its last checkpoint, to the same bits (train.resume=auto).
-    Raises: UserError for a corpus that cannot be had, a model that does not fit, a run folder with another run in it,
-      a loss that is not finite, no space, or another rank that has ended; KeyboardInterrupt and SystemExit once an interrupted
-      run is saved.
+    A finished run with the same options is left as it is. An interrupted one resumes from its last
+    checkpoint and ends with the same bits (train.resume=auto).
+    Raises:
+      UserError: the corpus cannot be had, the model does not fit, the run folder holds another run,
+        the loss is not finite, the disk is full, or another process has ended.
+      KeyboardInterrupt, SystemExit: the run was interrupted and is saved.
     """
-    pick_device(config.device)  # refuses a card that is not there, before a corpus is downloaded
+    pick_device(config.device)  # refuses an absent GPU before a corpus is downloaded
+    if config.train.log is Log.tensorboard:
+        import_writer()
     with training_threads(config.num_threads):
         return _train(config)
 
@@ -77,7 +82,7 @@ def _train(config: Config) -> Path:
     corpus, vocab = load_corpus(config)
     if is_finished(folder, config, corpus.info["tokens_sha256"]):
         if distributed.is_main_process():
-            checkpoint.remove_all(folder)  # a run killed at its very end has some
+            checkpoint.remove_all(folder)  # a run that was killed at its very end has some
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
     stream = build_stream(config, corpus, vocab)
@@ -101,187 +106,184 @@ def train_model(
     vocab: Vocabulary,
     interruption: Interruption,
 ) -> Path:
-    """Train `model` from its start or the folder's last checkpoint; `interruption` is looked at between calls of the model."""
+    """Train `model` from its initialisation or from the folder's last checkpoint.
+
+    `interruption` is obeyed between two calls of the model.
+    """
     device = pick_device(config.device)
-    keeper = checkpoint.CheckpointManager(
-        folder, folder / METRICS, model, made_with(corpus, device)
+    manager = checkpoint.CheckpointManager(
+        folder, folder / METRICS, model, describe_provenance(corpus, device)
     )
-    tally = resume_or_start(keeper, config)
+    state = resume_or_start(manager, config)
     vocab.save(folder / VOCABULARY)
     reset_peak_rss()
-    write_json(
-        folder / "environment.json", environment(config, device, corpus.info["tokens_sha256"])
-    )
-    size = f"{model_bytes(config.model, len(vocab)) / GIB:.2f} GiB"
-    facts = [
-        model_label(config.model),
-        f"V={len(vocab):,}",
-        config.stream.architecture.value,
-        f"{size} on {device}",
-    ]
+    checksum = corpus.info["tokens_sha256"]
+    write_json(folder / "environment.json", environment(config, device, checksum))
+    size = f"{model_bytes(config.model, len(vocab)) / GIB:.2f} GiB on {device}"
+    facts = (model_label(config.model), f"V={len(vocab):,}", config.stream.architecture.value, size)
     log.info("%s: %s", folder, ", ".join(facts))
 
-    questions = load_questions(vocab)
-    meter = Progress(folder, stream, tally)
+    questions, embedding = load_questions(vocab), config.evaluate.embedding
+    event_file = EventFile(folder) if config.train.log is Log.tensorboard else None
     evaluation = {}
-    if tally.steps == 0:
-        evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
-        log_evaluation(evaluation, meter, 0, model)
-        meter.go_on()
-        model.prepare(stream, lambda: bool(interruption.number))
-        meter.stop()
-        if interruption.number:
-            log.info("interrupted before the first step: the same command starts anew")
-            interruption.act()
-    for epoch in range(tally.epoch, config.train.epochs):
-        meter.go_on()
-        for some in batches_at_once(
-            stream.epoch(epoch, skip=tally.batches), ahead=device.type != "cpu"
-        ):
-            for batch, loss in zip(some, model.train_batches(some), strict=True):
-                meter.count(loss, len(batch.target), batch.words_seen, batch.lr)
-            number, due = distributed.all_reduce_max(interruption.number, keeper.is_due())
-            if number:
-                interruption.number = (
-                    number  # and otherwise left alone: a signal may just have come
-                )
-                save_and_stop(keeper, meter, interruption)
-            if due:
-                keeper.save(meter.state)
-        meter.end_epoch(epoch + 1)
-        evaluation = evaluate_model(model, vocab, questions, config.evaluate.embedding)
-        log_evaluation(evaluation, meter, epoch + 1, model)
+    with logging_redirect_tqdm(), Progress(folder, stream, state, event_file) as progress:
+        if state.steps == 0:
+            evaluation = evaluate_model(model, vocab, questions, embedding)
+            log_evaluation(evaluation, progress, 0, model)
+            progress.resume()
+            model.prepare(stream, lambda: bool(interruption.number))
+            progress.pause()
+            if interruption.number:
+                log.info("interrupted before the first step: nothing to resume from")
+                interruption.act()
+
+        for epoch in range(state.epoch, config.train.epochs):
+            progress.resume()
+            batches = stream.epoch(epoch, skip=state.batches)
+            for some in group_batches(batches, prefetch=device.type != "cpu"):
+                for batch, loss in zip(some, model.train_batches(some), strict=True):
+                    progress.count(loss, len(batch.target), batch.words_seen, batch.lr)
+                number, is_due = distributed.all_reduce_max(interruption.number, manager.is_due())
+                if number:  # else left alone: a signal may just have come
+                    interruption.number = number
+                    save_and_stop(manager, progress, interruption)
+                if is_due:
+                    manager.save(progress.snapshot())
+            progress.end_epoch(epoch + 1)
+            evaluation = evaluate_model(model, vocab, questions, embedding)
+            log_evaluation(evaluation, progress, epoch + 1, model)
 
     save_model(folder / STATE, model)
-    place_gram(model, vocab, config.evaluate.embedding).save(folder / PLACES)
-    write_json(
-        folder / SUMMARY,
-        summarise(config, corpus, vocab, meter, device)
-        | {"approximation": model.diagnostics(), "evaluation": evaluation},
-    )
+    place_gram(model, vocab, embedding).save(folder / PLACES)
+    summary = summarise(config, corpus, vocab, progress, device)
+    summary.approximation, summary.evaluation = model.diagnostics(), evaluation
+    summary.save(folder)
     checkpoint.remove_all(folder)
     return folder
 
 
-def batches_at_once(batches: Iterator[Batch], ahead: bool) -> Iterator[list[Batch]]:
-    """All batches, some in a list. `ahead`: the next are drawn while one list is in use, so that a card need not wait for them."""
+def group_batches(batches: Iterator[Batch], prefetch: bool) -> Iterator[list[Batch]]:
+    """All batches in lists of `BATCHES_AT_ONCE`; `prefetch` draws the next list meanwhile.
+
+    A GPU then need not wait. On the CPU, drawing would only compete for the cores.
+    """
 
     def draw() -> list[Batch]:
         return list(islice(batches, BATCHES_AT_ONCE))
 
-    if not ahead:  # the cores have enough to do
+    if not prefetch:
         yield from iter(draw, [])
         return
     with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(draw)
-        while some := coming.result():
-            coming = pool.submit(draw)
+        following = pool.submit(draw)
+        while some := following.result():
+            following = pool.submit(draw)
             yield some
 
 
-def made_with(corpus: EncodedCorpus, device: torch.device) -> dict[str, Any]:
-    """What a run must be gone on with: the text, or the result would be another's; threads, ranks and device, for its bits."""
-    machine = {
+def describe_provenance(corpus: EncodedCorpus, device: torch.device) -> dict[str, Any]:
+    """What a resumed run must share: the text; and, for equal bits, threads, processes, device."""
+    return {
+        "corpus_checksum": corpus.info["tokens_sha256"],
         "num_threads": threads.size(),
         "num_processes": distributed.world_size(),
         "device": str(device),
     }
-    return {"corpus_checksum": corpus.info["tokens_sha256"]} | machine
 
 
-def resume_or_start(keeper: checkpoint.CheckpointManager, config: Config) -> "TrainState":
-    """Put the model and the metrics where the last checkpoint left them, or make the folder ready for a start.
+def resume_or_start(manager: checkpoint.CheckpointManager, config: Config) -> TrainState:
+    """Restore model and metrics from the last checkpoint, or make the folder ready for a new run.
 
-    Raises: UserError if the folder's checkpoint is of a run with other options or on another text.
+    Raises: UserError if the checkpoint is of a run with other options or on another text.
     """
-    found = distributed.broadcast(lambda: _find_checkpoint(keeper, config))
+    found = distributed.broadcast(lambda: _find_checkpoint(manager, config))
     if found is None:
-        start_run(keeper.folder, config)
+        start_run(manager.folder, config)
         return TrainState()
-    start_run(keeper.folder, config, found.metrics_bytes if distributed.is_main_process() else 0)
-    keeper.model.load(found.state)
-    tally = TrainState(**found.tally)
+    start_run(manager.folder, config, found.metrics_bytes if distributed.is_main_process() else 0)
+    manager.model.load(found.tensors)
+    state = TrainState(**found.train_state)
     if not distributed.is_main_process():
-        tally.cpu_s = 0.0  # the first has those of all
-    log.info("%s: going on at step %s of %s", keeper.folder, f"{tally.steps:,}", found.path.name)
+        state.cpu_s = 0.0  # the main process has the seconds of all
+    log.info("%s: resuming at step %s from %s", manager.folder, f"{state.steps:,}", found.path.name)
     for name in ("num_threads", "num_processes", "device"):
-        there, here = found.made_with[name], keeper.made_with[name]
-        if there != here and distributed.is_main_process():
+        before, now = found.provenance[name], manager.provenance[name]
+        if before != now and distributed.is_main_process():
             log.warning(
-                "%s was %s until there and is %s now: the last bits of the result may differ",
+                "%s was %s before and is %s now: the last bits of the result may differ",
                 name,
-                there,
-                here,
+                before,
+                now,
             )
-    return tally
+    return state
 
 
 def _find_checkpoint(
-    keeper: checkpoint.CheckpointManager, config: Config
+    manager: checkpoint.CheckpointManager, config: Config
 ) -> checkpoint.Checkpoint | None:
-    """The folder's last checkpoint that is this run's, or None, with the folder cleared of others."""
-    folder = keeper.folder
+    """The folder's last checkpoint, if it is of this run; None leaves the folder without any."""
+    folder = manager.folder
     checkpoint.remove_drafts(folder)
-    found = (
-        checkpoint.newest(folder, keeper.metrics) if config.train.resume is Resume.auto else None
-    )
+    found = None
+    if config.train.resume is Resume.auto:
+        found = checkpoint.load_newest(folder, manager.metrics)
     if found is None:
         checkpoint.remove_all(folder)
         return None
-    advice = "start this one anew with train.resume=never"
-    check_same_run(
-        folder,
-        config,
-        keeper.made_with["corpus_checksum"],
-        found.made_with["corpus_checksum"],
-        advice,
+    corpus_checksum, trained_on = (
+        holder.provenance["corpus_checksum"] for holder in (manager, found)
     )
+    advice = "discard its checkpoints with train.resume=never"
+    check_same_run(folder, config, corpus_checksum, trained_on, advice)
     return found
 
 
 def save_and_stop(
-    keeper: checkpoint.CheckpointManager, meter: "Progress", interruption: Interruption
+    manager: checkpoint.CheckpointManager, progress: Progress, interruption: Interruption
 ) -> NoReturn:
-    """Keep an interrupted run and stop as the signal asks."""
-    path = keeper.save(meter.state)
-    _clear_line()
+    """Save an interrupted run and stop as the signal asks."""
+    path = manager.save(progress.snapshot())
     where = (
-        f"{path}: the same command goes on from there"
+        f"{path}: the same command resumes from there"
         if path
-        else f"checkpoints before it, if any, are in {keeper.folder}"
+        else f"earlier checkpoints, if any, are in {manager.folder}"
     )
-    log.info("interrupted after step %s; %s", f"{meter.tally.steps:,}", where)
+    log.info("interrupted after step %s; %s", f"{progress.state.steps:,}", where)
     interruption.act()
 
 
 def summarise(
-    config: Config, corpus: EncodedCorpus, vocab: Vocabulary, meter: Progress, device: torch.device
-) -> dict[str, Any]:
-    """summary.json, less the evaluation."""
-    model, tally = config.model, meter.tally
-    return {
-        "model": model.name,
-        "engine": model.engine.value if isinstance(model, MupLimit) else None,
-        "parametrization": model.parametrization.value if isinstance(model, Finite) else None,
-        "width": model.width if isinstance(model, Finite) else None,
-        "architecture": config.stream.architecture.value,
-        "corpus": corpus_label(config),
-        "synthetic": corpus.info["synthetic"],
-        "licence": corpus.info["licence"],
-        "vocab_size": len(vocab),
-        "tokens": len(corpus.tokens),
-        "tokens_in_vocab": meter.stream.words_per_epoch,
-        "epochs": config.train.epochs,
-        "steps": tally.steps,
-        "examples": tally.examples,
-        "seed": config.seed,
-        "loss_nats": tally.epoch_loss,
-        "wall_s": tally.wall_s,
-        "cpu_s": total_over_processes(tally.cpu_s),
-        "words_per_s": tally.words_seen / tally.wall_s,
-        "peak_rss_bytes": int(total_over_processes(rss_bytes(peak=True))),
-        "num_processes": distributed.world_size(),
-        "device": str(device),
-        "corpus_checksum": corpus.info["tokens_sha256"],
-        "limit_distance": None,
-    }
+    config: Config,
+    corpus: EncodedCorpus,
+    vocab: Vocabulary,
+    progress: Progress,
+    device: torch.device,
+) -> Summary:
+    """The summary of a finished run, without evaluation and diagnostics."""
+    model, state = config.model, progress.state
+    return Summary(
+        model=model.name,
+        engine=model.engine.value if isinstance(model, MupLimit) else None,
+        parametrization=model.parametrization.value if isinstance(model, Finite) else None,
+        width=model.width if isinstance(model, Finite) else None,
+        architecture=config.stream.architecture.value,
+        corpus=corpus_label(config),
+        synthetic=corpus.info["synthetic"],
+        licence=corpus.info["licence"],
+        vocab_size=len(vocab),
+        tokens=len(corpus.tokens),
+        tokens_in_vocab=progress.stream.words_per_epoch,
+        epochs=config.train.epochs,
+        steps=state.steps,
+        examples=state.examples,
+        seed=config.seed,
+        loss_nats=state.epoch_loss,
+        wall_s=state.wall_s,
+        cpu_s=total_over_processes(state.cpu_s),
+        words_per_s=state.words_seen / state.wall_s,
+        peak_rss_bytes=int(total_over_processes(peak_rss_bytes())),
+        num_processes=distributed.world_size(),
+        device=str(device),
+        corpus_checksum=corpus.info["tokens_sha256"],
+        evaluation={},
+    )

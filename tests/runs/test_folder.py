@@ -1,0 +1,118 @@
+"""The run folder: its name, its lock, its summary, and which runs are the same."""
+
+import errno
+import fcntl
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from composed import config_of
+from fake_runs import make_run
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from w2v_inf.errors import UserError
+from w2v_inf.runs import folder as folder_module
+from w2v_inf.runs.folder import Summary, check_same_run, lock, run_folder, trained_options
+
+
+def test_default_run_folders_differ_whenever_options_do() -> None:
+    points = [
+        [],
+        ["train.lr=0.1"],
+        ["stream.architecture=skipgram"],
+        ["model.width=64"],
+        ["seed=1"],
+        ["corpus.max_vocab=99"],
+        ["model.parametrization=sp"],
+        ["model=mup_limit"],
+        ["model=mup_limit", "model.dtype=bfloat16"],
+        ["model=mup_limit", "model.output_init_scale=1"],
+        ["model=mup_limit", "model.engine=lowrank", "model.rank=2"],
+        ["model=mup_limit", "model.engine=lowrank", "model.rank=8"],
+        ["evaluate.embedding=sum"],
+        ["corpus=file", "corpus.path=/x/wiki.txt.xz"],
+        ["model.parametrization=custom", "model.exponents=[0,0,1,0,-1]"],
+    ]
+    folders = [run_folder(config_of(*point)) for point in points]
+    assert len(set(folders)) == len(points)
+    assert [f.name for f in folders[:3]] == [
+        "mup-256-seed0",
+        "mup-256-seed0-lr_0.1",
+        "mup-256-seed0",
+    ]
+    assert folders[11].name == "mup_limit-seed0-engine_lowrank-rank_8"
+    assert folders[-2].parent.name == "wiki-cbow"
+    for folder in folders:  # as typed, without quotes
+        parsed = OverridesParser.create().parse_override(f"run_dir={folder}").value()
+        assert parsed == str(folder)
+
+
+def test_options_that_change_no_result_do_not_change_the_run() -> None:
+    other = config_of("train.log=tensorboard", "train.resume=never")
+    assert run_folder(other) == run_folder(config_of())
+    assert trained_options(other) == trained_options(config_of())
+
+
+def test_an_option_is_left_out_in_its_own_group_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "NOT_TRAINED", ("train.lr", "train.name"))
+    options = trained_options(config_of())
+    assert "train.lr" not in options and {"model.name", "corpus.name"} <= options.keys()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (BlockingIOError(errno.EWOULDBLOCK, "Busy"), "another process is training in run_dir="),
+        (OSError(errno.ENOLCK, "No locks available"), r"cannot be locked \(No locks available\)"),
+    ],
+)
+def test_a_lock_names_the_reason_that_it_cannot_be_had(
+    error: OSError, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refuse)
+        with pytest.raises(UserError, match=message), lock(tmp_path / "run"):
+            pytest.fail("locked")
+    with lock(tmp_path / "run"):  # nothing of the failure stays
+        pass
+
+
+def test_a_summary_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a", width=64)
+    summary = Summary.load(folder)
+    assert (summary.model, summary.width, summary.num_processes) == ("finite", 64, 1)
+    summary.limit_distance = None
+    summary.save(folder)
+    assert Summary.load(folder) == summary
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": None}, "seed"),
+        ({"wall_s": "long"}, "wall_s"),
+        ({"evaluation": [], "epochs": "5"}, "epochs, evaluation"),
+        ({"model": "transformer"}, "model=transformer"),
+    ],
+)
+def test_a_damaged_summary_names_its_fields(
+    change: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    path = make_run(tmp_path / "a", width=64) / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=rf"summary.json is damaged \({named}\): train the run"):
+        Summary.load(path.parent)
+
+
+def test_the_first_difference_between_runs_is_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a", width=64)
+    same = ["corpus=text8", "corpus.max_vocab=5000", "model.width=64", "train.epochs=3"]
+    check_same_run(folder, config_of(*same), "x", "x", "")
+    with pytest.raises(UserError, match=r"\(model.width: 64 there, 32 here\).* or give up"):
+        check_same_run(folder, config_of(*same, "model.width=32"), "x", "x", "give up")
+    with pytest.raises(UserError, match=r"on another text \(checksum abc there, xyz here\)"):
+        check_same_run(folder, config_of(*same), "xyz", "abc", "give up")

@@ -1,0 +1,58 @@
+"""Files appear whole or not at all, and damaged ones are named."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from w2v_inf.errors import UserError
+from w2v_inf.files import read_json, read_text, sha256, write_atomically, write_json
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.json"
+    write_json(path, {"x": 1.5})
+    assert read_json(path) == {"x": 1.5} == json.loads(read_text(path))
+    assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ZeroDivisionError()])
+def test_a_failure_leaves_the_old_file(error: Exception, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail(draft: Path) -> None:
+        assert draft.suffix == path.suffix and draft.parent == path.parent
+        draft.write_text("half")
+        raise error
+
+    expected = UserError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected, match="No space left" if expected is UserError else None):
+        write_atomically(path, fail)
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "a.json not found: run python scripts/train.py first"),
+        (b"{", "a.json is damaged"),
+        (b"[1]", "a.json is damaged .no JSON object."),
+        (b"\xff", "a.json is damaged"),
+    ],
+)
+def test_damaged_files_are_named(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_json(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_must_be_finite(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,88 @@
+"""Files of word vectors: what gensim reads and writes, and what is refused."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from w2v_inf.config import VectorFormat
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.errors import UserError
+from w2v_inf.word2vec_format import SUFFIXES, read_vectors, write_vectors
+
+WORDS = ["a", "größe", "日本", "x-1", "0", "e"]
+VOCAB = Vocabulary(WORDS, np.array([9, 8, 7, 6, 5, 4]))
+
+
+def table() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("format", list(VectorFormat))
+def test_gensim_reads_the_same_bits(format: VectorFormat, tmp_path: Path) -> None:
+    KeyedVectors = pytest.importorskip("gensim.models").KeyedVectors
+    path, vectors = tmp_path / f"v{SUFFIXES[format]}", table() * np.float32(1e-3)
+    write_vectors(path, VOCAB, vectors, format)
+    if format is VectorFormat.gensim:
+        keyed = KeyedVectors.load(str(path))
+        assert keyed.get_vecattr("日本", "count") == 7
+    else:
+        keyed = KeyedVectors.load_word2vec_format(str(path), binary=format is VectorFormat.binary)
+        vocab, ours = read_vectors(path)
+        assert vocab.words == WORDS and ours.tobytes() == vectors.tobytes()
+    assert keyed.index_to_key == WORDS and keyed.vectors.tobytes() == vectors.tobytes()
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_what_gensim_writes_is_read(binary: bool, tmp_path: Path) -> None:
+    keyed = pytest.importorskip("gensim.models").KeyedVectors(5)
+    keyed.add_vectors(WORDS, table())
+    keyed.save_word2vec_format(str(tmp_path / "v"), binary=binary)
+    vocab, vectors = read_vectors(tmp_path / "v")
+    assert vocab.words == WORDS
+    np.testing.assert_allclose(vectors, table(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"", "must begin with a line 'WORDS COLUMNS'"),
+        (b"the cat sat\n", "must begin with a line"),
+        (b"2 x\n", "must begin with a line"),
+        (b"99999999 99999\na 1\n", "must hold 99,999,999 x 99,999 numbers"),
+        (b"1 1\na 1\n", "must hold 1 x 1 numbers \\(2 x 1 at least\\)"),
+        (b"2 2\na 1 2\nb 1\n", "row 2 must be a word and 2 numbers, got b'b 1'"),
+        (b"2 2\na 1 2\nb 1 x\n", "row 2 must be a word"),
+        (b"3 2\na 1 2\nb 1 2", "must have 3 rows, has 2"),
+        (b"2 2\na 1 2\nb 1 nan\n", "row 2: a number is not finite"),
+        (b"2 2\na 12345678b 123", "must hold 2 x 2 float32 numbers"),
+        (b"2 2\na 12345678bcdefghijklmn", "cut short at row 2 of 2"),
+        (b"2 2\n\xff\xfe 12345678b 12345678", "row 1 has no word in UTF-8"),
+        (b"\x80\x04\x95", "is a pickle, which is not read"),
+    ],
+)
+def test_bad_files_of_vectors(content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "v").write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_vectors(tmp_path / "v")
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_word_that_comes_twice_the_first_counts(tmp_path: Path) -> None:
+    (tmp_path / "v").write_bytes(b"3 1\na 1\nb 2\na 3\n")
+    vocab, vectors = read_vectors(tmp_path / "v")
+    assert vocab.words == ["a", "b"] and vectors.tolist() == [[1.0], [2.0]]
+
+
+def test_without_gensim_only_its_format_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    write_vectors(tmp_path / "v.txt", VOCAB, table(), VectorFormat.text)
+    with pytest.raises(UserError, match="export.format=gensim needs gensim .*pip install gensim"):
+        write_vectors(tmp_path / "v.kv", VOCAB, table(), VectorFormat.gensim)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.txt"]
