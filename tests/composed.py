@@ -1,4 +1,4 @@
-"""Configs as a script gets them."""
+"""The configuration that a stage gets from given options."""
 
 from hydra import compose, initialize_config_dir
 

@@ -1,5 +1,13 @@
-"""Every test: deterministic algorithms, full float32 precision, no network. Warnings are errors (pyproject.toml)."""
+"""Every test: deterministic algorithms, full float32 precision, no network, kernels compiled once.
 
+Decisions:
+- Warnings are errors (pyproject.toml).
+- Workers share numba's cache. Each compiles the kernels of one model while the others compile
+  those of another, before any test. Otherwise all of them, and the processes that tests start,
+  would compile the same kernels at the same time.
+"""
+
+import fcntl
 import os
 import signal
 import socket
@@ -9,10 +17,10 @@ from typing import Any
 import pytest
 import torch
 
-os.environ.setdefault(
-    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-)  # without it a card's products are not deterministic, and refused
-# Kernels for a card are interpreted where there is none; Triton reads it when it is imported, also in what tests start.
+# cuBLAS is deterministic only with this setting; otherwise torch refuses its products.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# Without a GPU, its kernels run in Triton's interpreter. Triton reads this when it is imported,
+# also in processes that tests start.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
@@ -20,21 +28,56 @@ torch.use_deterministic_algorithms(True)
 torch.set_float32_matmul_precision("highest")
 torch.set_num_threads(1)
 
-# Whoever starts the tests in the background may have Ctrl-C ignored, which the programs that they start would inherit.
+# A shell that starts tests in the background makes them ignore Ctrl-C. Their programs would
+# inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Variables given to `make test`, such as ARGS, are for it, not for the make that a test starts.
+# Variables given to `make test`, such as ARGS, are not for the make that a test starts.
 for name in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS", "CORPUS", "PROFILE"):
     os.environ.pop(name, None)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MODELS_WITH_KERNELS = (
+    "model=finite model.width=4",
+    "model=mup_limit model.engine=lowrank model.rank=4",
+    "model=mup_limit model.dtype=bfloat16",
+)
 
 
-# For the session: fixtures of a module's scope run outside those of a test.
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Train each kind of model for a moment, each in one worker at a time."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:  # a few tests in one process: each compiles only what it needs
+        return
+    folder = tmp_path_factory.mktemp("kernels")
+    first = int(worker.removeprefix("gw")) % len(MODELS_WITH_KERNELS)
+    for model in MODELS_WITH_KERNELS[first:] + MODELS_WITH_KERNELS[:first]:
+        lock_file = tmp_path_factory.getbasetemp().parent / f"{model.replace(' ', '-')}.lock"
+        with open(lock_file, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _train_for_a_moment(model.split(), str(folder))
+
+
+def _train_for_a_moment(model: list[str], folder: str) -> None:
+    # Imported here: conftest.py must set TRITON_INTERPRET before the package imports Triton.
+    from composed import config_of
+
+    from w2v_inf.training.train import train
+
+    path = os.path.join(folder, "toy.txt")
+    with open(path, "w") as text:
+        text.write("the cat sat on the mat and the dog sat on the cat\n" * 40)
+    options = ["corpus=file", f"corpus.path={path}", "stream.subsample_threshold=0", *model]
+    folders = [f"data_dir={folder}/data", f"runs_dir={folder}/runs"]
+    train(config_of(*options, *folders, "train.epochs=1", "num_threads=1"))
+
+
+# For the session: fixtures of a module run outside those of a test.
 @pytest.fixture(scope="session", autouse=True)
 def no_network() -> Iterator[None]:
-    """Names are looked up and connections made on this machine only."""
+    """Look up names and connect on this machine only."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _local_only(getattr(socket.socket, name)))
@@ -44,9 +87,8 @@ def no_network() -> Iterator[None]:
 
 def _local_only(connect: Any) -> Any:
     def guarded(self: socket.socket, address: Any) -> Any:
-        _refuse_remote(
-            address[0] if isinstance(address, tuple) else "localhost"
-        )  # else the path of a Unix socket
+        # The address of a Unix socket is a path.
+        _refuse_remote(address[0] if isinstance(address, tuple) else "localhost")
         return connect(self, address)
 
     return guarded

@@ -1,4 +1,4 @@
-"""What holds in every test: nothing outside this machine is reached, and a warning is an error."""
+"""The rules for every test: nothing outside this machine is reached, and warnings are errors."""
 
 import socket
 import warnings
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def early() -> str:
-    """What a connection meets in a module's fixture, which runs before those of a test."""
+    """The error of a connection from a module's fixture, which runs before those of a test."""
     with pytest.raises(OSError) as caught:
         socket.create_connection(("192.0.2.1", 80), timeout=1)  # an address kept for documentation
     return str(caught.value)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from w2v_inf.config import Embedding
@@ -152,6 +151,8 @@ def _correlate(
     scores = np.array([pair[2] for pair in known])
     different = cosines[(ids[:, 0] != ids[:, 1]).numpy()]
     if np.ptp(scores) > 0 and len(different) > 0 and np.ptp(different) > 0:
+        from scipy.stats import spearmanr  # half a second, which most processes do not need
+
         result["spearman"] = float(np.asarray(spearmanr(cosines, scores))[0])
     return result
 
