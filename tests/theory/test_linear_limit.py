@@ -92,11 +92,11 @@ def test_word2vecs_dense_engine_is_a_case_of_it() -> None:
         batch = toy_batch(seed, 7, 5, 4, 3, 1)
         counts = dense_batch_counts(batch, torch.float64, torch.device("cpu"))
         x, y = (
-            torch.zeros(len(counts.positives), 7).double(),
-            torch.zeros(2, len(counts.positives), 7).double(),
+            torch.zeros(len(counts.positive_counts), 7).double(),
+            torch.zeros(2, len(counts.positive_counts), 7).double(),
         )
         x[:, counts.inputs] = torch.eye(len(x)).double() if counts.bag is None else counts.bag
-        y[:, :, counts.outputs] = torch.stack([counts.positives, counts.negatives])
+        y[:, :, counts.outputs] = torch.stack([counts.positive_counts, counts.negative_counts])
         model.update(batch)
         train(network, [(x, y)], logistic, lambda _: 0.1)
     w1, w2 = (weight.detach() for weight in network.parameters())

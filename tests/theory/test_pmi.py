@@ -37,8 +37,8 @@ def test_each_logit_converges_to_its_own_optimum() -> None:
     inputs, outputs = counts.inputs, counts.outputs
     assert counts.bag is None
     positives, negatives = (
-        counts.positives,
-        counts.negatives,
+        counts.positive_counts,
+        counts.negative_counts,
     )  # [I, O]: examples of one input are added up
     both = (positives > 0) & (negatives > 0)
     assert both.sum() >= 15

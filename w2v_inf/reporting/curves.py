@@ -57,10 +57,7 @@ def plot_accuracy(runs: list[Run]) -> tuple[Figure, str]:
     _from_zero(axes)
     _add_words_axis(axes, _words_per_epoch(runs))
     legend_beside(axes, "after the last epoch")
-    note = (
-        "Accuracy after each epoch, one line per model; bands: one standard deviation over seeds."
-    )
-    return figure, caption_of(runs, note)
+    return figure, caption_of(runs, "Accuracy after each epoch, one line per model.")
 
 
 def _no_questions(figure: str) -> UserError:
@@ -142,7 +139,7 @@ def plot_width(runs: list[Run]) -> tuple[Figure, str]:
     axes.set(xlabel="width (columns of the embedding)", ylabel=ACCURACY_LABEL)
     _from_zero(axes)
     legend_beside(axes, "after the last epoch", [labels[model] for model in reversed(means)])
-    notes = ["Accuracy after the last epoch; bars: one standard deviation over seeds."]
+    notes = ["Accuracy after the last epoch."]
     if paper:
         notes += ["Red diamonds: the paper's values on text8 (V = 71,291), its limit at ∞."]
     return figure, caption_of(runs, *notes)
@@ -233,9 +230,8 @@ def plot_loss(runs: list[Run]) -> tuple[Figure, str]:
         axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e5 else f"{x:,.0f}")
     figure.suptitle("Training loss")
     legend_beside(close, "at the end")
-    note = "Mean training loss of equal spans of words; bands: one standard deviation over seeds."
-    view = "Right: the axis is scaled to the finite networks and the muP limit."
-    return figure, caption_of(runs, note, view)
+    note = "Mean training loss of equal spans of words."
+    return figure, caption_of(runs, note, "Right: scaled to finite networks and muP limit.")
 
 
 def _loss_curves(runs: list[Run]) -> tuple[np.ndarray, np.ndarray]:
@@ -276,8 +272,8 @@ def plot_sections(runs: list[Run]) -> tuple[Figure, str]:
     axes.set_xlabel(ACCURACY_LABEL)
     figure.suptitle("Word analogies solved, by section")
     legend_beside(axes, "after the last epoch")
-    note = "Accuracy after the last epoch; brackets: questions inside the vocabulary"
-    return figure, caption_of(runs, f"{note}; bars: one standard deviation over seeds.")
+    note = "Accuracy after the last epoch; brackets: questions inside the vocabulary."
+    return figure, caption_of(runs, note)
 
 
 def _draw_bars(

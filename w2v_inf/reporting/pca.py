@@ -103,9 +103,8 @@ def _caption(runs: list[Run], panels: list[Panel]) -> str:
     share = panels[0].places.is_state.mean()
     majority = f"{100 * max(share, 1 - share):.0f} %"
     sentences = [
-        "PCA of the raw embeddings (TP4 Figure 1), lowest seed.",
-        "Silhouette (1 apart, 0 mixed) and held-out linear accuracy on both components; "
-        f"majority class: {majority}.",
+        "PCA of the raw embeddings (TP4 Figure 1). Titles: silhouette, held-out linear accuracy "
+        f"(majority class: {majority}).",
     ]
     if panels[0].is_sample:
         sample = f"a Gaussian sample of the initialisation (seed {SAMPLE_SEED})"

@@ -94,10 +94,11 @@ def _blocks(derivation: str) -> list[tuple[str, str]]:
             tag = "pre" if line.startswith("  ") else "li" if line.startswith("- ") else "p"
             if last == "li" and tag == "pre":
                 tag = "li"
+            text = line[2:] if tag == "pre" else line.strip()
             if tag == last and not line.startswith("- "):
-                text = blocks.pop()[1] + "\n" + line.strip()
+                text = f"{blocks.pop()[1]}\n{text}"
             else:
-                text = line.strip().removeprefix("- ")
+                text = text.removeprefix("- ")
             blocks.append((tag, text))
             last = tag
     return blocks

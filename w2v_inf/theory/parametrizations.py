@@ -186,12 +186,12 @@ def _draw_map(axes: Axes) -> None:
 
 def regime_table() -> list[list[str]]:
     """The named parametrizations: exponents, verdict of the theorems, and our sizes."""
-    verdicts = ["r", "theorems", "linear network, derived here"]
+    verdicts = ["r", "theorems", "linear network (ours)"]
     rows = [["", "a1, b1, a2, b2, c", *verdicts, "embeddings move", "logits move"]]
     for name, exponents in NAMED.items():
         sizes = linear_sizes(exponents)
         inside = abs(exponents[0] + exponents[1]) < ROUNDING
-        verdict = classify(exponents).value if inside else "do not apply (a1 + b1 is not 0)"
+        verdict = classify(exponents).value if inside else "do not apply"
         rows.append(
             [
                 name,
