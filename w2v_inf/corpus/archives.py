@@ -1,9 +1,11 @@
 """Bytes of plain and compressed files, as a stream.
 
 Decisions:
-- The suffix decides the format; nothing is ever extracted to a path, so an archive cannot choose where it writes.
-- Whatever a codec says of a damaged file becomes one UserError naming the file.
-- zstandard is optional. Its file reader ends in silence on a frame cut short, so frames are followed here.
+- The suffix decides the format.
+- Nothing is extracted to a path, so an archive cannot choose where it writes.
+- Any complaint of a codec becomes one UserError that names the file.
+- zstandard is an extra. Its own file reader does not report a truncated frame, so `_read_zstd`
+  follows the frames itself.
 """
 
 import bz2
@@ -29,11 +31,12 @@ _OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
 
 
 def read_text_file(path: Path) -> Iterator[bytes]:
-    """Pieces of the file, decompressed if it ends in .gz, .bz2, .xz or .zst.
+    """Consecutive pieces of the file, decompressed if it ends in .gz, .bz2, .xz or .zst.
 
-    Raises: UserError if the file is missing, damaged or cut short, or for .zst without the package zstandard.
+    Raises: UserError if the file is missing, damaged or cut short, or for .zst without the package
+      zstandard.
     """
-    with _clear_errors(path):
+    with _as_user_errors(path):
         if path.suffix == ".zst":
             yield from _read_zstd(path)
             return
@@ -43,29 +46,32 @@ def read_text_file(path: Path) -> Iterator[bytes]:
 
 
 def read_zip_member(path: Path, member: str, md5: str) -> Iterator[bytes]:
-    """Pieces of one member of a zip; nothing else in the zip is looked at.
+    """Consecutive pieces of one member of a zip; the other members are ignored.
 
-    Raises: UserError if it is no zip, is damaged, lacks the member or, at the end, if the member has another md5.
+    Raises: UserError if the file is no zip, is damaged or lacks the member; at the end also if the
+      member has another md5.
     """
     digest = hashlib.md5(usedforsecurity=False)
-    with _clear_errors(path), zipfile.ZipFile(path) as archive:
+    with _as_user_errors(path), zipfile.ZipFile(path) as archive:
         if member not in archive.namelist():
+            found = ", ".join(archive.namelist()[:3]) or "none"
             raise UserError(
-                f"{path} must contain a file {member!r}, has {', '.join(archive.namelist()[:3]) or 'none'}: give the original zip"
+                f"{path} must contain a file {member!r}, has {found}: give the original zip"
             )
         with archive.open(member) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 yield chunk
     if digest.hexdigest() != md5:
+        found = digest.hexdigest()
         raise UserError(
-            f"{path}: {member} must have md5 {md5}, has {digest.hexdigest()}: delete it and download it again"
+            f"{path}: {member} must have md5 {md5}, has {found}: delete it and download it again"
         )
 
 
 def hash_file(path: Path) -> str:
-    """sha256 of the file's bytes, hex; 0.1 to 0.3 s per 100 MB."""
-    with _clear_errors(path):
+    """sha256 of the file, hex; 0.1 to 0.3 s per 100 MB."""
+    with _as_user_errors(path):
         return sha256(path)
 
 
@@ -80,9 +86,8 @@ def _read_zstd(path: Path) -> Iterator[bytes]:
         frame = zstandard.ZstdDecompressor().decompressobj()
         chunk = b""
         try:
-            while chunk := (frame.unused_data if frame.eof else b"") or file.read(
-                _CHUNK_BYTES // 16
-            ):
+            size = _CHUNK_BYTES // 16
+            while chunk := (frame.unused_data if frame.eof else b"") or file.read(size):
                 if frame.eof:
                     frame = zstandard.ZstdDecompressor().decompressobj()
                 yield frame.decompress(chunk)
@@ -93,13 +98,13 @@ def _read_zstd(path: Path) -> Iterator[bytes]:
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def _as_user_errors(path: Path) -> Iterator[None]:
+    """Turn errors of files and codecs into a UserError that names the file."""
     try:
         yield
     except EOFError as error:
-        raise UserError(
-            f"{path} is cut short ({str(error).lower() or 'unexpected end'}): download or make it again"
-        ) from error
+        reason = str(error).lower() or "unexpected end"
+        raise UserError(f"{path} is cut short ({reason}): download or make it again") from error
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -108,13 +113,10 @@ def _clear_errors(path: Path) -> Iterator[None]:
         RuntimeError,
         NotImplementedError,
     ) as error:
-        raise UserError(
-            f"{path} is damaged or no such archive ({error}): download or make it again"
-        ) from error
+        reason = f"{path} is damaged or no such archive ({error})"
+        raise UserError(f"{reason}: download or make it again") from error
     except FileNotFoundError as error:
-        named = "or a corpus by its name (text8, fil9, wikipedia, sample, planted)"
-        raise UserError(
-            f"corpus.path: {path} not found: give the path of an existing file, {named}"
-        ) from error
+        advice = "give the path of an existing file, or corpus=text8|fil9|wikipedia|sample|planted"
+        raise UserError(f"corpus.path: {path} not found: {advice}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,13 +1,14 @@
-"""Getting a file over http(s), once.
+"""Download a file over http(s), once, and resume an interrupted download.
 
 Decisions:
-- Bytes go to `NAME.part`; a later call goes on from there with an http Range. It is synced and renamed only after the
-  caller's check of its content, so a file of the final name is whole and right.
-- A part that fails the check is deleted. If it had been resumed, it is fetched once more from the start: it may have
-  begun as another version of the file or on another mirror.
-- A part is locked while it is written, so that two processes do not write the same one.
-- Connection trouble is retried with growing pauses; an answer such as 404 is final; a server that was never reached is
-  asked twice only, so that an offline machine learns it soon.
+- Not pooch: its downloaders start from the first byte again, and these files have up to 323 MB.
+- Bytes go to `NAME.part`. A later call continues there, with an http Range. The file gets its name
+  only after it is synced and the caller has checked it, so a file of that name is right.
+- A part that fails the check is deleted. If it was resumed, it is downloaded once more from the
+  start: it may have begun as another version of the file or on another mirror.
+- A part is locked while it is written, so that two processes do not write to the same one.
+- Connection errors are retried after growing pauses. An answer such as 404 is final. A server that
+  was never reached is tried twice only, so that an offline user does not wait long.
 """
 
 import errno
@@ -32,10 +33,10 @@ log = logging.getLogger(__name__)
 
 
 class CorpusUnavailable(UserError):
-    """A corpus that cannot be had from the network now."""
+    """The corpus cannot be downloaded now."""
 
 
-class _CutShort(Exception):
+class _ConnectionCut(Exception):
     """The connection ended before the file did."""
 
 
@@ -47,13 +48,16 @@ def download(
     pause_s: float = 1.0,
     timeout_s: float = 15.0,
 ) -> Path:
-    """Fetch `url` into `path` unless it is there; returns `path`.
+    """Download `url` to `path`, unless that exists; returns `path`.
 
     Args:
-      check: raises UserError if the content of the file it is given is wrong; called before the file gets its name.
-      attempts: connections made before giving up. The pause before the next doubles each time, from `pause_s`.
+      check: raises UserError if the content of the file given to it is wrong. It is called before
+        the file gets its name.
+      attempts: connections before giving up.
+      pause_s: pause before the second attempt, seconds; it doubles each time.
       timeout_s: seconds without a byte after which a connection counts as broken.
-    Raises: CorpusUnavailable with the URL if it cannot be had or its content is wrong; UserError if it cannot be stored.
+    Raises: CorpusUnavailable, with the URL, if the file cannot be downloaded or its content is
+      wrong; UserError if it cannot be stored.
     """
     if path.exists():
         return path
@@ -64,7 +68,7 @@ def download(
         with _locked_part(path) as part:
             if path.exists():  # another process finished it while we waited for the lock
                 return path
-            _fetch_checked(url, Path(part.name), part, check, attempts, pause_s, timeout_s)
+            _download_checked(url, Path(part.name), part, check, attempts, pause_s, timeout_s)
             os.fsync(part.fileno())
             os.rename(part.name, path)
     except OSError as error:
@@ -72,18 +76,17 @@ def download(
             raise UserError(
                 f"data_dir: cannot write {path}: {error.strerror or error}: choose another data_dir"
             ) from error
-        path.with_name(path.name + ".part").unlink(
-            missing_ok=True
-        )  # a full disk is no place to keep it
+        path.with_name(path.name + ".part").unlink(missing_ok=True)  # the disk is full
+        advice = "free some or choose another data_dir"
         raise UserError(
-            f"no space left on device downloading {url} to {path}: free some or choose another data_dir"
+            f"no space left on device downloading {url} to {path}: {advice}"
         ) from error
     return path
 
 
 @contextmanager
 def _locked_part(path: Path) -> Iterator[BinaryIO]:
-    """Open and lock `NAME.part` for appending; removed at the end if nothing is in it."""
+    """Open and lock `NAME.part` for appending; delete it at the end if it is empty."""
     part_path = path.with_name(path.name + ".part")
     while True:
         part = part_path.open("ab")
@@ -99,7 +102,7 @@ def _locked_part(path: Path) -> Iterator[BinaryIO]:
         part.close()
 
 
-def _fetch_checked(
+def _download_checked(
     url: str,
     part_path: Path,
     part: BinaryIO,
@@ -108,10 +111,10 @@ def _fetch_checked(
     pause_s: float,
     timeout_s: float,
 ) -> None:
-    """Fetch all of it and check it; a part begun earlier gets a second chance from the start."""
+    """Download all of it and check it; a resumed part gets a second chance from the start."""
     resumed = part.seek(0, os.SEEK_END) > 0
     while True:
-        _fetch(url, part, attempts, pause_s, timeout_s)
+        _download_rest(url, part, attempts, pause_s, timeout_s)
         try:
             return check(part_path)
         except UserError as error:
@@ -124,9 +127,12 @@ def _fetch_checked(
             resumed = False
 
 
-def _fetch(url: str, part: BinaryIO, attempts: int, pause_s: float, timeout_s: float) -> None:
-    """Append what is missing, with retries."""
+def _download_rest(
+    url: str, part: BinaryIO, attempts: int, pause_s: float, timeout_s: float
+) -> None:
+    """Append the missing bytes, with retries."""
     reached, reason = False, ""
+    advice = "give a mirror with corpus.url or a local zip with corpus.path"
     for attempt in range(1, attempts + 1):
         have = part.seek(0, os.SEEK_END)
         try:
@@ -140,7 +146,7 @@ def _fetch(url: str, part: BinaryIO, attempts: int, pause_s: float, timeout_s: f
                 part.truncate(0)
             elif error.code not in _RETRY_STATUS:
                 raise CorpusUnavailable(
-                    f"{url} cannot be had ({reason}): give a mirror with corpus.url or a local zip with corpus.path"
+                    f"{url} cannot be downloaded ({reason}): {advice}"
                 ) from error
         except (
             urllib.error.URLError,
@@ -148,27 +154,19 @@ def _fetch(url: str, part: BinaryIO, attempts: int, pause_s: float, timeout_s: f
             ConnectionError,
             TimeoutError,
             ssl.SSLError,
-            _CutShort,
+            _ConnectionCut,
         ) as error:
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
             if not reached and attempt == 2:
                 break
         if attempt < attempts:
             wait_s = pause_s * 2 ** (attempt - 1)
-            log.warning(
-                "%s: %s; trying again in %.0f s (%d of %d)",
-                url,
-                reason,
-                wait_s,
-                attempt + 1,
-                attempts,
-            )
+            what_next = f"trying again in {wait_s:.0f} s ({attempt + 1} of {attempts})"
+            log.warning("%s: %s; %s", url, reason, what_next)
             time.sleep(wait_s)
     have = part.seek(0, os.SEEK_END)
-    kept = f" ({have:,} bytes are kept: run again to go on from there)" if have else ""
-    raise CorpusUnavailable(
-        f"{url} cannot be had ({reason}){kept}: give a mirror with corpus.url or a local zip with corpus.path"
-    )
+    kept = f" ({have:,} bytes are kept: run again to continue)" if have else ""
+    raise CorpusUnavailable(f"{url} cannot be downloaded ({reason}){kept}: {advice}")
 
 
 def _open(url: str, have: int, timeout_s: float) -> http.client.HTTPResponse:
@@ -177,18 +175,15 @@ def _open(url: str, have: int, timeout_s: float) -> http.client.HTTPResponse:
 
 
 def _append(response: http.client.HTTPResponse, part: BinaryIO, have: int, url: str) -> None:
-    """Write the response behind what is there, or from the start if the server ignored the Range."""
+    """Append the response, or write it from the start if the server ignored the Range."""
     if response.status != 206 and have:
         part.truncate(0)
         have = 0
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else 0
-    log.info(
-        "downloading %s%s%s",
-        url,
-        f" ({total >> 20} MiB)" if total else "",
-        f", going on from {have >> 20} MiB" if have else "",
-    )
+    size = f" ({total >> 20} MiB)" if total else ""
+    start = f", continuing at {have >> 20} MiB" if have else ""
+    log.info("downloading %s%s%s", url, size, start)
     reported = time.monotonic()
     while chunk := response.read(_CHUNK_BYTES):
         part.write(chunk)
@@ -198,4 +193,4 @@ def _append(response: http.client.HTTPResponse, part: BinaryIO, have: int, url: 
             log.info("downloading %s: %d of %s MiB", url, have >> 20, total >> 20 or "?")
     part.flush()
     if total and have < total:
-        raise _CutShort(f"the connection was cut at {have:,} of {total:,} bytes")
+        raise _ConnectionCut(f"the connection was cut at {have:,} of {total:,} bytes")

@@ -1,9 +1,10 @@
-"""Reading an encoded corpus.
+"""Read an encoded corpus.
 
 Decisions:
-- Opening checks the size of the tokens and the checksums of the rest, at no cost worth measuring; `check_tokens` reads all of
-  them, once before training: an edited id would train another text, or read memory that is not the model's.
-- Tokens are a read-only memory map: a corpus larger than memory trains as well.
+- Opening checks the size of the tokens and the checksums of the other files, which takes no time.
+- `check_tokens` reads all tokens, once before training. An edited id would train another text, or
+  read memory outside the model.
+- Tokens are a read-only memory map, so a corpus larger than memory can be trained on.
 """
 
 import json
@@ -24,13 +25,13 @@ _FIELDS = ("name", "num_tokens", "tokens_sha256", "documents_sha256", "vocab_sha
 
 @dataclass
 class EncodedCorpus:
-    """A corpus as `encode` left it.
+    """A corpus as `encode` wrote it.
 
     Args:
-      tokens: ids of all words in order, [T], int32, memory-mapped, read-only.
-      documents: where each document starts, [documents + 1], int64; the last is T.
-      vocab: all words, without `corpus.min_count`.
-      info: content of corpus.json.
+      tokens: word ids in the order of the text, [T], int32, memory-mapped, read-only.
+      documents: the token at which each document starts, [documents + 1], int64; the last is T.
+      vocab: all words of the text; `corpus.min_count` is not applied.
+      info: the content of corpus.json.
     """
 
     folder: Path
@@ -43,7 +44,7 @@ class EncodedCorpus:
 def open_corpus(folder: Path) -> EncodedCorpus:
     """Open an encoded corpus.
 
-    Raises: UserError that names the file that is missing, cut short or does not fit the others.
+    Raises: UserError that names a file that is missing, cut short or does not fit the others.
     """
     info = _read_info(folder)
     tokens_path, num_tokens = folder / "tokens.bin", info["num_tokens"]
@@ -59,21 +60,23 @@ def open_corpus(folder: Path) -> EncodedCorpus:
 
 
 def check_tokens(corpus: EncodedCorpus) -> None:
-    """Read all tokens. Raises: UserError if they are not what was encoded. Cost: 0.06 s per 100 MB, or the disk's."""
+    """Read all tokens and compare their checksum.
+
+    Raises: UserError if a token has changed. Cost: 0.06 s per 100 MB, or the time of the disk.
+    """
     _check_sha256(corpus.folder / "tokens.bin", corpus.info["tokens_sha256"])
 
 
 def select_vocabulary(corpus: EncodedCorpus, config: CorpusConfig) -> Vocabulary:
-    """The words that `corpus.min_count` and `corpus.max_vocab` keep; ids below its length are in vocabulary.
+    """The words that `corpus.min_count` and `corpus.max_vocab` keep, V of them: ids 0 to V - 1.
 
     Raises: UserError if fewer than two words are left.
     """
     vocab = corpus.vocab.truncate(config.min_count, config.max_vocab)
     if len(vocab) < 2:
         left = f"{len(vocab)} word{'' if len(vocab) == 1 else 's'} of {len(corpus.vocab):,}"
-        raise UserError(
-            f"corpus.min_count={config.min_count} leaves {left}, at least 2 are needed: lower it"
-        )
+        given = f"corpus.min_count={config.min_count}"
+        raise UserError(f"{given} leaves {left}, at least 2 are needed: lower it")
     return vocab
 
 
@@ -86,9 +89,8 @@ def _read_info(folder: Path) -> dict[str, Any]:
     if not isinstance(info, dict) or any(field not in info for field in _FIELDS):
         raise _damaged(path, f"must give {', '.join(_FIELDS)}")
     if info.get("format_version") != FORMAT_VERSION:
-        raise _damaged(
-            path, f"must have format_version {FORMAT_VERSION}, has {info.get('format_version')}"
-        )
+        found = info.get("format_version")
+        raise _damaged(path, f"must have format_version {FORMAT_VERSION}, has {found}")
     return info
 
 
@@ -101,5 +103,6 @@ def _check_sha256(path: Path, expected: str) -> None:
         raise _damaged(path, f"must have sha256 {expected[:12]}..., has {found[:12]}...")
 
 
-def _damaged(path: Path, what: str) -> UserError:
-    return UserError(f"{path} {what}: delete the folder {path.parent} and prepare the corpus again")
+def _damaged(path: Path, reason: str) -> UserError:
+    advice = f"delete the folder {path.parent} and prepare the corpus again"
+    return UserError(f"{path} {reason}: {advice}")

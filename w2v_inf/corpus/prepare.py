@@ -1,9 +1,9 @@
-"""Stage 1: a corpus, whatever its form, becomes a folder of int32 tokens and a readable vocabulary.
+"""Stage 1: any corpus becomes a folder of int32 tokens and a readable vocabulary.
 
 Decisions:
-- The folder is `data_dir/NAME-HASH`; the hash is over the source's identity, its cleaning rules and the folder's format,
-  so a folder that exists is the right one and is only checked.
-- Sources yield clean text, one document a line; the encoder knows nothing of where it comes from.
+- The folder is `data_dir/NAME-HASH`. The hash covers the identity of the source, its cleaning rules
+  and the format of the folder. So a folder that exists is the right one, and is only checked.
+- Sources yield clean text, one document per line. The encoder does not know where it comes from.
 """
 
 import hashlib
@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 def prepare(corpus: CorpusConfig, data_dir: Path) -> Path:
     """Encode a corpus unless it is cached; returns its folder, for `open_corpus`.
 
-    Safe to run in several processes at once: each may do the work, one folder results.
+    Several processes may do so at once: each may do the work, and one folder results.
 
-    Raises: CorpusUnavailable if it must be downloaded and cannot be; UserError for bad input and a damaged cache.
+    Raises: CorpusUnavailable if the corpus cannot be downloaded; UserError for bad input or a
+      damaged cache.
     """
     source = describe(corpus, data_dir)
     folder = data_dir / f"{source.origin.name}-{_fingerprint(source.origin)}"
@@ -45,7 +46,7 @@ def _fingerprint(origin: Origin) -> str:
 
 
 def prepare_stage(config: Config) -> None:
-    """Prepare `config.corpus` in `config.data_dir` and print what came of it."""
+    """Prepare `config.corpus` in `config.data_dir` and print its size and its folder."""
     corpus = open_corpus(prepare(config.corpus, Path(config.data_dir)))
     vocab = select_vocabulary(corpus, config.corpus)
     kept = int(np.sum(vocab.counts))
@@ -59,14 +60,17 @@ def prepare_stage(config: Config) -> None:
         "tokens in vocabulary": f"{kept:,} ({100 * kept / len(corpus.tokens):.1f} %)",
         "folder": str(corpus.folder),
     }
-    for name, value in rows.items():
-        print(f"{name:22}{value}")
+    print("\n".join(f"{name:22}{value}" for name, value in rows.items()))
 
 
 def load_corpus(config: Config) -> tuple[EncodedCorpus, Vocabulary]:
-    """The encoded corpus (prepared now if it is not yet), every byte checked, and its vocabulary under min_count and max_vocab."""
-    corpus = open_corpus(
-        distributed.broadcast(lambda: prepare(config.corpus, Path(config.data_dir)))
-    )
+    """The encoded corpus, prepared first if need be, and the vocabulary that its options keep.
+
+    Every byte is checked. In a job of several processes the main process prepares.
+
+    Raises: as `prepare`; UserError also if fewer than two words are left.
+    """
+    folder = distributed.broadcast(lambda: prepare(config.corpus, Path(config.data_dir)))
+    corpus = open_corpus(folder)
     check_tokens(corpus)
     return corpus, select_vocabulary(corpus, config.corpus)

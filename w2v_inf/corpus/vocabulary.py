@@ -1,9 +1,10 @@
-"""Words and their counts; the line number of a word in `vocab.tsv` is its id.
+"""Words and their counts. The line number of a word in `vocab.tsv`, from 0, is its id.
 
 Decisions:
-- All words of a corpus are kept on disk, commonest first (ties alphabetical, by code point). Any choice of
-  `corpus.min_count` and `corpus.max_vocab` is then a prefix of the ids, and the encoded corpus serves them all.
-- The file is text, `word<TAB>count`: it can be read, searched and compared with ordinary tools.
+- All words of a corpus are on disk, the most frequent first, ties by code point. Any choice of
+  `corpus.min_count` and `corpus.max_vocab` is then a prefix of the ids. So one encoded corpus serves
+  every choice.
+- The file is text, `word<TAB>count`, so ordinary tools can read, search and compare it.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Vocabulary:
 
     Args:
       words: the word of each id, [V].
-      counts: occurrences in the corpus, [V], int64, never rising.
+      counts: occurrences in the corpus, [V], int64, in falling order.
     """
 
     words: list[str]
@@ -37,7 +38,7 @@ class Vocabulary:
         return {word: word_id for word_id, word in enumerate(self.words)}
 
     def truncate(self, min_count: int, max_vocab: int) -> "Vocabulary":
-        """Keep words of at least `min_count` occurrences, and of those the `max_vocab` commonest (0: all)."""
+        """Keep words with at least `min_count` occurrences, at most `max_vocab` of them (0: all)."""
         size = int(np.searchsorted(-self.counts, -min_count, side="right"))
         if max_vocab:
             size = min(size, max_vocab)
@@ -54,15 +55,15 @@ class Vocabulary:
     def load(cls, path: Path) -> "Vocabulary":
         """Read what `save` wrote.
 
-        Raises: UserError naming the file and line if it is missing, cut short, not sorted or repeats a word.
+        Raises: UserError that names the file, and the line, if it is missing, cut short, not
+          sorted or repeats a word.
         """
         lines = _read_lines(path)
         rows = [line.partition("\t") for line in lines]
         for number, (word, _, count) in enumerate(rows, 1):
             if not (word and count.isascii() and count.isdecimal()):
-                raise UserError(
-                    f"{path} line {number} must be word<TAB>count, got {lines[number - 1][:60]!r}: delete {path.parent}"
-                )
+                found = f"got {lines[number - 1][:60]!r}: delete {path.parent}"
+                raise UserError(f"{path} line {number} must be word<TAB>count, {found}")
         vocabulary = cls(
             [row[0] for row in rows], np.array([int(row[2]) for row in rows], np.int64)
         )
@@ -71,27 +72,24 @@ class Vocabulary:
 
 
 def _read_lines(path: Path) -> list[str]:
+    advice = f"delete {path.parent} and prepare the corpus again"
     try:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): delete {path.parent} and prepare the corpus again"
-        ) from error
-    # Not splitlines(): words may hold other line separators of Unicode, which are letters to the encoder.
+        raise UserError(f"{path} cannot be read ({error}): {advice}") from error
+    # Not splitlines(): to the encoder, Unicode's other line separators are letters of words.
     *lines, rest = text.split("\n")
     if rest or not lines:
-        raise UserError(
-            f"{path} is cut short at line {len(lines) + 1}: delete {path.parent} and prepare the corpus again"
-        )
+        raise UserError(f"{path} is cut short at line {len(lines) + 1}: {advice}")
     return lines
 
 
 def _check_order(vocabulary: Vocabulary, path: Path) -> None:
     rising = np.flatnonzero(np.diff(vocabulary.counts) > 0)
     if len(rising):
-        raise UserError(
-            f"{path} line {rising[0] + 2}: the count is above that of the line before: delete {path.parent}"
-        )
+        line = rising[0] + 2
+        reason = "the count is above that of the line before"
+        raise UserError(f"{path} line {line}: {reason}: delete {path.parent}")
     if len(vocabulary.id_of) != len(vocabulary):
         line = next(i for i, word in enumerate(vocabulary.words) if vocabulary.id_of[word] != i) + 1
         raise UserError(f"{path} line {line}: its word comes again later: delete {path.parent}")
