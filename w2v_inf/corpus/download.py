@@ -78,9 +78,7 @@ def download(
             ) from error
         path.with_name(path.name + ".part").unlink(missing_ok=True)  # the disk is full
         advice = "free some or choose another data_dir"
-        raise UserError(
-            f"no space left on device downloading {url} to {path}: {advice}"
-        ) from error
+        raise UserError(f"no space left on device downloading {url} to {path}: {advice}") from error
     return path
 
 
