@@ -27,17 +27,17 @@ Decisions:
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from w2v_inf.config import PROJECT_ROOT
 from w2v_inf.errors import UserError
 
 PLANTED_VERSION = "2"
 """Change it with anything that changes the text: the tables, a constant below, the order of the draws."""
-TABLES = PROJECT_ROOT / "data" / "planted"
+TABLES = Path(__file__).parent / "tables"
 SEED = 0
 TOPIC_WORDS, TOPIC_WORDS_PER_STEM, TOPIC_DRAWS = 300, 4, 2
 ROLE_WORDS_PER_ROLE, ROLE_DRAWS = 5, 3
