@@ -1,10 +1,11 @@
-# Everything a user runs. CORPUS: auto text8 fil9 wikipedia sample planted or a text file. PROFILE: auto smoke laptop paper.
+# Everything a user runs. CORPUS: auto text8 fil9 wikipedia sample planted, or a text file.
+# PROFILE: auto smoke laptop paper.
 CORPUS ?= auto
 PROFILE ?= auto
 ARGS ?=
 PYTHON ?= python3
 VENV := .venv
-# Tests share the cores of the machine, up to four at a time: each worker compiles and holds up to 1.5 GB.
+# Up to four tests run at once: each worker compiles, and holds up to 1.5 GB.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
@@ -21,7 +22,9 @@ help:  ## list the targets
 setup: $(VENV)/.done  ## make .venv with pinned dependencies
 
 $(VENV)/.done: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version): make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version):" \
+	    "make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
