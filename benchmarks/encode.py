@@ -2,8 +2,9 @@
 
     python benchmarks/encode.py [FILE] [--json RESULT] [--repeats N]
 
-The default text is the sample corpus, repeated to about 100 MB. The first megabyte is compared with the slow twin first.
-CPU seconds are of the whole process, all threads; the peak is the process's own, imports included.
+The default text is the sample corpus, repeated to about 100 MB. First, the first megabyte is
+compared with the reference implementation. CPU seconds are those of all threads. Peak memory is
+that of the process, imports included.
 """
 
 import argparse

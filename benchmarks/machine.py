@@ -1,4 +1,4 @@
-"""What the machine can do, measured where the update spends its time: GEMM and copy rates. Shared by the benchmarks."""
+"""The machine's GEMM and copy rates, where the update spends its time; shared by the benchmarks."""
 
 import platform
 import statistics
@@ -30,7 +30,7 @@ def _products(a: np.ndarray, b: np.ndarray, out: np.ndarray, times: int) -> None
 def gemm_gflops(
     num_hidden: int = 64, num_negatives: int = 32, columns: int = 512, times: int = 2000
 ) -> float:
-    """10^9 FLOP a second of the update's own GEMMs, [E, N] x [N, columns] in float32, on one thread."""
+    """10^9 FLOP per second of the update's GEMMs, [E, N] x [N, columns], float32, one thread."""
     rng = np.random.default_rng(0)
     a, b = (
         rng.random((num_hidden, num_negatives), np.float32),

@@ -1,7 +1,8 @@
-"""gensim's Word2Vec on our words and vocabulary, with the paper's options; shared by the benchmarks.
+"""gensim's Word2Vec on our words, with the paper's options; shared by the benchmarks.
 
-It differs from ours in what it is: no weight decay, uniform +-1/(2n) input vectors at the start, position by position, own negatives, and
-each context word gets the whole gradient of their mean (train.context_gradient=whole).
+It differs from our default in five ways: no weight decay, input vectors initialised uniformly in
++-1/(2n), one position at a time, own negatives per position, and the whole gradient for each
+context word (train.context_gradient=whole).
 """
 
 from collections.abc import Iterator

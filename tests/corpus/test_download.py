@@ -63,7 +63,8 @@ def test_a_download_cut_at_any_byte_is_resumed(tmp_path):
 def test_a_later_call_resumes_a_partial_file(server, tmp_path):
     server.cuts = [100_000, 100_000]
     with pytest.raises(
-        CorpusUnavailable, match=f"{server.url} cannot be had.*200,000 bytes are kept: run again"
+        CorpusUnavailable,
+        match=f"{server.url} cannot be downloaded.*200,000 bytes are kept: run again",
     ) as caught:
         fetch(server, tmp_path, attempts=2)
     assert "\n" not in str(caught.value) and os.listdir(tmp_path) == ["text.zip.part"]
@@ -98,7 +99,8 @@ def test_wrong_content_is_refused_and_deleted(server, tmp_path):
 def test_404_is_final(server, tmp_path):
     server.statuses = [404]
     with pytest.raises(
-        CorpusUnavailable, match=f"{server.url} cannot be had .HTTP 404.*corpus.url.*corpus.path"
+        CorpusUnavailable,
+        match=f"{server.url} cannot be downloaded .HTTP 404.*corpus.url.*corpus.path",
     ):
         fetch(server, tmp_path)
     assert server.requests == [""] and os.listdir(tmp_path) == []
@@ -120,7 +122,7 @@ def test_an_unreachable_server_is_asked_twice(tmp_path, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/text8.zip"
-        with pytest.raises(CorpusUnavailable, match=f"{url} cannot be had"):
+        with pytest.raises(CorpusUnavailable, match=f"{url} cannot be downloaded"):
             download(url, tmp_path / "text8.zip", check)
     assert waits == [1.0] and os.listdir(tmp_path) == []
 

@@ -163,7 +163,7 @@ def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path, monkeypatch, f
     monkeypatch.setattr(encode_module, failing, full)
     with pytest.raises(
         UserError,
-        match="no space left on device writing .*/c .*free more than 1 MiB or choose another data_dir",
+        match="no space left on device writing .*/c .*free more than 1 MiB or choose another data",
     ):
         encode([TEXT], tmp_path / "c", ORIGIN)
     assert os.listdir(tmp_path) == []

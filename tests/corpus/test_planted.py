@@ -1,4 +1,4 @@
-"""The planted corpus: its text is fixed, its tables answer gensim's questions, and its pairs share their context."""
+"""The planted corpus: a fixed text, tables that answer gensim's questions, shared contexts."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -48,7 +48,7 @@ def sha256_of_text() -> str:
 
 
 def test_the_text_is_the_one_of_this_version() -> None:
-    """A cached corpus is found by its version: with another text the version must change too, and this line with it."""
+    """A cached corpus is found by its version, so another text needs another version."""
     sha256 = sha256_of_text()
     assert (PLANTED_VERSION, sha256[:16]) == ("2", "caaad5cfdcd64be5")
     assert sha256_of_text() == sha256
@@ -124,7 +124,7 @@ def test_stems() -> None:
 
 
 def sentence_words_by_subject() -> dict[str, Counter[str]]:
-    """The other words of all sentences about a subject; the one question word of a sentence is its subject."""
+    """For each subject, the other words of its sentences: it is their only question word."""
     subjects = set(subject_words())
     found: dict[str, Counter[str]] = {word: Counter() for word in subjects}
     for document in documents():
@@ -136,7 +136,7 @@ def sentence_words_by_subject() -> dict[str, Counter[str]]:
 
 
 def test_topic_words_occur_with_both_members_of_a_pair() -> None:
-    """Words of one stem share their topic words, others only by chance (4 of 300); words of one role share their role words."""
+    """One stem has one set of topic words, another stem others (4 of 300); roles likewise."""
     context = sentence_words_by_subject()
     frequency = {word: count / word_counts().total() for word, count in word_counts().items()}
 

@@ -222,7 +222,9 @@ def test_a_mirror_with_another_text_is_refused(tmp_path, small_text8):
 
 def test_text8_that_cannot_be_had_says_so(tmp_path, small_text8, monkeypatch):
     monkeypatch.setattr("w2v_inf.corpus.download.time.sleep", lambda _: None)
-    error = expect_error(Text8(), tmp_path / "data", "http://127.0.0.1:9/text8.zip cannot be had")
+    error = expect_error(
+        Text8(), tmp_path / "data", "http://127.0.0.1:9/text8.zip cannot be downloaded"
+    )
     assert isinstance(error, CorpusUnavailable)
 
 

@@ -6,7 +6,8 @@ from w2v_inf.errors import UserError
 
 
 def page(text: str) -> str:
-    return f'<page>\n<title>No title</title>\n<comment>nor comment</comment><text xml:space="preserve">{text}</text>\n</page>\n'
+    head = "<title>No title</title>\n<comment>nor comment</comment>"
+    return f'<page>\n{head}<text xml:space="preserve">{text}</text>\n</page>\n'
 
 
 def words(markup: str) -> str:

@@ -1,15 +1,18 @@
-"""Text to a folder of int32 tokens, document offsets and a vocabulary, at the speed of a few passes over the bytes.
+"""Turn text into a folder of int32 tokens, document offsets and a vocabulary.
 
 Decisions:
-- A word is what stands between ASCII blanks (space, tab, newline, vertical tab, form feed, carriage return), exactly as
-  `bytes.split()` has it. A document is a line with at least one word; lines without any are no documents.
-- Text comes in chunks of any size and is cut into blocks of about 16 MiB behind a blank, so a file that is one long line
-  streams like any other. Memory is a few times the block, plus the vocabulary.
-- In a block words are found with numpy and numbered by Arrow's hash table. Python touches each block's distinct words
-  only, to merge them. Ids are first given in order of appearance and renumbered by count in a second pass over the
-  tokens; the text itself is read once.
-- `corpus.min_count` is not applied here: ids are sorted by count, so it is a prefix of the vocabulary (see `w2v_inf.vocab`).
-- Everything is written to a hidden folder beside the final one, synced, then renamed: a folder that exists is whole.
+- A word is a run of bytes between ASCII blanks (space, tab, newline, vertical tab, form feed,
+  carriage return), exactly as in `bytes.split()`. A document is a line with at least one word.
+- Text arrives in pieces of any size. It is cut into blocks of about 16 MiB, each after a blank. So
+  a file of one long line streams too. Memory is a few times the block, plus the vocabulary.
+- numpy finds the words of a block, and Arrow's hash table numbers them. Python handles only the
+  distinct words of each block.
+- Ids first follow the order of appearance. A second pass over the tokens renumbers them by count.
+  The text itself is read once.
+- `corpus.min_count` is not applied here. Ids are sorted by count, so each choice keeps a prefix of
+  the vocabulary (see `corpus/vocabulary.py`).
+- All files go to a hidden folder beside the final one. It is synced, then renamed. So a folder of
+  the final name is complete.
 """
 
 import errno
@@ -49,23 +52,23 @@ class Origin:
     source: str
     """File name or address, for messages and records."""
     source_sha256: str
-    """sha256, hex, of the source's bytes, or of what identifies it if there is no local file."""
+    """sha256, hex, of the source's bytes; without a local file, of the text that identifies it."""
     cleaning: str
-    """Rules that made words of it, with their version; empty if it came clean."""
+    """Name and version of the cleaning rules; empty if the source was clean."""
     licence: str
     synthetic: bool = False
 
 
 def encode(chunks: Iterable[bytes], folder: Path, origin: Origin) -> None:
-    """Encode text into `folder`; all of it or nothing. If the folder appears meanwhile, its content stays.
+    """Encode text into `folder`, whole or not at all. A folder that appears meanwhile is kept.
 
-    Writes `tokens.bin` (little-endian int32 ids of all T words), `documents.npy` (int64 offsets of the documents,
-    [documents + 1], the last is T), `vocab.tsv` and `corpus.json`.
+    Writes `tokens.bin` (little-endian int32 ids of all T words), `documents.npy` (int64 offsets of
+    the documents, [documents + 1], the last is T), `vocab.tsv` and `corpus.json`.
 
     Args:
       chunks: consecutive pieces of UTF-8 text, each of any size below 1 GiB.
-    Raises: UserError for text that is not UTF-8 (with its byte offset), for fewer than two distinct words, and when
-      the folder cannot be written. What `chunks` raises passes through.
+    Raises: UserError for text that is not UTF-8 (with its byte offset), for fewer than two distinct
+      words, and if the folder cannot be written. Exceptions of `chunks` pass through.
     Cost: about 2 s of one core and 0.5 GB for 100 MB of English.
     """
     with _writing(folder) as draft:
@@ -93,7 +96,10 @@ def encode(chunks: Iterable[bytes], folder: Path, origin: Origin) -> None:
 def _encode_blocks(
     chunks: Iterable[bytes], file: io.BufferedWriter, source: str
 ) -> tuple[list[bytes], np.ndarray, np.ndarray]:
-    """Write ids in order of first appearance. Returns words [V], counts [V], document offsets [documents + 1]."""
+    """Write ids in order of first appearance.
+
+    Returns: words [V], counts [V], document offsets [documents + 1].
+    """
     numbers = _Numbers()
     counts = np.zeros(0, np.int64)
     boundaries = [np.zeros(1, np.int64)]
@@ -105,7 +111,7 @@ def _encode_blocks(
         distinct = coded.dictionary.to_pylist()
         ids = np.fromiter(map(numbers.__getitem__, distinct), np.dtype("<i4"), len(distinct))
         local = coded.indices.to_numpy()
-        if len(numbers) > len(counts):  # doubling: the cost of growing stays linear
+        if len(numbers) > len(counts):  # doubled, so that all growth costs linear time
             counts = np.concatenate([counts, np.zeros(len(numbers), np.int64)])
         counts[ids] += np.bincount(local, minlength=len(ids))
         file.write(ids[local].data)
@@ -119,14 +125,15 @@ def _encode_blocks(
     if len(numbers) < 2:
         found = f"only {next(iter(numbers)).decode()[:40]!r}" if numbers else "no words"
         raise UserError(
-            f"{source}: a corpus needs at least 2 distinct words, found {found}: give another file or corpus"
+            f"{source}: a corpus needs at least 2 distinct words, found {found}: "
+            "give another file or corpus"
         )
     documents = _drop_repeats(np.concatenate([*boundaries, np.array([num_tokens])]))
     return list(numbers), counts[: len(numbers)], documents
 
 
 class _Numbers(dict[bytes, int]):
-    """Numbers keys in the order in which they are first asked for."""
+    """Number keys in the order of their first look-up."""
 
     def __missing__(self, key: bytes) -> int:
         self[key] = number = len(self)
@@ -134,7 +141,7 @@ class _Numbers(dict[bytes, int]):
 
 
 def _cut_at_blanks(chunks: Iterable[bytes], block_bytes: int, source: str) -> Iterator[bytes]:
-    """Blocks of at least `block_bytes` (but the last); each ends with a blank, so no word is cut."""
+    """Blocks of at least `block_bytes`, except the last. Each ends with a blank: no word is cut."""
     pending: list[bytes] = []
     num_pending = 0
     for chunk in chunks:
@@ -148,7 +155,8 @@ def _cut_at_blanks(chunks: Iterable[bytes], block_bytes: int, source: str) -> It
             yield text[:cut]
         elif num_pending > 4 * block_bytes:
             raise UserError(
-                f"{source}: {num_pending:,} bytes without a blank: words must be separated by blanks or newlines"
+                f"{source}: {num_pending:,} bytes without a blank: "
+                "words must be separated by blanks or newlines"
             )
         pending = [text[cut:]]
         num_pending = len(text) - cut
@@ -157,7 +165,7 @@ def _cut_at_blanks(chunks: Iterable[bytes], block_bytes: int, source: str) -> It
 
 
 def _check_utf8(block: bytes, offset: int, source: str) -> None:
-    """`offset`: where the block starts in the text, bytes."""
+    """Raises: UserError if the block, which starts at byte `offset` of the text, is not UTF-8."""
     try:
         block.decode()
     except UnicodeDecodeError as error:
@@ -168,7 +176,7 @@ def _check_utf8(block: bytes, offset: int, source: str) -> None:
 
 
 def _find_words(block: bytes) -> tuple[pa.Array, np.ndarray]:
-    """Words of a block that ends with a blank, and for each newline the number of words that start before it."""
+    """Words of a block that ends with a blank, and the number of words before each newline."""
     blank = np.frombuffer(block.translate(_IS_BLANK), np.bool_)
     edges = np.flatnonzero(blank[1:] != blank[:-1]) + 1
     if not blank[0]:
@@ -186,12 +194,16 @@ def _find_words(block: bytes) -> tuple[pa.Array, np.ndarray]:
 
 
 def _drop_repeats(rising: np.ndarray) -> np.ndarray:
-    """Offsets without repeats: a line without words starts where the next one starts. np.unique would sort or hash."""
+    """Offsets without repeats. A line without words has the offset of the next line."""
+    # np.unique would sort or hash.
     return rising[np.diff(rising, prepend=-1) != 0]
 
 
 def _by_count(words: list[bytes], counts: np.ndarray) -> pa.Table:
-    """Columns word, count, id (by first appearance), sorted by count falling, then word. Bytes of UTF-8 sort as code points do."""
+    """Columns word, count and id (by first appearance), sorted by falling count, then by word.
+
+    Bytes of UTF-8 sort as code points do.
+    """
     columns = [
         pa.array(words, pa.large_binary()),
         pa.array(counts),
@@ -203,16 +215,16 @@ def _by_count(words: list[bytes], counts: np.ndarray) -> pa.Table:
 
 
 def _renumber(path: Path, order: np.ndarray) -> str:
-    """Replace in place ids by their rank in `order` [V]; returns the sha256 of the result.
+    """Replace each id in the file by its place in `order` [V]; returns the sha256 of the result.
 
-    Read and written with plain calls: a full disk under a memory map would end in a signal instead of an error.
+    Plain calls read and write: under a memory map, a full disk ends in a signal, not in an error.
     """
-    rank = np.empty(len(order), np.dtype("<i4"))
-    rank[order] = np.arange(len(order))
+    new_id = np.empty(len(order), np.dtype("<i4"))
+    new_id[order] = np.arange(len(order))
     digest = hashlib.sha256()
     with path.open("r+b") as file:
         while block := file.read(4 * _BLOCK_BYTES):
-            tokens = rank[np.frombuffer(block, "<i4")].data.cast("B")
+            tokens = new_id[np.frombuffer(block, "<i4")].data.cast("B")
             file.seek(-len(block), os.SEEK_CUR)
             file.write(tokens)
             digest.update(tokens)
@@ -220,7 +232,7 @@ def _renumber(path: Path, order: np.ndarray) -> str:
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    # np.save straight into a file loses the errno of a full disk.
+    # np.save into a file loses the errno of a full disk.
     buffer = io.BytesIO()
     np.save(buffer, array)
     path.write_bytes(buffer.getbuffer())
@@ -228,7 +240,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[Path]:
-    """A draft folder that becomes `folder` at the end, or vanishes on any exception."""
+    """A draft folder that becomes `folder` at the end. It is removed after any exception."""
     draft = folder.with_name(f".{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         draft.mkdir(parents=True)
@@ -247,7 +259,7 @@ def _publish(draft: Path, folder: Path) -> None:
     try:
         draft.rename(folder)
     except OSError:
-        # Another process was first: same name, same content.
+        # Another process was faster; the same name means the same content.
         if not folder.is_dir():
             raise
     sync(folder.parent)
@@ -261,5 +273,6 @@ def _write_error(error: OSError, folder: Path, draft: Path) -> UserError:
     written = sum(file.stat().st_size for file in draft.glob("*"))
     much = f"more than {(written >> 20) + 1} MiB"
     return UserError(
-        f"no space left on device writing {folder} (stopped after {written:,} bytes): free {much} or choose another data_dir"
+        f"no space left on device writing {folder} (stopped after {written:,} bytes): "
+        f"free {much} or choose another data_dir"
     )

@@ -1,27 +1,38 @@
-"""The planted corpus: synthetic text whose analogies have a known right answer.
+"""The planted corpus: synthetic text in which each analogy has a known right answer.
 
-Its subjects are the 905 words of questions-words.txt, linked by the pair tables in data/planted (greece - athens, slow - slowly);
-all its other words are made up. A subject x has
-- stems S(x): the words reached from x by following dependent -> head through the tables to its end (athens -> greece; glendale has two);
-- roles R(x): the columns of the tables it stands in (athens: capital; slow: adjective and verb).
+Its subjects are the 905 words of questions-words.txt. The pair tables in data/planted link them:
+athens depends on greece, slowly on slow. All other words are invented. A subject x has
+
+- stems S(x): the ends of all chains dependent -> head that start at x. The stem of athens is
+  greece; glendale has two stems.
+- roles R(x): the columns of the tables that contain x. athens is a capital; slow is an adjective
+  and a verb.
 
 A sentence about x holds, in random order, x itself and 11 independent draws:
-    2 topic words   t ~ uniform over the topic words of S(x)        (each stem owns 4 of 300 topic words, picked at random)
-    3 role words    r ~ uniform over the role words of R(x)         (each role owns 5 words)
-    6 filler words  p(z of rank k) ~ 1 / (k + 10)                   (300 words, the same for every x: noise)
-and x is the subject of max(5, S p_x) out of S sentences, p_x ~ 1 / (k + 300) for a random rank k.
 
-Why analogies hold: topic and role words are disjoint, so for words of one stem and one role the conditional of a context word c is
-    p(c | x) = topic part of S(x) + role part of R(x) + filler part,
-and p(. | b) - p(. | a) = role part of b - role part of a for every pair (a, b) of a relation: exactly a parallelogram. Words with
-several stems or roles mix them, and so bend it, as in real text. What makes the task hard is finite data (23 sentences a subject in
-the mean) and interference: 359 stems share 300 topic words, and a finite width has to fit all of it into n directions.
+    2 topic words   t ~ uniform over the topic words of S(x)   (each stem has 4 of 300, at random)
+    3 role words    r ~ uniform over the role words of R(x)    (each role has 5 of its own)
+    6 filler words  p(word of rank k) ~ 1 / (k + 10)           (300 words, the same for every x)
+
+x is the subject of max(5, S p_x) of S sentences, with p_x ~ 1 / (k + 300) for a random rank k.
+
+Why analogies hold: topic and role words are disjoint. So for a word x of one stem and one role, the
+conditional probability of a context word c is
+
+    p(c | x) = topic part of S(x) + role part of R(x) + filler part.
+
+For every pair (a, b) of a relation, p(. | b) - p(. | a) = role part of b - role part of a. That is
+exactly a parallelogram. Words with several stems or roles mix the parts and bend it, as in real
+text. Two things make the task hard. Data are finite: a subject has 23 sentences on average. And
+stems interfere: 359 stems share 300 topic words, which a finite width fits into n directions.
 
 Decisions:
-- Topics belong to stems, not to single pairs: words with many relations (slow, slower, slowly, slows; a state, its cities) stay consistent.
-- Subject counts are fixed and only their order is random: every subject clears min_count 5.
-- Made-up words start with `to` (topic), `ro` (role) or `fi` (filler), so that lists of neighbours can be read.
-- Of the generator only `random` is used, whose stream numpy keeps stable from version to version.
+- Topics belong to stems, not to single pairs. So words with many relations stay consistent (slow,
+  slower, slowly, slows; a state and its cities).
+- Counts of subjects are fixed, and only their order is random. So every subject passes min_count 5.
+- Invented words start with `to` (topic), `ro` (role) or `fi` (filler), to make lists of neighbours
+  readable.
+- Only `random` of the generator is used: numpy keeps its stream stable between versions.
 """
 
 import itertools
@@ -36,7 +47,7 @@ from numpy.typing import NDArray
 from w2v_inf.errors import UserError
 
 PLANTED_VERSION = "2"
-"""Change it with anything that changes the text: the tables, a constant below, the order of the draws."""
+"""Raise it with any change of the text: tables, constants below, order of the draws."""
 TABLES = Path(__file__).parent / "tables"
 SEED = 0
 TOPIC_WORDS, TOPIC_WORDS_PER_STEM, TOPIC_DRAWS = 300, 4, 2
@@ -49,7 +60,7 @@ SENTENCES_PER_DOCUMENT = 50
 
 
 class Relation(NamedTuple):
-    """One pair table: the role of its first column (heads), of its second (dependents), and its rows."""
+    """One pair table: the roles of its columns (heads, dependents) and its rows."""
 
     head_role: str
     role: str
@@ -57,7 +68,7 @@ class Relation(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A question word with the made-up words that its sentences draw from."""
+    """A question word, and the invented words that its sentences draw from."""
 
     word: str
     topic_words: list[str]
@@ -65,9 +76,9 @@ class Subject(NamedTuple):
 
 
 def planted_documents(num_tokens: int = 250_000) -> Iterator[str]:
-    """Yield the corpus, one document of 600 words (the last one shorter) at a time; always the same text.
+    """Yield the corpus by documents of 600 words (the last is shorter); the text never varies.
 
-    About `num_tokens` words in all, but never fewer than the 54,300 that give each subject its five sentences.
+    It has about `num_tokens` words, and at least 54,300: five sentences for each subject.
 
     Raises: UserError if the tables in data/planted are missing.
     """
@@ -104,13 +115,14 @@ def load_relations() -> list[Relation]:
         relations.append(Relation(head_role, role, pairs))
     if not relations:
         raise UserError(
-            f"corpus=planted needs the word lists data/planted/*.tsv, got none in {TABLES}: restore them from the repository"
+            f"corpus=planted needs the word lists data/planted/*.tsv, got none in {TABLES}: "
+            "restore them from the repository"
         )
     return relations
 
 
 def build_subjects(relations: Sequence[Relation], rng: np.random.Generator) -> list[Subject]:
-    """Give every word of the tables its topic and role words; `rng` picks the topic words of each stem."""
+    """Give each word of the tables topic and role words; `rng` picks the topic words of stems."""
     heads: defaultdict[str, set[str]] = defaultdict(set)
     roles: defaultdict[str, set[str]] = defaultdict(set)
     for relation in relations:
@@ -132,7 +144,10 @@ def build_subjects(relations: Sequence[Relation], rng: np.random.Generator) -> l
 
 
 def find_stems(word: str, heads: dict[str, set[str]], path: tuple[str, ...] = ()) -> set[str]:
-    """The ends of all chains of heads that start at `word`; a chain that closes (read - reading - read) ends in its smallest word."""
+    """The ends of all chains of heads that start at `word`.
+
+    A closed chain (read - reading - read) ends in its smallest word.
+    """
     if word in path:
         return {min(path[path.index(word) :])}
     if not heads.get(word):
@@ -154,7 +169,7 @@ def _invent_role_words(roles: list[str]) -> dict[str, list[str]]:
 
 
 def _invent_words(prefix: str, count: int) -> list[str]:
-    """Pronounceable words of six letters; no word of the tables looks like them (tested)."""
+    """Pronounceable words of six letters; a test checks that no table contains one."""
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     pairs = itertools.product(syllables, syllables)
     return [prefix + first + second for first, second in itertools.islice(pairs, count)]

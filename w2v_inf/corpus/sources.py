@@ -1,11 +1,12 @@
-"""What each `corpus=` is: where its text comes from, how it is cleaned and what identifies it.
+"""Each `corpus=`: where its text comes from, how it is cleaned, and what identifies it.
 
 Decisions:
-- A source is described before any of its text is read: its identity gives the name of the cached folder, and text that
-  is cached needs neither network nor cleaning again.
-- Identity is the sha256 of the source's bytes. A download without corpus.path is identified by the published md5 of its
-  text, a hub stream by its options, generated text by its version.
-- A downloaded zip stays in data_dir; its text is checked against the published md5 when it comes and each time it is read.
+- A source is described before its text is read. Its identity names the cached folder, so a cached
+  text needs neither network nor cleaning again.
+- The identity is the sha256 of the source's bytes. A download without corpus.path is identified
+  by the published md5 of its text, a hub stream by its options, generated text by its version.
+- A downloaded zip stays in data_dir. Its text is checked against the published md5 after the
+  download and at each reading.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ _SAMPLE_FILE = "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p0000
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip that has been downloaded by everyone for years: where, and the md5 of the one file in it."""
+    """A well-known zip: its address, and name and md5 of the one file in it."""
 
     url: str
     member: str
@@ -87,9 +88,9 @@ def _describe_zip(corpus: Text8 | Fil9, archive: Archive, data_dir: Path) -> Sou
 
 
 def fetch_zip(archive: Archive, mirror: str, data_dir: Path) -> Path:
-    """The zip in data_dir, downloaded from the mirror or the original site unless it is there, its text checked.
+    """The zip in data_dir, with its text checked; downloaded from the mirror or the original site.
 
-    Raises: CorpusUnavailable if it cannot be had.
+    Raises: CorpusUnavailable if the download fails.
     """
 
     def check(path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Decisions:
 - All words of a corpus are on disk, the most frequent first, ties by code point. Any choice of
-  `corpus.min_count` and `corpus.max_vocab` is then a prefix of the ids. So one encoded corpus serves
-  every choice.
+  `corpus.min_count` and `corpus.max_vocab` is then a prefix of the ids. So one encoded corpus
+  serves every choice.
 - The file is text, `word<TAB>count`, so ordinary tools can read, search and compare it.
 """
 
@@ -38,7 +38,7 @@ class Vocabulary:
         return {word: word_id for word_id, word in enumerate(self.words)}
 
     def truncate(self, min_count: int, max_vocab: int) -> "Vocabulary":
-        """Keep words with at least `min_count` occurrences, at most `max_vocab` of them (0: all)."""
+        """Keep words with `min_count` occurrences or more, at most `max_vocab` words (0: all)."""
         size = int(np.searchsorted(-self.counts, -min_count, side="right"))
         if max_vocab:
             size = min(size, max_vocab)

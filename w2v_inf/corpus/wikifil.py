@@ -1,12 +1,15 @@
-"""Visible words of a Wikipedia XML dump, by the rules of Matt Mahoney's wikifil.pl (mattmahoney.net/dc/textdata.html).
+"""Visible words of a Wikipedia XML dump, by the rules of Matt Mahoney's wikifil.pl.
+
+The rules are at mattmahoney.net/dc/textdata.html.
 
 Decisions:
-- The rules and their order are his, oddities included (an `&` that opens no entity takes all up to the next semicolon),
-  because text8 and fil9 are defined by them: the same words come out, in the same order.
-- What differs: one article is one line (his output has no documents), blanks may repeat (the encoder does not mind), and
-  an empty `<text ... />` is an article without words instead of letting the markup behind it through.
-- Work is on bytes with compiled patterns, article by article: memory is that of the largest article. Runs inside
-  patterns are possessive (`*+`): the same matches, without backtracking.
+- Rules and order are his, with their oddities, because they define text8 and fil9: an `&` that
+  opens no entity takes all text up to the next semicolon. The same words result, in the same order.
+- Three things differ. One article is one line (his output has no documents). Blanks may repeat (the
+  encoder accepts that). An empty `<text ... />` is an article without words; his program lets the
+  markup after it through.
+- Compiled patterns work on bytes, article by article, so memory is that of the largest article.
+  Repetitions are possessive (`*+`): the same matches, without backtracking.
 """
 
 import re
@@ -17,7 +20,7 @@ from w2v_inf.errors import UserError
 VERSION = "wikifil-1"
 _MAX_ARTICLE_BYTES = 256 << 20
 _REDIRECT = re.compile(rb"#redirect", re.IGNORECASE)
-# In order; each works on what the ones before left.
+# Applied in this order, each to the result of the one before.
 _RULES = [
     (re.compile(rb"<ref[^<]*+</ref>"), b""),  # footnotes without markup inside
     (re.compile(rb"<[^>]*+>"), b""),  # tags
@@ -46,12 +49,12 @@ _TO_LETTERS = bytes(
 
 
 def wikifil(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Clean lines of a dump, one an article; redirects are left out.
+    """Clean lines of a dump, one per article; redirects are left out.
 
     Args:
       chunks: consecutive pieces of the XML, of any size.
     Raises: UserError for an article of more than 256 MiB (the input is then no dump).
-    Cost: about 50 MB of XML a second.
+    Cost: about 50 MB of XML per second.
     """
     for text in _article_texts(chunks):
         if not _REDIRECT.search(text):
@@ -67,14 +70,14 @@ def clean_article(text: bytes) -> bytes:
 
 
 def spell_letters(text: bytes) -> bytes:
-    """The last step of text8's rules: lower case, digits spelled one by one, every other byte a blank."""
+    """The last of text8's rules: lower case, digits spelled out, every other byte a blank."""
     for digit, word in enumerate(_DIGITS):
         text = text.replace(b"%d" % digit, b" " + word + b" ")
     return text.translate(_TO_LETTERS)
 
 
 def _article_texts(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """What stands between `<text ...>` and `</text>`; the last may lack its end, since enwik9 is cut anywhere."""
+    """Text between `<text ...>` and `</text>`. The last may lack its end: enwik9 stops anywhere."""
     rest = b""
     for chunk in chunks:
         *pieces, rest = (rest + chunk).split(b"</text>")
@@ -87,7 +90,7 @@ def _article_texts(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _behind_tag(piece: bytes) -> bytes:
-    # Markup characters inside a text are escaped: the last tag is the one that opens it.
+    # Markup inside a text is escaped, so the last tag opens the text.
     start = piece.rfind(b"<text ")
     end = piece.find(b">", start)
     if start < 0 or end < 0 or piece[end - 1 : end] == b"/":

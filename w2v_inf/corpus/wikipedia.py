@@ -1,12 +1,13 @@
-"""Articles of `wikimedia/wikipedia`: from the Hugging Face hub, or from local parquet or arrow files of it.
+"""Articles of `wikimedia/wikipedia`, from the Hugging Face hub or local parquet or arrow files.
 
 Decisions:
-- Local files are read with pyarrow, a few hundred articles at a time; the hub is streamed with `datasets`, imported only
-  then. Nothing is kept of either but the encoded corpus.
-- cleaning=text8 folds accents first (compatibility decomposition, marks dropped), so that "café" is "cafe" and not
-  "caf"; whatever is then not a-z or a digit is a blank. cleaning=unicode keeps lower-cased runs of `\\w`; in scripts
-  that write vowels as combining marks (Devanagari, Thai) this cuts words.
-- One article is one line, whatever lines it had.
+- pyarrow reads local files, a few hundred articles at a time. `datasets` streams from the hub, and
+  is imported only then. Only the encoded corpus is kept.
+- cleaning=text8 first folds accents (compatibility decomposition without marks), so "café" becomes
+  "cafe" and not "caf". Every character other than a-z or a digit is then a blank.
+- cleaning=unicode keeps lower-cased runs of `\\w`. It cuts words in scripts that write vowels as
+  combining marks (Devanagari, Thai).
+- One article is one line.
 """
 
 import logging
@@ -51,7 +52,7 @@ _CLEANERS: dict[Cleaning, Callable[[str], bytes]] = {
 
 
 def clean_articles(texts: Iterator[str], cleaning: Cleaning, max_documents: int) -> Iterator[bytes]:
-    """One clean line an article, of the first `max_documents` (0: all)."""
+    """One clean line per article, of the first `max_documents` articles (0: all)."""
     clean = _CLEANERS[cleaning]
     for text in islice(texts, max_documents or None):
         yield clean(text) + b"\n"
@@ -129,19 +130,19 @@ def stream_hub(snapshot: str) -> Iterator[str]:
     """
     import datasets
 
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # its warnings of every attempt; what stops it is raised
+    # It warns at every attempt; a failure is raised anyway.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     where = f"https://huggingface.co/datasets/{HUB_NAME} ({snapshot})"
     try:
         articles: Any = datasets.load_dataset(HUB_NAME, snapshot, split="train", streaming=True)
         for article in articles.select_columns("text"):
             yield article["text"]
     except ValueError as error:
+        reason = str(error).splitlines()[0]
         raise UserError(
-            f"corpus.snapshot={snapshot} must name a snapshot of {HUB_NAME}: {str(error).splitlines()[0]}"
+            f"corpus.snapshot={snapshot} must name a snapshot of {HUB_NAME}: {reason}"
         ) from error
-    # The layers below bring exceptions of several http libraries; none of them is our bug.
+    # Several http libraries below raise their own exceptions; none is a bug of ours.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CorpusUnavailable(

@@ -1,10 +1,10 @@
-"""The slow obvious twin of `encode`: what the fast one must give, in a few lines of plain Python."""
+"""The reference implementation of `corpus.encode.encode`, in a few lines of plain Python."""
 
 from collections import Counter
 
 
 def encode_slowly(text: bytes) -> tuple[list[int], list[int], list[str], list[int]]:
-    """Tokens [T], document offsets [documents + 1], words [V] and counts [V] of a text that fits memory."""
+    """Tokens [T], document offsets [documents + 1], words [V] and counts [V] of a short text."""
     documents = [line.decode().encode().split() for line in text.split(b"\n") if line.split()]
     counts = Counter(word.decode() for document in documents for word in document)
     words = sorted(counts, key=lambda word: (-counts[word], word))
