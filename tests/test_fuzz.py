@@ -231,7 +231,7 @@ def check_overrides(overrides: list[str]) -> None:
     assert set(written) <= {"toy.txt", "data", "run", "runs"}
 
 
-@fuzzed(840)
+@fuzzed(540)
 @given(OVERRIDES)
 def test_bad_options_end_in_one_line(composed_once: None, overrides: list[str]) -> None:
     check_overrides(overrides)
