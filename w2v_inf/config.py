@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
-from w2v_inf.errors import UserError
+from w2v_inf.errors import check, check_range
 
 PACKAGE = Path(__file__).resolve().parent
 IS_CHECKOUT = (PACKAGE.parent / "pyproject.toml").is_file()
@@ -71,30 +71,18 @@ Profile = StrEnum(
 )
 
 
-def _check(option: str, value: Any, ok: bool, allowed: str) -> None:
-    if not ok:
-        raise UserError(f"{option} must be {allowed}, got {value}")
-
-
-def _check_range(option: str, value: int | None, low: int, high: int, null: str = "") -> None:
-    """`null`: what null stands for, for an option that may be null."""
-    also = f", or null for {null}" if null else ""
-    ok = bool(null) if value is None else low <= value <= high
-    _check(option, value, ok, f"from {low:,} to {high:,}{also}")
-
-
 def _check_name(group: str, options: Any) -> None:
     """The name says which member of the group this is. It does not choose one."""
     own = type(options).name
     allowed = f"{own} here: choose with {group}=NAME"
-    _check(f"{group}.name", options.name, own in (options.name, MISSING), allowed)
+    check(f"{group}.name", options.name, own in (options.name, MISSING), allowed)
 
 
 def _check_finite(prefix: str, options: Any) -> None:
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
         if isinstance(value, float):
-            _check(f"{prefix}.{f.name}", value, math.isfinite(value), "a finite number")
+            check(f"{prefix}.{f.name}", value, math.isfinite(value), "a finite number")
 
 
 @dataclass
@@ -109,9 +97,9 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         _check_name("corpus", self)
-        _check("corpus.min_count", self.min_count, self.min_count >= 1, "at least 1")
+        check("corpus.min_count", self.min_count, self.min_count >= 1, "at least 1")
         ok = self.max_vocab == 0 or self.max_vocab >= 2
-        _check("corpus.max_vocab", self.max_vocab, ok, "0 (all) or at least 2")
+        check("corpus.max_vocab", self.max_vocab, ok, "0 (all) or at least 2")
 
 
 @dataclass
@@ -169,7 +157,7 @@ class Wikipedia(CorpusConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         ok = self.max_documents >= 0
-        _check("corpus.max_documents", self.max_documents, ok, "0 (all) or more")
+        check("corpus.max_documents", self.max_documents, ok, "0 (all) or more")
 
 
 @dataclass
@@ -183,7 +171,7 @@ class TextFile(CorpusConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         allowed = "the path of a text file (with corpus=file)"
-        _check("corpus.path", "nothing", bool(self.path), allowed)
+        check("corpus.path", "nothing", bool(self.path), allowed)
 
 
 @dataclass
@@ -208,14 +196,14 @@ class StreamConfig:
     (skip-gram), 32 (CBOW with train.context_gradient=whole)."""
 
     def __post_init__(self) -> None:
-        _check_range("stream.window", self.window, 1, 100)
-        _check_range("stream.num_negatives", self.num_negatives, 1, 1000)
-        _check_range("stream.batch_size", self.batch_size, 1, 65536, "the default")
-        _check_range("stream.group_size", self.group_size, 1, 65536, "stream.batch_size")
-        _check_range("stream.shared_negatives", self.shared_negatives, 1, 65536, "the default")
+        check_range("stream.window", self.window, 1, 100)
+        check_range("stream.num_negatives", self.num_negatives, 1, 1000)
+        check_range("stream.batch_size", self.batch_size, 1, 65536, "the default")
+        check_range("stream.group_size", self.group_size, 1, 65536, "stream.batch_size")
+        check_range("stream.shared_negatives", self.shared_negatives, 1, 65536, "the default")
         _check_finite("stream", self)
         t = self.subsample_threshold
-        _check("stream.subsample_threshold", t, t >= 0, "0 (keep all) or more")
+        check("stream.subsample_threshold", t, t >= 0, "0 (keep all) or more")
 
 
 @dataclass
@@ -231,7 +219,7 @@ class ModelConfig:
         _check_name("model", self)
         _check_finite("model", self)
         scale = self.output_init_scale
-        _check("model.output_init_scale", scale, scale >= 0, "0 or more")
+        check("model.output_init_scale", scale, scale >= 0, "0 or more")
 
 
 @dataclass
@@ -248,12 +236,12 @@ class Finite(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_range("model.width", self.width, 1, 1_000_000)
+        check_range("model.width", self.width, 1, 1_000_000)
         num_wanted = 5 if self.parametrization is Parametrization.custom else 0
         in_range = all(math.isfinite(e) and abs(e) <= 4 for e in self.exponents)
         ok = len(self.exponents) == num_wanted and in_range
         allowed = "five numbers [a1,b1,a2,b2,c] with model.parametrization=custom, absent otherwise"
-        _check("model.exponents", self.exponents, ok, f"{allowed} (each within +-4)")
+        check("model.exponents", self.exponents, ok, f"{allowed} (each within +-4)")
 
 
 @dataclass
@@ -290,17 +278,17 @@ class MupLimit(ModelConfig):
             for name in ("rank", "tolerance", "pair_table_gib"):
                 value = getattr(self, name)
                 allowed = "absent with model.engine=dense (it is for lowrank)"
-                _check(f"model.{name}", value, value is None, allowed)
+                check(f"model.{name}", value, value is None, allowed)
             return
-        _check("model.rank", rank, rank is None or rank >= 1, "at least 1, or null for the default")
+        check("model.rank", rank, rank is None or rank >= 1, "at least 1, or null for the default")
         allowed = "above 0 and below 1, or null to take model.rank"
-        _check("model.tolerance", tolerance, tolerance is None or 0 < tolerance < 1, allowed)
+        check("model.tolerance", tolerance, tolerance is None or 0 < tolerance < 1, allowed)
         allowed = "above 0, or null for the default"
-        _check("model.pair_table_gib", gib, gib is None or gib > 0, allowed)
+        check("model.pair_table_gib", gib, gib is None or gib > 0, allowed)
         allowed, ok = "float32 with model.engine=lowrank", self.dtype is Dtype.float32
-        _check("model.dtype", self.dtype.value, ok, allowed)
+        check("model.dtype", self.dtype.value, ok, allowed)
         scale = self.output_init_scale
-        _check("model.output_init_scale", scale, scale == 0, "0 with model.engine=lowrank")
+        check("model.output_init_scale", scale, scale == 0, "0 with model.engine=lowrank")
 
 
 @dataclass
@@ -325,11 +313,11 @@ class TrainConfig:
     """jsonl: metrics.jsonl; tensorboard: an event file as well (extra tensorboard)."""
 
     def __post_init__(self) -> None:
-        _check_range("train.epochs", self.epochs, 1, 10_000)
+        check_range("train.epochs", self.epochs, 1, 10_000)
         _check_finite("train", self)
         allowed = "above 0, or null for the architecture's default"
-        _check("train.lr", self.lr, self.lr is None or self.lr > 0, allowed)
-        _check("train.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        check("train.lr", self.lr, self.lr is None or self.lr > 0, allowed)
+        check("train.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
 
 
 @dataclass
@@ -360,7 +348,7 @@ class ExportConfig:
     """File to write; empty: vectors-METHOD-DIMENSION in run_dir."""
 
     def __post_init__(self) -> None:
-        _check_range("export.dimension", self.dimension, 1, 1_000_000, "the default")
+        check_range("export.dimension", self.dimension, 1, 1_000_000, "the default")
 
 
 @dataclass
@@ -392,9 +380,9 @@ class ReproduceConfig:
 
     def __post_init__(self) -> None:
         ok = bool(self.widths) and min(self.widths) >= 1
-        _check("reproduce.widths", self.widths, ok, "a list of widths of at least 1")
-        _check("reproduce.minutes", self.minutes, self.minutes > 0, "above 0")
-        _check_range("reproduce.seeds", self.seeds, 1, 100)
+        check("reproduce.widths", self.widths, ok, "a list of widths of at least 1")
+        check("reproduce.minutes", self.minutes, self.minutes > 0, "above 0")
+        check_range("reproduce.seeds", self.seeds, 1, 100)
         _check_finite("reproduce", self)
 
 
@@ -422,13 +410,13 @@ class Config:
     """Folder of downloads and encoded corpora."""
 
     def __post_init__(self) -> None:
-        _check("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
-        _check_range("num_threads", self.num_threads, 1, 1024, "one per core")
+        check("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
+        check_range("num_threads", self.num_threads, 1, 1024, "one per core")
         self._fill_in_defaults()
         group, batch = self.stream.group_size, self.stream.batch_size
-        _check("stream.group_size", group, group <= batch, f"at most stream.batch_size = {batch}")
+        check("stream.group_size", group, group <= batch, f"at most stream.batch_size = {batch}")
         lr, decay = self.train.lr, self.train.weight_decay
-        _check("train.weight_decay", decay, lr * decay < 1, f"below 1 / train.lr = {1 / lr:g}")
+        check("train.weight_decay", decay, lr * decay < 1, f"below 1 / train.lr = {1 / lr:g}")
 
     def _fill_in_defaults(self) -> None:
         # Not in StreamConfig: Hydra makes one with the default architecture before the overrides.
