@@ -10,6 +10,8 @@ import pytest
 
 from w2v_inf.config import PROJECT_ROOT
 
+pytestmark = pytest.mark.slow  # starts processes that compile
+
 PROBE = """
 from numba import njit
 

@@ -145,7 +145,10 @@ def test_zero_initialisation_needs_v_columns_only() -> None:
     assert wide.u[:, 7:].abs().max() == 0 and wide.w[:, 7:].abs().max() == 0
 
 
-@pytest.fixture(params=["cpu", "torch", "kernels"])
+INTERPRETED = pytest.param("kernels", marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=["cpu", "torch", INTERPRETED])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The compiled CPU step, or the steps of a GPU: the torch step, Triton's kernels."""
     if request.param == "torch":

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from composed import config_of
 
 from w2v_inf.config import Finite, Parametrization, StreamConfig, TrainConfig
 from w2v_inf.theory.data import read_text
 from w2v_inf.theory.exhibit import fit_slope
 from w2v_inf.theory.lr_transfer import LAST, best_lrs, final_losses
+
+pytestmark = pytest.mark.slow  # trains to convergence
 
 WIDTHS, LRS = [16, 128, 1024], [2.0**k for k in range(-11, -1)]
 

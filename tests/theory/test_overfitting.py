@@ -13,6 +13,8 @@ from w2v_inf.models.build import build_model
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.theory.overfitting import SmallText, learn, mean_loss, split_text
 
+pytestmark = pytest.mark.slow  # trains to convergence
+
 TEXT = SmallText(Sample(max_vocab=500), 0.2, (20, 120))
 
 

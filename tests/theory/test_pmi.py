@@ -24,6 +24,8 @@ from w2v_inf.theory.pmi import (
     training_options,
 )
 
+pytestmark = pytest.mark.slow  # trains to convergence
+
 
 def test_each_logit_converges_to_its_own_optimum() -> None:
     """One batch repeated, in float64: log of positives over negatives, pair by pair."""

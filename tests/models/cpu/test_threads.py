@@ -30,6 +30,7 @@ def relay(
         seen[turn, thread_id] = board[turn % 2].sum()
 
 
+@pytest.mark.slow  # compiles kernels of its own
 @pytest.mark.usefixtures("four_threads")
 def test_no_thread_passes_a_barrier_before_all_arrive() -> None:
     board, seen = np.zeros((2, 4), np.int64), np.zeros((20_000, 4), np.int64)

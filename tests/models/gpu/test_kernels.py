@@ -15,6 +15,8 @@ from w2v_inf.models.gpu.step import kernel_steps, pack_for_kernels
 from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch
 
+pytestmark = pytest.mark.slow  # interprets the kernels
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LARGE = [(150, 70, 6, 45, 35), (140, 90, 1, 60, 30)]
 """More inputs, outputs and hidden vectors than a block holds, CBOW and skip-gram."""

@@ -18,6 +18,8 @@ from w2v_inf.models.lowrank.basis import find_basis, transpose_steps
 from w2v_inf.models.step import UpdateRule
 from w2v_inf.reference import updates as reference
 
+pytestmark = pytest.mark.slow  # compiles the low-rank kernels
+
 RULES = [
     UpdateRule(0.2, sigmoid=rule.sigmoid, context_gradient=rule.context_gradient)
     for rule in toy.RULES

@@ -31,6 +31,8 @@ from w2v_inf.models.parametrization import ABC
 from w2v_inf.models.step import UpdateRule
 from w2v_inf.runs.folder import run_folder, trained_options
 
+pytestmark = pytest.mark.slow  # compiles the low-rank kernels
+
 RULE = UpdateRule(weight_decay=1e-3)
 
 

@@ -20,6 +20,8 @@ from w2v_inf.models.lowrank.step import lowrank_steps
 from w2v_inf.models.step import UpdateRule
 from w2v_inf.reference import updates as reference
 
+pytestmark = pytest.mark.slow  # compiles the low-rank kernels
+
 RULES = [replace(rule, lr_factors=(1.0, 1.0)) for rule in toy.RULES]
 
 
