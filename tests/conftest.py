@@ -46,14 +46,19 @@ MODELS_WITH_KERNELS = (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Train each kind of model for a moment, each in one worker at a time."""
+def compiled_kernels(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
+    """Train each kind of model for a moment, each in one worker at a time.
+
+    The fast tests need the kernels of finite networks only.
+    """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:  # a few tests in one process: each compiles only what it needs
         return
     folder = tmp_path_factory.mktemp("kernels")
-    first = int(worker.removeprefix("gw")) % len(MODELS_WITH_KERNELS)
-    for model in MODELS_WITH_KERNELS[first:] + MODELS_WITH_KERNELS[:first]:
+    is_fast = pytestconfig.getoption("markexpr") == "not slow"
+    models = MODELS_WITH_KERNELS[:1] if is_fast else MODELS_WITH_KERNELS
+    first = int(worker.removeprefix("gw")) % len(models)
+    for model in models[first:] + models[:first]:
         lock_file = tmp_path_factory.getbasetemp().parent / f"{model.replace(' ', '-')}.lock"
         with open(lock_file, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
