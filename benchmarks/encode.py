@@ -54,7 +54,7 @@ def write_repeated_sample(path: Path, size_bytes: int) -> Path:
 
 
 def check(text: Path, folder: Path) -> None:
-    """Compare the first megabyte with the slow twin."""
+    """Compare the first megabyte with the reference implementation."""
     with text.open("rb") as file:
         start = file.read(1_000_000).rpartition(b" ")[0]
     encode([start], folder / "check", ORIGIN)
@@ -66,7 +66,7 @@ def check(text: Path, folder: Path) -> None:
         corpus.vocab.counts.tolist(),
     ]
     if fast != list(encode_slowly(start)):
-        raise SystemExit("encode disagrees with its slow twin on the first megabyte")
+        raise SystemExit("encode disagrees with its reference implementation")
 
 
 def measure(text: Path, folder: Path, repeats: int) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The whole comparison in one command: plan, train every model, compare, draw, report.
 
 Decisions:
-- Every run is a process of its own. Its command is one that a user would type (scripts/train.py
+- Every run is a process of its own. Its command is one that a user would type (w2v-inf train
   with options), so each run can be repeated alone. The plan prints the commands.
 - Each run has one thread, and as many runs as cores go at once. Small networks do not gain from a
   second thread, and an idle thread that spins beside a busy core costs more than it gives.

@@ -1,8 +1,6 @@
-import bz2
-import gzip
+"""Each kind of corpus: its text, its identity, and the errors of users."""
+
 import hashlib
-import itertools
-import lzma
 import os
 import sys
 import zipfile
@@ -10,94 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import zstandard
+from corpora import LINES, TEXT, expect_error, lines
 from local_server import serving
 
-from w2v_inf.config import Config, CorpusConfig, Fil9, Planted, Sample, Text8, TextFile
+from w2v_inf.config import Config, Fil9, Planted, Sample, Text8, TextFile
 from w2v_inf.corpus import sources
 from w2v_inf.corpus.download import CorpusUnavailable
 from w2v_inf.corpus.load import open_corpus
 from w2v_inf.corpus.prepare import prepare, prepare_stage
 from w2v_inf.corpus.sources import Archive
-from w2v_inf.errors import UserError
 
-TEXT = b"the cat sat\non the mat\n" * 2000
-LINES = ["the cat sat", "on the mat"] * 2000
 DUMP = (
     b'<text xml:space="preserve">One [[two|three]]</text><text xml:space="preserve">four 5</text>'
 )
-
-COMPRESSORS = {
-    "x.txt": bytes,
-    "x.gz": gzip.compress,
-    "x.bz2": bz2.compress,
-    "x.xz": lzma.compress,
-    "x.zst": zstandard.ZstdCompressor().compress,
-}
-
-
-def lines(corpus: CorpusConfig, data_dir: Path) -> list[str]:
-    encoded = open_corpus(prepare(corpus, data_dir))
-    words = [encoded.vocab.words[i] for i in encoded.tokens]
-    return [" ".join(words[a:b]) for a, b in itertools.pairwise(encoded.documents)]
-
-
-def expect_error(corpus: CorpusConfig, data_dir: Path, message: str) -> UserError:
-    """The error is one line, and nothing is left in data_dir."""
-    before = os.listdir(data_dir) if data_dir.exists() else []
-    with pytest.raises(UserError, match=message) as caught:
-        prepare(corpus, data_dir)
-    assert "\n" not in str(caught.value)
-    assert (os.listdir(data_dir) if data_dir.exists() else []) == before
-    return caught.value
-
-
-@pytest.mark.parametrize("name", COMPRESSORS)
-def test_files_plain_and_compressed(tmp_path, name):
-    (tmp_path / name).write_bytes(COMPRESSORS[name](TEXT))
-    assert lines(TextFile(path=str(tmp_path / name)), tmp_path / "data") == LINES
-
-
-@pytest.mark.parametrize("name", [name for name in COMPRESSORS if name != "x.txt"])
-@pytest.mark.parametrize("kept", [0.0, 0.6, 0.98])
-def test_a_truncated_archive_is_a_user_error(tmp_path, name, kept):
-    whole = COMPRESSORS[name](os.urandom(3000).hex().encode() + b" " + TEXT)
-    (tmp_path / name).write_bytes(whole[: int(kept * len(whole))])
-    # gzip, bz2 and xz take an empty file for an empty text.
-    expect_error(
-        TextFile(path=str(tmp_path / name)),
-        tmp_path / "data",
-        f"{name} is cut short|{name}: a corpus needs at least 2"
-        if not kept
-        else f"{name} is cut short",
-    )
-
-
-@pytest.mark.parametrize("name", [name for name in COMPRESSORS if name != "x.txt"])
-def test_a_file_that_is_no_such_archive_is_a_user_error(tmp_path, name):
-    (tmp_path / name).write_bytes(TEXT)
-    expect_error(
-        TextFile(path=str(tmp_path / name)),
-        tmp_path / "data",
-        f"{name} (is damaged|cannot be read)",
-    )
-
-
-def test_zstd_frames_follow_each_other(tmp_path):
-    compress = zstandard.ZstdCompressor().compress
-    (tmp_path / "x.zst").write_bytes(compress(TEXT) + compress(b"") + compress(b"last words"))
-    assert lines(TextFile(path=str(tmp_path / "x.zst")), tmp_path / "data") == [
-        *LINES,
-        "last words",
-    ]
-
-
-def test_zst_without_zstandard_says_what_to_install(tmp_path, monkeypatch):
-    (tmp_path / "x.zst").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "zstandard", None)
-    expect_error(
-        TextFile(path=str(tmp_path / "x.zst")), tmp_path / "data", r"pip install w2v_inf\[zstd\]"
-    )
 
 
 @pytest.mark.parametrize(
@@ -120,31 +43,6 @@ def test_a_folder_is_no_text_file(tmp_path):
         TextFile(path=str(tmp_path)),
         tmp_path / "data",
         "corpus.path must be a text file, got the folder",
-    )
-
-
-def test_the_cache_goes_by_content(tmp_path, monkeypatch):
-    path, data_dir = tmp_path / "x.txt", tmp_path / "data"
-    path.write_bytes(TEXT)
-    first = prepare(TextFile(path=str(path)), data_dir)
-    with monkeypatch.context() as patch:
-        patch.setattr("w2v_inf.corpus.prepare.encode_text", lambda *_: pytest.fail("encoded again"))
-        assert prepare(TextFile(path=str(path), min_count=1, max_vocab=2), data_dir) == first
-    path.write_bytes(TEXT + b"more words")
-    second = prepare(TextFile(path=str(path)), data_dir)
-    assert sorted(os.listdir(data_dir)) == sorted([first.name, second.name])
-    assert open_corpus(first).info["source_sha256"] == hashlib.sha256(TEXT).hexdigest()
-
-
-def test_a_damaged_cache_is_found_by_prepare(tmp_path):
-    (tmp_path / "x.txt").write_bytes(TEXT)
-    corpus = TextFile(path=str(tmp_path / "x.txt"))
-    tokens = prepare(corpus, tmp_path / "data") / "tokens.bin"
-    tokens.write_bytes(tokens.read_bytes()[:-1])
-    expect_error(
-        corpus,
-        tmp_path / "data",
-        "tokens.bin must have 48,000 bytes, has 47,999: delete the folder",
     )
 
 
@@ -267,15 +165,3 @@ def test_planted_is_marked_as_synthetic(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "w2v_inf.corpus.planted", fake)
     assert lines(Planted(), tmp_path) == ["paris france", "rome italy"]
     assert open_corpus(prepare(Planted(), tmp_path)).info["synthetic"] is True
-
-
-def test_the_stage_refuses_a_vocabulary_of_one_word(tmp_path, capsys):
-    (tmp_path / "x.txt").write_bytes(b"a a a b c")
-    with pytest.raises(UserError, match="corpus.min_count=2 leaves 1 word of 3"):
-        prepare_stage(
-            Config(
-                corpus=TextFile(path=str(tmp_path / "x.txt"), min_count=2),
-                data_dir=str(tmp_path / "data"),
-            )
-        )
-    assert capsys.readouterr().out == ""
