@@ -71,7 +71,7 @@ def test_every_file_of_ours_travels(package: Path) -> None:
 
 def test_the_command_works_in_an_empty_folder(package: Path) -> None:
     assert command(package, "--version").stdout.startswith("w2v-inf ")
-    small = ["corpus=planted", "corpus.max_vocab=50", "model.width=4", "train.epochs=1"]
+    small = ["corpus=planted", "corpus.max_vocab=50", "model=ntk_limit", "train.epochs=1"]
     done = command(package, "train", *small, "num_threads=1")
     assert done.returncode == 0, done.stderr
     empty = package.parent / "empty"

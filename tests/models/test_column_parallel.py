@@ -29,14 +29,11 @@ LIMIT_S = 240.0
 
 
 def torchrun(num_processes: int, *command: object) -> subprocess.Popen[str]:
-    """Start a job of so many processes on this machine, on a port of its own."""
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={num_processes}",
-    ]
+    """Start a job of so many processes on this machine; one needs no launcher."""
+    launcher = [sys.executable]
+    if num_processes > 1:
+        standalone = ["--standalone", f"--nproc-per-node={num_processes}"]
+        launcher += ["-m", "torch.distributed.run", *standalone]
     environment = os.environ | {
         "PYTHONPATH": f"{PROJECT_ROOT}{os.pathsep}{TESTS}",
         "OMP_NUM_THREADS": "1",
@@ -108,7 +105,7 @@ def text(tmp_path: Path) -> Path:
         ]
     )
     path = tmp_path / "toy.txt"
-    path.write_text("\n".join(" ".join(rng.choice(words, 60)) for _ in range(1500)) + "\n")
+    path.write_text("\n".join(" ".join(rng.choice(words, 60)) for _ in range(500)) + "\n")
     return path
 
 
