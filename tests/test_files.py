@@ -37,7 +37,7 @@ def test_a_failure_leaves_the_old_file(error: Exception, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "a.json not found: run python scripts/train.py first"),
+        (None, "a.json not found: run w2v-inf train first"),
         (b"{", "a.json is damaged"),
         (b"[1]", "a.json is damaged .no JSON object."),
         (b"\xff", "a.json is damaged"),

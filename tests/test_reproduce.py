@@ -100,7 +100,7 @@ def test_the_whole_job_on_a_local_zip_of_text8_and_its_continuation(
     ("arguments", "message"),
     [
         (["corpus=file", "corpus.path=/no/such/text"], "/no/such/text not found"),
-        (["corpus=sample", "model=ntk_limit"], "model=ntk_limit is for scripts/train.py"),
+        (["corpus=sample", "model=ntk_limit"], "model=ntk_limit is for w2v-inf train"),
         (["corpus=sample", "experiment=paper"], "reproduce.profile chooses the experiment"),
         (["corpus=text8", "corpus.url=http://127.0.0.1:9/x.zip"], "127.0.0.1:9"),
         (["corpus=text8", "corpus.path=/no/such/text8.zip"], "/no/such/text8.zip not found"),

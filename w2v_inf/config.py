@@ -301,7 +301,7 @@ class TrainConfig:
     """Initial learning rate, dimensionless; falls linearly with the words seen. null: 0.05 (CBOW),
     0.025 (skip-gram), as word2vec.c."""
     weight_decay: float = 0.001
-    """A row touched m times in a step is first multiplied by (1 - lr weight_decay)^m."""
+    """A row updated m times in a step is first multiplied by (1 - lr weight_decay)^m."""
     context_gradient: ContextGradient = ContextGradient.divided
     """divided: the gradient of the mean context, as TP4; whole: each context word gets the full
     gradient of the hidden vector, as word2vec.c and gensim (about 9 times larger in CBOW)."""

@@ -155,7 +155,7 @@ def typed_options() -> list[str]:
     for option in typed:
         for prefix, reason in PLANNED_OPTIONS.items():
             if option.lstrip("+").startswith(prefix):
-                raise UserError(f"{option} is for scripts/train.py, not for reproduce: {reason}")
+                raise UserError(f"{option} is for w2v-inf train, not for reproduce: {reason}")
     return typed
 
 
@@ -314,7 +314,7 @@ def print_plan(jobs: list[Job]) -> None:
     log.info("%d runs, %d at a time, %s in all:", len(jobs), num_cores(), duration(jobs))
     for job in jobs:
         done = "  (done)" if (job.folder / SUMMARY).exists() else ""
-        command = shlex.join(["python", "scripts/train.py", *job.overrides])
+        command = shlex.join(["w2v-inf", "train", *job.overrides])
         log.info("  %5.1f GiB %6.0f CPU s  %s%s", job.bytes / GIB, job.seconds, command, done)
 
 

@@ -95,7 +95,7 @@ def test_each_group_gets_a_section(html):
     planted, cbow, skipgram = (sections[title] for title in TITLES)
     for section, num_runs in ((planted, 3), (cbow, 8), (skipgram, 3)):
         assert section.count("<figure>") == 5
-        assert section.count("scripts/train.py") == num_runs
+        assert section.count("w2v-inf train ") == num_runs
     assert "corpus=planted" in planted and "corpus=text8" not in planted
     assert skipgram.count("stream.architecture=skipgram") == 3
     assert "architecture=skipgram" not in cbow + planted
@@ -126,7 +126,7 @@ def test_commands_give_back_the_options_of_the_run(tmp_path):
     make_run(tmp_path / "a", width=64, seed=3, **options)
     (run,) = find_runs([tmp_path])
     prepare, train = repeat_commands([run])
-    assert prepare == "python scripts/prepare.py corpus=text8 corpus.max_vocab=5000"
+    assert prepare == "w2v-inf prepare corpus=text8 corpus.max_vocab=5000"
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = load(compose("config", train.split()[2:]))

@@ -191,6 +191,6 @@ def test_folders_to_read(tmp_path):
     named = config_of(f"plot.runs=[{tmp_path}/a,{tmp_path}/b]")
     assert folders_to_read(named) == [tmp_path / "a", tmp_path / "b"]
     assert folders_to_read(config_of(f"run_dir={tmp_path}/a")) == [tmp_path / "a"]
-    with pytest.raises(UserError, match="no run in .*: run scripts/train.py first"):
+    with pytest.raises(UserError, match="no run in .*: run w2v-inf train first"):
         folders_to_read(config_of(f"runs_dir={tmp_path}"))
     assert shared_folder([tmp_path / "a" / "b", tmp_path / "a" / "c"]) == tmp_path.resolve() / "a"

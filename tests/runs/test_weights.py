@@ -33,7 +33,7 @@ def test_damaged_and_missing_run_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="model.safetensors is damaged"):
         open_run(folder, config)
     (folder / STATE).unlink()
-    with pytest.raises(UserError, match="model.safetensors not found: run python scripts/train"):
+    with pytest.raises(UserError, match="model.safetensors not found: run w2v-inf train"):
         open_run(folder, config)
     (folder / "summary.json").write_text("{")
     with pytest.raises(UserError, match="summary.json is damaged"):

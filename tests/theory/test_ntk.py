@@ -20,21 +20,25 @@ from w2v_inf.theory.ntk import CASES, limit_logits, measures, predicted
 @pytest.mark.parametrize("scale", [0.0, 0.7])
 def test_logits_of_the_limit_are_those_of_the_reference_implementation(scale: float) -> None:
     generator, rule = torch.Generator().manual_seed(0), UpdateRule(weight_decay=0.1)
-    net = init_ntk_limit(7, scale, generator, torch.float64, rule=rule)
+    network = init_ntk_limit(7, scale, generator, torch.float64, rule=rule)
     z, s, ones = np.zeros((7, 7)), np.ones(7), np.ones(7)
-    e = np.zeros((7, 7)) if net.random_output is None else net.random_output.e.numpy().copy()
+    e = (
+        np.zeros((7, 7))
+        if network.random_output is None
+        else network.random_output.e.numpy().copy()
+    )
     start = (e, ones, np.zeros((7, 7)), scale)
-    np.testing.assert_array_equal(limit_logits(net).numpy(), e)
+    np.testing.assert_array_equal(limit_logits(network).numpy(), e)
     for seed in range(3):
         batch = toy_batch(seed, 7, 5, 4, 3, 1)
-        net.update(batch)
+        network.update(batch)
         z, s, start, _ = reference.ntk_update(
             z, s, **arrays(batch), weight_decay=0.1, random_output=start
         )
         assert start is not None
     e, t, p, _ = start
     np.testing.assert_allclose(
-        limit_logits(net).numpy(),
+        limit_logits(network).numpy(),
         s[:, None] * z + t * p + s[:, None] * t * e,
         rtol=1e-10,
         atol=1e-12,

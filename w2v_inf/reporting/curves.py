@@ -292,10 +292,10 @@ def _draw_bars(
 
 
 def _sections_seen(runs: list[Run]) -> dict[str, int]:
-    sections = runs[0].tally().get("sections") or {}
+    sections = runs[0].analogy_counts().get("sections") or {}
     return {name: counts["questions"] for name, counts in sections.items() if counts["questions"]}
 
 
 def _section_accuracy(run: Run, name: str) -> float:
-    value = (run.tally().get("sections") or {}).get(name, {}).get("accuracy")
+    value = (run.analogy_counts().get("sections") or {}).get(name, {}).get("accuracy")
     return math.nan if value is None else float(value)

@@ -150,7 +150,7 @@ def align(table: Table) -> list[str]:
 
 def protocol_sentence(runs: list[Run]) -> str:
     """How the numbers of a group were measured, in one line."""
-    total = runs[0].tally().get("total") or {}
+    total = runs[0].analogy_counts().get("total") or {}
     seen = f"{total.get('questions', 0):,} of {total.get('total', 0):,} questions seen"
     chance = runs[0].summary.evaluation.get("chance")
     tail = "" if chance is None else f", chance {chance:.2g} %"
@@ -209,7 +209,7 @@ def _squared_error(runs: list[Run]) -> float:
     value = _accuracy(runs)
     if value.n > 1:
         return value.sd**2 / value.n
-    questions = (runs[0].tally().get("total") or {}).get("questions") or 1
+    questions = (runs[0].analogy_counts().get("total") or {}).get("questions") or 1
     return value.mean * (100 - value.mean) / questions
 
 

@@ -169,10 +169,10 @@ def repeat_commands(runs: list[Run]) -> list[str]:
     They name the options that differ from their defaults.
     """
     corpora = dict.fromkeys(" ".join(_corpus_options(run)) for run in runs)
-    commands = [f"python scripts/prepare.py {corpus}" for corpus in corpora]
+    commands = [f"w2v-inf prepare {corpus}" for corpus in corpora]
     for run in (run for seeds in by_model(runs).values() for run in seeds):
         options = [*_corpus_options(run), *_training_options(run)]
-        commands.append(" ".join(["python scripts/train.py", *options]))
+        commands.append(" ".join(["w2v-inf train", *options]))
     return commands
 
 

@@ -88,7 +88,7 @@ class Summary:
     approximation: dict | None = None
     """The model's own diagnostics."""
     limit_distance: dict | None = None
-    """See `limit_distance.limit_distance`; None until scripts/evaluate.py measures it."""
+    """See `limit_distance.limit_distance`; None until w2v-inf evaluate measures it."""
 
     def save(self, folder: Path) -> None:
         """Write summary.json."""

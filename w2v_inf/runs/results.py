@@ -155,9 +155,9 @@ class Run:
 
     def accuracy(self, part: str = "total", rule: str = "3cosadd") -> float:
         """Final analogy accuracy in percent of the questions seen; nan if none was seen."""
-        return _number((self.tally(rule).get(part) or {}).get("accuracy"))
+        return _number((self.analogy_counts(rule).get(part) or {}).get("accuracy"))
 
-    def tally(self, rule: str = "3cosadd") -> dict[str, Any]:
+    def analogy_counts(self, rule: str = "3cosadd") -> dict[str, Any]:
         """Counts of the analogy questions: total, semantic, syntactic and sections."""
         return (self.summary.evaluation.get("analogy") or {}).get(rule) or {}
 
@@ -246,13 +246,13 @@ def find_runs(folders: Iterable[str | Path]) -> list[Run]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(
-                f"{folder} is not a folder: plot.runs takes folders that scripts/train.py wrote"
+                f"{folder} is not a folder: plot.runs takes folders that w2v-inf train wrote"
             )
         here = [run for path in _run_folders(folder) if (run := _load_if_done(path))]
         if not here:
             raise UserError(
                 f"{folder} holds no finished run (no {SUMMARY}): "
-                "run scripts/train.py first or name other folders in plot.runs"
+                "run w2v-inf train first or name other folders in plot.runs"
             )
         found |= {run.folder.resolve(): run for run in here}
     return sorted(_newest(found.values()), key=lambda run: str(run.folder))
@@ -331,7 +331,7 @@ def check_one_group(runs: list[Run], user: str) -> None:
 def caption_of(runs: list[Run], *sentences: str) -> str:
     """The sentences, then what every caption must say: corpus, vocabulary, questions and seeds."""
     summary, models = runs[0].summary, by_model(runs)
-    total = runs[0].tally().get("total") or {}
+    total = runs[0].analogy_counts().get("total") or {}
     questions = ""
     if total.get("questions"):
         counts = f"{total['questions']:,} of {total['total']:,} questions"
@@ -366,7 +366,7 @@ def folders_to_read(config: Config) -> list[Path]:
     folder = run_folder(config).parent
     if not folder.is_dir():
         raise UserError(
-            f"no run in {folder}: run scripts/train.py first or name run folders in plot.runs"
+            f"no run in {folder}: run w2v-inf train first or name run folders in plot.runs"
         )
     return [folder]
 

@@ -77,7 +77,7 @@ def load_state(folder: Path, model: Model) -> None:
     """
     path = folder / STATE
     if not path.exists():
-        raise UserError(f"{path} not found: run python scripts/train.py run_dir={folder} first")
+        raise UserError(f"{path} not found: run w2v-inf train run_dir={folder} first")
     try:
         model.load(load_file(path))
     except (SafetensorError, OSError, RuntimeError, KeyError) as error:

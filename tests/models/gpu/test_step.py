@@ -78,7 +78,7 @@ def test_a_warning_says_why_kernels_do_not_run(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Once: the first answer is remembered."""
+    """Once: the first answer is kept."""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(gpu_step, name, value)
     gpu_step._all_can_launch.cache_clear()
