@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-SHORT = ["corpus=planted", "corpus.max_vocab=600", "train.epochs=1", "seed=3"]
+SHORT = ["corpus=planted", "train.epochs=1", "seed=3"]
 SKIPGRAM = "stream.architecture=skipgram"
 LOWRANK = ["model=mup_limit", "model.engine=lowrank"]
 RUNS = {

@@ -118,7 +118,7 @@ def reproduce(config: Config) -> Path:
 
     Prints the table and the path of the report.
 
-    Raises: UserError for a corpus that cannot be had, a profile that does not fit, or a failed run.
+    Raises: UserError for an unavailable corpus, a profile that does not fit, or a failed run.
     """
     typed = typed_options()
     corpora = choose_corpora(typed, Path(config.data_dir))
@@ -160,7 +160,7 @@ def typed_options() -> list[str]:
 
 
 def choose_corpora(typed: list[str], data_dir: Path) -> list[str]:
-    """The typed corpus (corpus=NAME), or text8, or the embedded corpora if text8 cannot be had."""
+    """The typed corpus (corpus=NAME), or text8, or the embedded corpora if text8 is unavailable."""
     named = [option.removeprefix("corpus=") for option in typed if option.startswith("corpus=")]
     if named:
         return named

@@ -146,5 +146,5 @@ def stream_hub(snapshot: str) -> Iterator[str]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CorpusUnavailable(
-            f"{where} cannot be had ({reason}): give local files with corpus.path"
+            f"{where} cannot be read ({reason}): give local files with corpus.path"
         ) from error

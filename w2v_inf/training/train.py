@@ -65,8 +65,8 @@ def train(config: Config) -> Path:
     A finished run with the same options is left as it is. An interrupted one resumes from its last
     checkpoint and ends with the same bits (train.resume=auto).
     Raises:
-      UserError: the corpus cannot be had, the model does not fit, the run folder holds another run,
-        the loss is not finite, the disk is full, or another process has ended.
+      UserError: the corpus is unavailable, the model does not fit, the run folder holds another
+        run, the loss is not finite, the disk is full, or another process has ended.
       KeyboardInterrupt, SystemExit: the run was interrupted and is saved.
     """
     pick_device(config.device)  # refuses an absent GPU before a corpus is downloaded
