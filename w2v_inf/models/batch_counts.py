@@ -32,6 +32,8 @@ class BatchCounts(NamedTuple):
     pair_hidden [B], pair_output [B]: the positives, as indices of hidden vectors and of `outputs`.
     negative_counts [E, N]: how often hidden vector e has negative n, K/S per sample; float64.
     input_update_counts [I], output_update_counts [O]: how often decay acts on a row, float64.
+    first_use, users: input i is in the hidden vectors users[first_use[i] : first_use[i + 1]], once
+      per slot; int32.
     """
 
     inputs: np.ndarray
@@ -43,6 +45,8 @@ class BatchCounts(NamedTuple):
     negative_counts: np.ndarray
     input_update_counts: np.ndarray
     output_update_counts: np.ndarray
+    first_use: np.ndarray
+    users: np.ndarray
 
 
 class StackedBatches(NamedTuple):
@@ -139,10 +143,14 @@ def count_arrays(
         pair_output[e] = _find(target[e], index_of, outputs, num_outputs)
         num_outputs = max(num_outputs, pair_output[e] + 1)
         output_update_counts[pair_output[e]] += 1
-        for n in sample_output[negatives_row[e]]:
-            if n != pair_output[e]:
-                negative_counts[pair_hidden[e], n] += negative_weight
-                output_update_counts[n] += negative_weight
+        own, target_index = negative_counts[pair_hidden[e]], pair_output[e]
+        row = negatives_row[e]
+        for s in range(negatives.shape[1]):
+            if sample_output[row, s] != target_index:
+                own[sample_output[row, s]] += negative_weight
+    for e in range(len(negative_counts)):
+        for n in range(negative_counts.shape[1]):
+            output_update_counts[n] += negative_counts[e, n]
     outputs, output_update_counts = outputs[:num_outputs], output_update_counts[:num_outputs]
     index_of[outputs] = -1
     return BatchCounts(
@@ -155,7 +163,122 @@ def count_arrays(
         negative_counts,
         input_update_counts,
         output_update_counts,
+        *_uses_of_inputs(len(inputs), slots, first_slot),
     )
+
+
+@njit(cache=True, nogil=True)
+def _uses_of_inputs(
+    num_inputs: int, slots: np.ndarray, first_slot: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`first_use` and `users` of `BatchCounts`."""
+    if len(slots) == len(first_slot) - 1:  # the inputs are the hidden vectors
+        return np.arange(num_inputs + 1).astype(np.int32), np.arange(num_inputs).astype(np.int32)
+    first_use, users = np.zeros(num_inputs + 2, np.int32), np.empty(len(slots), np.int32)
+    for i in slots:
+        first_use[i + 2] += 1
+    for i in range(num_inputs):
+        first_use[i + 2] += first_use[i + 1]
+    for e in range(len(first_slot) - 1):
+        for slot in range(first_slot[e], first_slot[e + 1]):
+            i = slots[slot]
+            users[first_use[i + 1]] = e
+            first_use[i + 1] += 1
+    return first_use[:-1], users
+
+
+class StoredCounts(NamedTuple):
+    """Memory for the counts of some batches, which threads fill together and all read.
+
+    ints, floats: the arrays of `BatchCounts` one after another, a row per batch.
+    sizes [batches, 6]: I, O, slots, B, E and N of each.
+    """
+
+    ints: np.ndarray
+    floats: np.ndarray
+    sizes: np.ndarray
+
+
+def counts_sizes(batches: Sequence[Batch], vocab_size: int) -> tuple[int, int]:
+    """The most int32 and float64 numbers that the counts of one of `batches` can take."""
+    most_ints = most_floats = 0
+    for b in batches:
+        slots, pairs, negatives = b.context.size, len(b.target), b.negatives.size
+        most_ints = max(most_ints, 4 * slots + negatives + 4 * pairs + 2)
+        counts = pairs * min(negatives, vocab_size)
+        most_floats = max(most_floats, counts + slots + negatives + pairs)
+    return most_ints, most_floats
+
+
+def stored_counts(batches: Sequence[Batch], vocab_size: int) -> StoredCounts:
+    """Memory for the counts of `batches`."""
+    num_ints, num_floats = counts_sizes(batches, vocab_size)
+    return StoredCounts(
+        np.empty((len(batches), num_ints), np.int32),
+        np.empty((len(batches), num_floats)),
+        np.empty((len(batches), 6), np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def count_share(
+    thread_id: int, num_threads: int, batches: StackedBatches, stored: StoredCounts, vocab_size: int
+) -> None:
+    """Count every `num_threads`-th batch into `stored`, from `thread_id` on."""
+    index_of = np.full(vocab_size, -1, np.int32)
+    for b in range(thread_id, len(batches.lr), num_threads):
+        counts = count_stacked(batches, b, index_of)
+        num_hidden, num_negatives = counts.negative_counts.shape
+        stored.sizes[b, 0], stored.sizes[b, 1] = len(counts.inputs), len(counts.outputs)
+        stored.sizes[b, 2], stored.sizes[b, 3] = len(counts.slots), len(counts.pair_output)
+        stored.sizes[b, 4], stored.sizes[b, 5] = num_hidden, num_negatives
+        views = counts_of(stored, b)
+        views.inputs[:], views.outputs[:] = counts.inputs, counts.outputs
+        views.slots[:], views.first_slot[:] = counts.slots, counts.first_slot
+        views.pair_hidden[:], views.pair_output[:] = counts.pair_hidden, counts.pair_output
+        views.first_use[:], views.users[:] = counts.first_use, counts.users
+        views.negative_counts[:] = counts.negative_counts
+        views.input_update_counts[:] = counts.input_update_counts
+        views.output_update_counts[:] = counts.output_update_counts
+
+
+@njit(cache=True, nogil=True)
+def counts_of(stored: StoredCounts, b: int) -> BatchCounts:
+    """The stored counts of batch `b`; views, not copies."""
+    num_inputs, num_outputs, num_slots, num_pairs, num_hidden, num_negatives = (
+        stored.sizes[b, 0], stored.sizes[b, 1], stored.sizes[b, 2],
+        stored.sizes[b, 3], stored.sizes[b, 4], stored.sizes[b, 5],
+    )  # fmt: skip
+    inputs, ints = _cut(stored.ints[b], num_inputs)
+    outputs, ints = _cut(ints, num_outputs)
+    slots, ints = _cut(ints, num_slots)
+    first_slot, ints = _cut(ints, num_pairs + 1)
+    pair_hidden, ints = _cut(ints, num_pairs)
+    pair_output, ints = _cut(ints, num_pairs)
+    first_use, ints = _cut(ints, num_inputs + 1)
+    users, ints = _cut(ints, num_slots if num_slots != num_pairs else num_inputs)
+    negative_counts, floats = _cut(stored.floats[b], num_hidden * num_negatives)
+    input_update_counts, floats = _cut(floats, num_inputs)
+    output_update_counts, floats = _cut(floats, num_outputs)
+    return BatchCounts(
+        inputs,
+        outputs,
+        slots,
+        first_slot,
+        pair_hidden,
+        pair_output,
+        negative_counts.reshape(num_hidden, num_negatives),
+        input_update_counts,
+        output_update_counts,
+        first_use,
+        users,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _cut(numbers: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `size` numbers, and the rest."""
+    return numbers[:size], numbers[size:]
 
 
 @njit(cache=True, nogil=True)

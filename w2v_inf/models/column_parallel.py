@@ -18,7 +18,7 @@ from torch import Tensor
 
 from w2v_inf import distributed
 from w2v_inf.config import Embedding
-from w2v_inf.models.batch_counts import stack
+from w2v_inf.models.batch_counts import count_share, counts_of, stack, stored_counts
 from w2v_inf.models.cpu import step as cpu_step
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.sigmoid import logit_gradients
@@ -126,50 +126,65 @@ def shard_steps(
     stacked, rule = stack(batches), cpu_step.compiled_rule(part.rule)
     num_threads = cpu_step.num_threads_for(u.shape[1])
     tile = min(tile, -(-u.shape[1] // num_threads))
-    index_of = np.full(len(u), -1, np.int32)
+    stored = stored_counts(batches, len(u))
+    count_share(0, 1, stacked, stored, len(u))
     zero = np.zeros(1, np.float64 if u.dtype == np.float64 else np.float32)
+    size = cpu_step.most_scratch_rows(stored) * tile
+    scratch = np.empty((num_threads, size), zero.dtype)
     losses = []
     for b, batch in enumerate(batches):
-        plan = rows, counts, u_steps, w_steps = cpu_step.plan_step(
-            stacked, b, index_of, scales, rule, zero
-        )
-        scratch = np.empty((num_threads, cpu_step.scratch_rows(rows, counts) * tile), zero.dtype)
-        shared = u, w, plan, tile, scratch
-        parts = np.empty((num_threads, counts.size + len(batch.target)), zero.dtype)
+        counts = counts_of(stored, b)
+        u_steps, w_steps = cpu_step.row_steps(counts, stacked.lr[b], scales, rule, zero)
+        shared = u, w, counts, u_steps, w_steps, tile, scratch
+        size = counts.negative_counts.size + len(batch.target)
+        parts = np.empty((num_threads, size), zero.dtype)
         threads.run(_logits_of_columns, num_threads, *shared, parts)
         f = parts.sum(axis=0)
         all_reduce(torch.from_numpy(f))
-        g, pair_g = cpu_step.split_logits(f, counts, len(batch.target))
-        loss = logit_gradients(g.ravel(), pair_g, counts.ravel(), rule.tp4)
+        g, pair_g = cpu_step.split_logits(f, counts)
+        loss = logit_gradients(g.ravel(), pair_g, counts.negative_counts.ravel(), rule.tp4)
         seed = rounding_seed(batch.words_seen)
         threads.run(_update_columns, num_threads, *shared, g, pair_g, rule.whole_gradient, seed)
-        cpu_step.store_scales(scales[0], rows.inputs, u_steps)
-        cpu_step.store_scales(scales[1], rows.outputs, w_steps)
+        cpu_step.store_scales(scales[0], counts.inputs, u_steps)
+        cpu_step.store_scales(scales[1], counts.outputs, w_steps)
         losses.append(loss / len(batch.target))
     return losses
 
 
 @njit(cache=True, nogil=True)
-def _logits_of_columns(thread_id, num_threads, sync, u, w, plan, tile, scratch, parts):
+def _logits_of_columns(
+    thread_id, num_threads, sync, u, w, counts, u_steps, w_steps, tile, scratch, parts
+):
     """Write what one thread's columns add to the logits."""
-    rows, counts, u_steps, w_steps = plan
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    logits, pair_logits = cpu_step.split_logits(parts[thread_id], counts, len(rows.pair_output))
+    logits, pair_logits = cpu_step.split_logits(parts[thread_id], counts)
     cpu_step.partial_logits(
-        u, w, rows, u_steps, w_steps, start, stop, tile, scratch[thread_id], logits, pair_logits
+        u, w, counts, u_steps, w_steps, start, stop, tile, scratch[thread_id], logits, pair_logits
     )
 
 
 @njit(cache=True, nogil=True)
 def _update_columns(
-    thread_id, num_threads, sync, u, w, plan, tile, scratch, g, pair_g, whole_gradient, seed
+    thread_id,
+    num_threads,
+    sync,
+    u,
+    w,
+    counts,
+    u_steps,
+    w_steps,
+    tile,
+    scratch,
+    g,
+    pair_g,
+    whole_gradient,
+    seed,
 ):
     """Update one thread's columns."""
-    rows, _, u_steps, w_steps = plan
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
     cpu_step.update_rows(
-        u, w, rows, u_steps, w_steps, start, stop, tile, scratch[thread_id], g, pair_g,
+        u, w, counts, u_steps, w_steps, start, stop, tile, scratch[thread_id], g, pair_g,
         whole_gradient, seed,
     )  # fmt: skip

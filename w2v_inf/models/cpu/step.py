@@ -2,11 +2,11 @@
 
 Decisions:
 - Columns are independent given the gradients of the logits. So a step sums logits over tiles of
-  columns, takes their gradients, and updates tile by tile. A tile of all rows of a batch stays in
-  the second-level cache.
+  columns, takes their gradients, and updates tile by tile. Hidden vectors and output rows of a tile
+  stay in the second-level cache. Input rows, most of a batch, are read and updated in the table.
 - Negatives are GEMMs, [E, D] x [D, N], by the BLAS that numba calls. Positives and context means
   are sparse, and cost less row by row.
-- Each thread keeps its own columns through many batches. Threads wait for each other once per
+- Threads count the batches of a call together. Then each keeps its own columns. Threads wait for each other once per
   batch, to add their partial logits, always in the same order. So training repeats bit for bit at
   a fixed number of threads, and no entry of a table is touched by two. See threads.py.
 - bfloat16 tables have a float32 scale per row. It takes the weight decay, which is far below the
@@ -21,29 +21,38 @@ import numpy as np
 import torch
 from numba import njit
 
-from w2v_inf.models.batch_counts import count_stacked, stack
+from w2v_inf.models.batch_counts import (
+    count_share,
+    counts_of,
+    counts_sizes,
+    stack,
+    stored_counts,
+)
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.rows import (
     add,
-    add_to_rows,
+    add_dots,
+    add_rows,
     compiled,
-    decay_and_add,
-    dot,
+    decay_and_add_rows,
     load_rows,
     mean_rows,
-    multiply,
+    multiply_rows,
     store_rows,
 )
+from w2v_inf.models.cpu.rows import update_rows as update_table_rows
 from w2v_inf.models.cpu.sigmoid import logit_gradients
 from w2v_inf.models.step import MIN_SCALE, UpdateRule, rounding_seed
 from w2v_inf.stream import Batch
 
-TILE = 512
-"""Most columns in a tile: about 300 rows of 2 KiB."""
+TILE = 1024
+"""Most columns in a tile: hidden vectors and outputs of 4 KiB, about 150 of them."""
 MIN_COLUMNS = 64
 """Columns that are worth a thread."""
 COLUMNS_AT_ONCE = 1 << 19
 """Batches x columns per compiled call: about 0.2 s, after which Python can answer Ctrl-C."""
+COUNTS_AT_ONCE = 1 << 21
+"""Numbers in the counts of the batches of one compiled call: 16 MiB."""
 NO_SCALES = (np.empty(0, np.float32), np.empty(0, np.float32))
 """For tables without row scales."""
 
@@ -56,17 +65,6 @@ class CompiledRule(NamedTuple):
     w_lr_factor: float
     tp4: bool
     whole_gradient: bool
-
-
-class BatchRows(NamedTuple):
-    """The rows that a batch updates, and how they are paired: fields of `BatchCounts`."""
-
-    inputs: np.ndarray
-    outputs: np.ndarray
-    slots: np.ndarray
-    first_slot: np.ndarray
-    pair_hidden: np.ndarray
-    pair_output: np.ndarray
 
 
 class RowSteps(NamedTuple):
@@ -103,9 +101,15 @@ def sgd_steps(
     Returns: loss before each step, nats per example, [batches] float64.
     Cost: O((6 N + 4 C + 6) D) FLOP per position; about 3 (I + O) D numbers moved per batch.
     """
-    at_once = max(1, COLUMNS_AT_ONCE // u.shape[1])
+    at_once = batches_at_once(batches, u.shape)
     parts = [batches[k : k + at_once] for k in range(0, len(batches), at_once)]
     return np.concatenate([_steps(u, w, part, rule, scales, tile, kept) for part in parts])
+
+
+def batches_at_once(batches: Sequence[Batch], shape: tuple[int, ...]) -> int:
+    """Batches per compiled call on tables of shape [V, D]: little work, and memory for counts."""
+    num_ints, num_floats = counts_sizes(batches, shape[0])
+    return max(1, min(COLUMNS_AT_ONCE // shape[1], COUNTS_AT_ONCE // (num_ints + num_floats)))
 
 
 def _steps(u, w, batches, rule, scales, tile, kept) -> np.ndarray:
@@ -124,6 +128,7 @@ def _steps(u, w, batches, rule, scales, tile, kept) -> np.ndarray:
         parts,
         *numpy_tables(u, w, scales),
         stack(batches),
+        stored_counts(batches, len(u)),
         np.array([rounding_seed(b.words_seen) for b in batches]),
         compiled_rule(rule),
         tile,
@@ -159,87 +164,66 @@ def num_threads_for(num_columns: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _train(
-    thread_id, num_threads, sync, parts, u, w, scales, batches, seeds, rule, tile, losses,
+    thread_id, num_threads, sync, parts, u, w, scales, batches, stored, seeds, rule, tile, losses,
     gradients, num_gradients,
 ):  # fmt: skip
     """The steps of all batches on the columns of one thread."""
     zero = parts[0, 0, :1]  # for its type, that of the computation
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    index_of = np.full(len(u), -1, np.int32)
-    arrivals = 0
+    count_share(thread_id, num_threads, batches, stored, len(u))
+    arrivals = num_threads
+    threads.barrier(sync, arrivals, num_threads)
+    scratch = np.empty(most_scratch_rows(stored) * tile, zero.dtype)
     for b in range(len(batches.lr)):
-        rows, negative_counts, u_steps, w_steps = plan_step(
-            batches, b, index_of, scales, rule, zero
-        )
-        num_examples = len(rows.pair_output)
-        scratch = np.empty(scratch_rows(rows, negative_counts) * tile, zero.dtype)
+        counts = counts_of(stored, b)
+        u_steps, w_steps = row_steps(counts, batches.lr[b], scales, rule, zero)
 
-        logits, pair_logits = split_logits(parts[b % 2, thread_id], negative_counts, num_examples)
+        logits, pair_logits = split_logits(parts[b % 2, thread_id], counts)
         partial_logits(
-            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits
+            u, w, counts, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits
         )
         arrivals += num_threads
         threads.barrier(sync, arrivals, num_threads)
-        g, pair_g = sum_parts(parts[b % 2], negative_counts, num_examples)
-        loss = logit_gradients(g.ravel(), pair_g, negative_counts.ravel(), rule.tp4)
+        g, pair_g = sum_parts(parts[b % 2], counts)
+        loss = logit_gradients(g.ravel(), pair_g, counts.negative_counts.ravel(), rule.tp4)
         update_rows(
-            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g,
+            u, w, counts, u_steps, w_steps, start, stop, tile, scratch, g, pair_g,
             rule.whole_gradient, seeds[b],
         )  # fmt: skip
 
         if thread_id == 0:
-            losses[b] = loss / num_examples
+            losses[b] = loss / len(pair_g)
             if len(gradients):
                 _keep_gradients(gradients, num_gradients, g.ravel(), pair_g)
-            store_scales(scales[0], rows.inputs, u_steps)
-            store_scales(scales[1], rows.outputs, w_steps)
+            store_scales(scales[0], counts.inputs, u_steps)
+            store_scales(scales[1], counts.outputs, w_steps)
         if len(scales[0]):  # nobody reads the scales before they are written
             arrivals += num_threads
             threads.barrier(sync, arrivals, num_threads)
 
 
-@njit(cache=True, nogil=True)
-def plan_step(batches, b, index_of, scales, rule, zero):
-    """All that a step knows before it loads a row, for every engine on the CPU.
+@compiled
+def row_steps(counts, lr, scales, rule, zero):
+    """`RowSteps` of u and of w, for one batch.
 
-    Args: batches: `StackedBatches`, of which `b` is taken; index_of: as in `count_arrays`;
-      scales: of the rows of u and w, [V] each, or `NO_SCALES`; rule: `CompiledRule`;
-      zero: an array of the type of the computation.
-    Returns: `BatchRows`, negative counts [E, N] float64, `RowSteps` of u and of w.
+    Args: counts: `BatchCounts`; scales: of the rows of u and w, [V] each, or `NO_SCALES`;
+      rule: `CompiledRule`; zero: an array of the type of the computation.
     """
-    counts = count_stacked(batches, b, index_of)
-    rows = BatchRows(
-        counts.inputs,
-        counts.outputs,
-        counts.slots,
-        counts.first_slot,
-        counts.pair_hidden,
-        counts.pair_output,
-    )
-    lr = batches.lr[b]
     log_decay = math.log1p(-lr * rule.weight_decay)
-    u_steps = _row_steps(
-        scales[0],
-        rows.inputs,
-        log_decay * counts.input_update_counts,
-        lr * rule.u_lr_factor,
-        zero,
-    )
-    w_steps = _row_steps(
-        scales[1],
-        rows.outputs,
-        log_decay * counts.output_update_counts,
-        lr * rule.w_lr_factor,
-        zero,
-    )
-    return rows, counts.negative_counts, u_steps, w_steps
+    u_lr, w_lr = lr * rule.u_lr_factor, lr * rule.w_lr_factor
+    u_counts, w_counts = counts.input_update_counts, counts.output_update_counts
+    u_steps = _row_steps(scales[0], counts.inputs, u_counts, log_decay, u_lr, zero)
+    w_steps = _row_steps(scales[1], counts.outputs, w_counts, log_decay, w_lr, zero)
+    return u_steps, w_steps
 
 
 @compiled
-def _row_steps(scale, ids, log_decay, lr, zero):
-    """`RowSteps` of the rows `ids` of a table; log_decay [R]: the logarithms of their decay."""
-    decay = np.exp(log_decay)
+def _row_steps(scale, ids, update_counts, log_decay, lr, zero):
+    """`RowSteps` of the rows `ids` of a table; log_decay: the logarithm of one update's decay."""
+    decay, once = np.empty(len(ids)), math.exp(log_decay)
+    for k in range(len(ids)):  # most rows are updated once
+        decay[k] = once if update_counts[k] == 1 else math.exp(log_decay * update_counts[k])
     before = np.empty(len(ids) if len(scale) else 0, zero.dtype)
     unscale = np.empty_like(before)
     for k in range(len(before)):
@@ -257,19 +241,20 @@ def store_scales(scale, ids, steps):
 
 
 @compiled
-def split_logits(part, negative_counts, num_examples):
+def split_logits(part, counts):
     """One thread's logits: of the negatives [E, N], of the positives [B]."""
-    size = negative_counts.size
-    return part[:size].reshape(negative_counts.shape), part[size : size + num_examples]
+    size = counts.negative_counts.size
+    negatives = part[:size].reshape(counts.negative_counts.shape)
+    return negatives, part[size : size + len(counts.pair_output)]
 
 
 @compiled
-def sum_parts(parts, negative_counts, num_examples):
+def sum_parts(parts, counts):
     """The logits, summed over threads in their order, in new memory."""
-    total = parts[0, : negative_counts.size + num_examples].copy()
+    total = parts[0, : counts.negative_counts.size + len(counts.pair_output)].copy()
     for thread_id in range(1, len(parts)):
         add(total.dtype.type(1), parts[thread_id, : len(total)], total)
-    return split_logits(total, negative_counts, num_examples)
+    return split_logits(total, counts)
 
 
 @compiled
@@ -281,119 +266,109 @@ def _keep_gradients(gradients, num_gradients, g, pair_g):
 
 
 @compiled
-def scratch_rows(rows, negative_counts):
-    """Most rows of scratch memory that a step takes."""
-    num_hidden, num_negatives = negative_counts.shape
-    return len(rows.inputs) + len(rows.outputs) + 2 * num_hidden + num_negatives
+def most_scratch_rows(stored):
+    """Rows of scratch memory that suffice for the step of each batch of `StoredCounts`."""
+    most = 0
+    for b in range(len(stored.sizes)):
+        num_hidden, num_negatives = stored.sizes[b, 4], stored.sizes[b, 5]
+        most = max(most, stored.sizes[b, 1] + 2 * num_hidden + num_negatives)
+    return most
 
 
 @compiled
-def load_scratch(u, w, rows, u_steps, w_steps, negative_counts, start, width, scratch):
-    """Load one tile for `update_rows`; returns its hidden vectors, and whether they are means."""
-    num_hidden, num_negatives = negative_counts.shape
-    u_rows, w_rows, hidden, _, _, mean = _split_scratch(
-        scratch, rows, num_hidden, num_negatives, width
-    )
-    _load_tile(u, w, rows, u_steps, w_steps, start, u_rows, w_rows, hidden, mean)
-    return hidden, mean
+def has_means(counts):
+    """Are hidden vectors means of contexts? Otherwise they are the input rows."""
+    return len(counts.slots) != len(counts.first_slot) - 1
 
 
 @compiled
-def _split_scratch(scratch, rows, num_hidden, num_negatives, width):
-    """Scratch memory for input and output rows, hidden vectors, their and the negatives' gradients.
-
-    The last value says whether hidden vectors are means. Otherwise they are the input rows.
-    """
-    num_inputs, num_outputs = len(rows.inputs), len(rows.outputs)
-    mean = len(rows.slots) != len(rows.first_slot) - 1
-    sizes = (num_inputs, num_outputs, num_hidden if mean else 0, num_hidden, num_negatives)
-    ends = np.cumsum(np.array(sizes)) * width
-    u_rows = scratch[: ends[0]].reshape(num_inputs, width)
-    w_rows = scratch[ends[0] : ends[1]].reshape(num_outputs, width)
-    hidden = scratch[ends[1] : ends[2]].reshape(num_hidden, width) if mean else u_rows
-    hidden_gradient = scratch[ends[2] : ends[3]].reshape(num_hidden, width)
-    negative_gradient = scratch[ends[3] : ends[4]].reshape(num_negatives, width)
-    return u_rows, w_rows, hidden, hidden_gradient, negative_gradient, mean
+def load_scratch(u, w, counts, u_steps, w_steps, start, width, scratch):
+    """Load one tile for `update_rows`; returns its hidden vectors [E, width]."""
+    w_rows, hidden, _, _ = _split_scratch(scratch, counts, width)
+    _load_tile(u, w, counts, u_steps, w_steps, start, w_rows, hidden)
+    return hidden
 
 
 @compiled
-def _load_tile(u, w, rows, u_steps, w_steps, start, u_rows, w_rows, hidden, mean):
-    """Load the batch's rows, columns from `start`, and average the contexts."""
-    load_rows(u, rows.inputs, start, u_rows)
-    _multiply_rows(u_steps.scale, u_rows)
-    load_rows(w, rows.outputs, start, w_rows)
-    _multiply_rows(w_steps.scale, w_rows)
-    if mean:
-        for e in range(len(hidden)):
-            words = rows.slots[rows.first_slot[e] : rows.first_slot[e + 1]]
-            mean_rows(u_rows, words, hidden[e])
+def _split_scratch(scratch, counts, width):
+    """Scratch memory for output rows, hidden vectors, their and the negatives' gradients."""
+    num_hidden, num_negatives = counts.negative_counts.shape
+    num_outputs = len(counts.outputs)
+    ends = np.cumsum(np.array((num_outputs, num_hidden, num_hidden, num_negatives))) * width
+    w_rows = scratch[: ends[0]].reshape(num_outputs, width)
+    hidden = scratch[ends[0] : ends[1]].reshape(num_hidden, width)
+    hidden_gradient = scratch[ends[1] : ends[2]].reshape(num_hidden, width)
+    negative_gradient = scratch[ends[2] : ends[3]].reshape(num_negatives, width)
+    return w_rows, hidden, hidden_gradient, negative_gradient
 
 
 @compiled
-def partial_logits(u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits):
+def _load_tile(u, w, counts, u_steps, w_steps, start, w_rows, hidden):
+    """Load the output rows and average the contexts, columns from `start`."""
+    load_rows(w, counts.outputs, start, w_rows)
+    multiply_rows(w_steps.scale, w_rows)
+    if has_means(counts):
+        mean_rows(u, counts.inputs, u_steps.scale, counts.slots, counts.first_slot, start, hidden)
+    else:
+        load_rows(u, counts.inputs, start, hidden)
+        multiply_rows(u_steps.scale, hidden)
+
+
+@compiled
+def partial_logits(u, w, counts, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits):
     """Write the logits of negatives [E, N] and positives [B] over columns [start, stop)."""
     logits[:] = 0
     pair_logits[:] = 0
-    num_hidden, num_negatives = logits.shape
+    num_negatives = logits.shape[1]
     partial = np.empty_like(logits)
     for c in range(start, stop, tile):
         width = min(tile, stop - c)
-        u_rows, w_rows, hidden, _, _, mean = _split_scratch(
-            scratch, rows, num_hidden, num_negatives, width
-        )
-        _load_tile(u, w, rows, u_steps, w_steps, c, u_rows, w_rows, hidden, mean)
+        w_rows, hidden, _, _ = _split_scratch(scratch, counts, width)
+        _load_tile(u, w, counts, u_steps, w_steps, c, w_rows, hidden)
         np.dot(hidden, w_rows[:num_negatives].T, partial)
         add(partial.dtype.type(1), partial.ravel(), logits.ravel())
-        for b in range(len(pair_logits)):
-            pair_logits[b] += dot(hidden[rows.pair_hidden[b]], w_rows[rows.pair_output[b]])
+        add_dots(hidden, counts.pair_hidden, w_rows, counts.pair_output, pair_logits)
 
 
 @compiled
 def update_rows(
-    u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, seed
+    u, w, counts, u_steps, w_steps, start, stop, tile, scratch, g, pair_g, whole_gradient, seed
 ):
     """w_o += lr sum_e g_eo h_e and u_i += lr sum_e bag_ei sum_o g_eo w_o, after their decay.
 
     Only columns [start, stop) are updated. If that is one tile, `partial_logits` has left it in
     the scratch memory.
     """
-    inputs, outputs, slots, first_slot, pair_hidden, pair_output = rows
-    num_hidden, num_negatives = g.shape
+    outputs, pair_hidden, pair_output = counts.outputs, counts.pair_hidden, counts.pair_output
+    num_negatives = g.shape[1]
+    shares = _input_shares(counts, u_steps.lr, len(g), whole_gradient)
+    factor = u_steps.decay * u_steps.scale if len(u_steps.scale) else u_steps.decay
     for c in range(start, stop, tile):
         width = min(tile, stop - c)
-        u_rows, w_rows, hidden, hidden_gradient, negative_gradient, mean = _split_scratch(
-            scratch, rows, num_hidden, num_negatives, width
-        )
+        w_rows, hidden, hidden_gradient, negative_gradient = _split_scratch(scratch, counts, width)
         if stop - start > tile:  # otherwise the one tile is still there
-            _load_tile(u, w, rows, u_steps, w_steps, c, u_rows, w_rows, hidden, mean)
+            _load_tile(u, w, counts, u_steps, w_steps, c, w_rows, hidden)
         np.dot(g, w_rows[:num_negatives], hidden_gradient)
         np.dot(g.T, hidden, negative_gradient)
-        for b in range(len(pair_g)):
-            add(pair_g[b], w_rows[pair_output[b]], hidden_gradient[pair_hidden[b]])
+        one = g.dtype.type(1)
+        add_rows(one, pair_g, w_rows, pair_output, hidden_gradient, pair_hidden)
 
-        # The outputs first: `hidden` may be the input rows themselves.
-        for n in range(num_negatives):
-            decay_and_add(w_steps.decay[n], w_rows[n], w_steps.lr, negative_gradient[n])
-        _multiply_rows(w_steps.decay[num_negatives:], w_rows[num_negatives:])
-        for b in range(len(pair_g)):
-            add(w_steps.lr * pair_g[b], hidden[pair_hidden[b]], w_rows[pair_output[b]])
-        _multiply_rows(w_steps.unscale, w_rows)
+        decay_and_add_rows(w_steps.decay, w_rows, w_steps.lr, negative_gradient)
+        multiply_rows(w_steps.decay[num_negatives:], w_rows[num_negatives:])
+        add_rows(w_steps.lr, pair_g, hidden, pair_hidden, w_rows, pair_output)
+        multiply_rows(w_steps.unscale, w_rows)
         store_rows(w_rows, w, outputs, c, 2 * seed)
-
-        _multiply_rows(u_steps.decay, u_rows)
-        for e in range(num_hidden):
-            if mean:
-                words = slots[first_slot[e] : first_slot[e + 1]]
-                share = g.dtype.type(u_steps.lr if whole_gradient else u_steps.lr / len(words))
-                add_to_rows(share, hidden_gradient[e], words, u_rows)
-            else:
-                add(u_steps.lr, hidden_gradient[e], u_rows[e])
-        _multiply_rows(u_steps.unscale, u_rows)
-        store_rows(u_rows, u, inputs, c, 2 * seed + 1)
+        update_table_rows(
+            u, counts.inputs, factor, u_steps.unscale, shares, hidden_gradient, counts.first_use,
+            counts.users, c, 2 * seed + 1,
+        )  # fmt: skip
 
 
 @compiled
-def _multiply_rows(factor, rows):
-    """rows[k] *= factor[k]; nothing where `factor` is empty."""
-    for k in range(len(factor)):
-        multiply(factor[k], rows[k])
+def _input_shares(counts, lr, num_hidden, whole_gradient):
+    """lr x the share of a hidden vector's gradient that its context words get, [E]."""
+    shares = np.full(num_hidden, lr)
+    if has_means(counts) and not whole_gradient:
+        for e in range(num_hidden):
+            shares[e] /= counts.first_slot[e + 1] - counts.first_slot[e]
+    return shares

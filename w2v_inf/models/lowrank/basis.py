@@ -26,17 +26,18 @@ import torch
 from numba import njit
 
 from w2v_inf.errors import UserError
-from w2v_inf.models.batch_counts import stack
+from w2v_inf.models.batch_counts import count_share, counts_of, stack, stored_counts
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.rows import multiply
 from w2v_inf.models.cpu.step import (
     NO_SCALES,
     TILE,
     compiled_rule,
+    has_means,
     load_scratch,
+    most_scratch_rows,
     num_threads_for,
-    plan_step,
-    scratch_rows,
+    row_steps,
     sgd_steps,
     split_logits,
     update_rows,
@@ -271,39 +272,37 @@ def transpose_steps(
       u, w: [V, D], float32 or float64, C-contiguous on the CPU.
       gradients: of all logits of `batches`, as `cpu.step.sgd_steps` keeps them, in one array.
       rule, tile: as there.
-    Cost: the updates of a finite network, without logits. Threads need no barrier.
+    Cost: the updates of a finite network, without logits. Threads need no barrier but the first.
     """
     num_threads, kept = num_threads_for(u.shape[1]), gradients.astype(u.numpy().dtype)
-    arguments = u.numpy(), w.numpy(), stack(batches), compiled_rule(rule), tile, kept
+    stacked, stored = stack(batches), stored_counts(batches, len(u))
+    arguments = u.numpy(), w.numpy(), stacked, stored, compiled_rule(rule), tile, kept
     threads.run(_transpose, num_threads, *arguments)
 
 
 @njit(cache=True, nogil=True)
-def _transpose(thread_id, num_threads, sync, u, w, batches, rule, tile, kept):
+def _transpose(thread_id, num_threads, sync, u, w, batches, stored, rule, tile, kept):
     """The transposed steps of all batches on the columns of one thread."""
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
-    index_of = np.full(len(u), -1, np.int32)
+    count_share(thread_id, num_threads, batches, stored, len(u))
+    threads.barrier(sync, num_threads, num_threads)
+    scratch = np.empty(most_scratch_rows(stored) * min(tile, stop - start), kept.dtype)
     end = len(kept)
     for k in range(len(batches.lr) - 1, -1, -1):
-        rows, negative_counts, u_steps, w_steps = plan_step(
-            batches, k, index_of, NO_SCALES, rule, kept
-        )
-        num_examples = len(rows.pair_output)
-        size = negative_counts.size + num_examples
-        g, pair_g = split_logits(kept[end - size : end], negative_counts, num_examples)
+        counts = counts_of(stored, k)
+        u_steps, w_steps = row_steps(counts, batches.lr[k], NO_SCALES, rule, kept)
+        size = counts.negative_counts.size + len(counts.pair_output)
+        g, pair_g = split_logits(kept[end - size : end], counts)
         end -= size
         for c in range(start, stop, tile):
             width = min(tile, stop - c)
-            scratch = np.empty(scratch_rows(rows, negative_counts) * width, kept.dtype)
-            hidden, is_mean = load_scratch(
-                u, w, rows, u_steps, w_steps, negative_counts, c, width, scratch
-            )
+            hidden = load_scratch(u, w, counts, u_steps, w_steps, c, width, scratch)
             # With the whole gradient S is not symmetric: each word gets the gradient of the mean.
             # Transposed, w gets the words' sum, and words their share of its gradient.
-            if rule.whole_gradient and is_mean:
+            if rule.whole_gradient and has_means(counts):
                 for e in range(len(hidden)):
-                    num_words = rows.first_slot[e + 1] - rows.first_slot[e]
+                    num_words = counts.first_slot[e + 1] - counts.first_slot[e]
                     multiply(kept.dtype.type(num_words), hidden[e])
             update_rows(
-                u, w, rows, u_steps, w_steps, c, c + width, width, scratch, g, pair_g, False, 0
+                u, w, counts, u_steps, w_steps, c, c + width, width, scratch, g, pair_g, False, 0
             )

@@ -18,18 +18,28 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from w2v_inf.models.batch_counts import stack
+from w2v_inf.models.batch_counts import count_share, counts_of, stack, stored_counts
 from w2v_inf.models.cpu import threads
-from w2v_inf.models.cpu.rows import add, compiled, dot, load_rows, mean_rows, multiply, store_rows
+from w2v_inf.models.cpu.rows import (
+    add,
+    compiled,
+    dot,
+    load_rows,
+    multiply,
+    multiply_rows,
+    store_rows,
+)
 from w2v_inf.models.cpu.sigmoid import logit_gradients
 from w2v_inf.models.cpu.step import (
     NO_SCALES,
     TILE,
+    batches_at_once,
     compiled_rule,
+    has_means,
+    most_scratch_rows,
     num_threads_for,
     partial_logits,
-    plan_step,
-    scratch_rows,
+    row_steps,
     split_logits,
     update_rows,
 )
@@ -68,6 +78,13 @@ def lowrank_steps(
       `pairs.end`.
     Cost: O((8 N + 2 I + 6 C) r) FLOP per position; I / B x (N + B) look-ups in M and C additions.
     """
+    at_once = batches_at_once(batches, factors.u.shape)
+    parts = [batches[k : k + at_once] for k in range(0, len(batches), at_once)]
+    return np.concatenate([_steps(factors, pairs, part, rule, tile) for part in parts])
+
+
+def _steps(factors, pairs, batches, rule, tile) -> np.ndarray:
+    """`lowrank_steps` in one compiled call per thread."""
     losses = np.empty(len(batches))
     num_threads = min(num_threads_for(factors.u.shape[1]), len(pairs.free_lists))
     max_size = max(
@@ -76,7 +93,8 @@ def lowrank_steps(
     )
     parts = np.empty((2, num_threads, max_size), factors.u.dtype)
     copies = np.tile(factors.s, (num_threads, 1))
-    arguments = parts, factors, copies, pairs, stack(batches), compiled_rule(rule), tile, losses
+    stacked, stored = stack(batches), stored_counts(batches, len(factors.s))
+    arguments = parts, factors, copies, pairs, stacked, stored, compiled_rule(rule), tile, losses
     threads.run(_train, num_threads, *arguments)
     factors.s[:] = copies[0]
     return losses
@@ -90,76 +108,77 @@ def _part_size(num_examples: int, num_negatives: int, num_slots: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _train(
-    thread_id, num_threads, sync, parts, factors, copies, pairs, batches, rule, tile, losses
+    thread_id, num_threads, sync, parts, factors, copies, pairs, batches, stored, rule, tile, losses
 ):
     """One thread's share of the steps of all batches: its columns of U, W, B, N and of M."""
     u, w, s = factors.u, factors.w, copies[thread_id]
     zero = parts[0, 0, :1]
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    index_of = np.full(len(u), -1, np.int32)
-    arrivals = 0
+    count_share(thread_id, num_threads, batches, stored, len(u))
+    arrivals = num_threads
+    threads.barrier(sync, arrivals, num_threads)
+    scratch = np.empty(most_scratch_rows(stored) * tile, zero.dtype)
+    most_rows = (stored.sizes[:, 0] + stored.sizes[:, 1]).max()
+    bn_scratch = np.empty(most_rows * tile, zero.dtype)
     for k in range(len(batches.lr)):
-        rows, negative_counts, u_steps, w_steps = plan_step(
-            batches, k, index_of, NO_SCALES, rule, zero
-        )
-        inputs, num_examples = rows.inputs, len(rows.pair_output)
-        scratch = np.empty(scratch_rows(rows, negative_counts) * tile, zero.dtype)
-        bn_scratch = np.empty((len(inputs) + len(rows.outputs)) * tile, zero.dtype)
+        counts = counts_of(stored, k)
+        u_steps, w_steps = row_steps(counts, batches.lr[k], NO_SCALES, rule, zero)
+        inputs = counts.inputs
 
         part = parts[k % 2, thread_id]
-        logits, pair_logits = split_logits(part, negative_counts, num_examples)
+        logits, pair_logits = split_logits(part, counts)
         partial_logits(
-            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits
+            u, w, counts, u_steps, w_steps, start, stop, tile, scratch, logits, pair_logits
         )
-        residuals, pair_residuals = _split_residuals(part, negative_counts, rows)
+        residuals, pair_residuals = _split_residuals(part, counts)
         _partial_residuals(
-            factors, pairs, rows, thread_id, num_threads, start, stop, tile, bn_scratch, residuals,
-            pair_residuals,
+            factors, pairs, counts, thread_id, num_threads, start, stop, tile, bn_scratch,
+            residuals, pair_residuals,
         )  # fmt: skip
         arrivals += num_threads
         threads.barrier(sync, arrivals, num_threads)
 
-        total = _sum_parts(parts[k % 2], negative_counts, rows)
-        g, pair_g = split_logits(total, negative_counts, num_examples)
-        residuals, pair_residuals = _split_residuals(total, negative_counts, rows)
+        total = _sum_parts(parts[k % 2], counts)
+        g, pair_g = split_logits(total, counts)
+        residuals, pair_residuals = _split_residuals(total, counts)
         s_rows = s[inputs]
-        shares = _shares(rows, len(negative_counts), zero)
-        _add_residual_logits(shares, s_rows, residuals, pair_residuals, rows, g, pair_g)
-        loss = logit_gradients(g.ravel(), pair_g, negative_counts.ravel(), rule.tp4)
+        shares = _shares(counts, zero)
+        _add_residual_logits(shares, s_rows, residuals, pair_residuals, counts, g, pair_g)
+        loss = logit_gradients(g.ravel(), pair_g, counts.negative_counts.ravel(), rule.tp4)
         update_rows(
-            u, w, rows, u_steps, w_steps, start, stop, tile, scratch, g, pair_g,
+            u, w, counts, u_steps, w_steps, start, stop, tile, scratch, g, pair_g,
             rule.whole_gradient, 0,
         )  # fmt: skip
-        _update_pairs(pairs, rows, s_rows, w_steps, pair_g, thread_id, num_threads)
-        _update_n(factors, rows, s_rows, w_steps, pair_g, start, stop, tile, bn_scratch)
+        _update_pairs(pairs, counts, s_rows, w_steps, pair_g, thread_id, num_threads)
+        _update_n(factors, counts, s_rows, w_steps, pair_g, start, stop, tile, bn_scratch)
         gradient = _own_gradient(
-            shares, residuals, pair_residuals, rows, g, pair_g, rule.whole_gradient
+            shares, residuals, pair_residuals, counts, g, pair_g, rule.whole_gradient
         )
         for i in range(len(inputs)):
             lr_own = u_steps.lr * factors.own[inputs[i]]
             s[inputs[i]] = u_steps.decay[i] * s_rows[i] + lr_own * gradient[i]
         if thread_id == 0:
-            losses[k] = loss / num_examples
+            losses[k] = loss / len(pair_g)
 
 
 @compiled
-def _split_residuals(part, negative_counts, rows):
+def _split_residuals(part, counts):
     """Residuals R in a thread's part, behind its logits.
 
     Of inputs and negatives [I, N]; of each context slot and its target [slots].
     """
-    num_inputs, num_negatives = len(rows.inputs), negative_counts.shape[1]
-    first = negative_counts.size + len(rows.pair_output)
+    num_inputs, num_negatives = len(counts.inputs), counts.negative_counts.shape[1]
+    first = counts.negative_counts.size + len(counts.pair_output)
     end = first + num_inputs * num_negatives
-    return part[first:end].reshape(num_inputs, num_negatives), part[end : end + len(rows.slots)]
+    return part[first:end].reshape(num_inputs, num_negatives), part[end : end + len(counts.slots)]
 
 
 @compiled
-def _sum_parts(parts, negative_counts, rows):
+def _sum_parts(parts, counts):
     """Logits and residuals, summed over the threads in their order; a new array."""
-    num_logits = negative_counts.size + len(rows.pair_output)
-    num_residuals = len(rows.inputs) * negative_counts.shape[1] + len(rows.slots)
+    num_logits = counts.negative_counts.size + len(counts.pair_output)
+    num_residuals = len(counts.inputs) * counts.negative_counts.shape[1] + len(counts.slots)
     size = num_logits + num_residuals
     total = parts[0, :size].copy()
     for thread_id in range(1, len(parts)):
@@ -169,11 +188,12 @@ def _sum_parts(parts, negative_counts, rows):
 
 @compiled
 def _partial_residuals(
-    factors, pairs, rows, thread_id, num_threads, start, stop, tile, bn_scratch, residuals,
+    factors, pairs, counts, thread_id, num_threads, start, stop, tile, bn_scratch, residuals,
     pair_residuals,
 ):  # fmt: skip
     """Write this thread's part of R_io = M_io - B_i . N_o: its columns of B and N, and of M."""
-    inputs, outputs, slots, first_slot, _, pair_output = rows
+    inputs, outputs, pair_output = counts.inputs, counts.outputs, counts.pair_output
+    slots, first_slot = counts.slots, counts.first_slot
     num_negatives = residuals.shape[1]
     m = np.zeros((num_negatives, len(inputs)), residuals.dtype)
     for n in range(num_negatives):
@@ -214,11 +234,12 @@ def _split_bn(bn_scratch, inputs, outputs, width):
 
 
 @compiled
-def _shares(rows, num_hidden, zero):
+def _shares(counts, zero):
     """x, the share of each input in each hidden vector, [E, I]: of a mean, or the identity."""
-    _, _, slots, first_slot, _, _ = rows
-    shares = np.zeros((num_hidden, len(rows.inputs)), zero.dtype)
-    if len(slots) == len(first_slot) - 1:
+    slots, first_slot = counts.slots, counts.first_slot
+    num_hidden = len(counts.negative_counts)
+    shares = np.zeros((num_hidden, len(counts.inputs)), zero.dtype)
+    if not has_means(counts):
         for e in range(num_hidden):
             shares[e, e] = 1
         return shares
@@ -229,9 +250,9 @@ def _shares(rows, num_hidden, zero):
 
 
 @compiled
-def _add_residual_logits(shares, s_rows, residuals, pair_residuals, rows, logits, pair_logits):
+def _add_residual_logits(shares, s_rows, residuals, pair_residuals, counts, logits, pair_logits):
     """f_eo += sum_i x_ei s_i R_io, for negatives [E, N] and positives [B]."""
-    _, _, slots, first_slot, _, _ = rows
+    slots, first_slot = counts.slots, counts.first_slot
     add(s_rows.dtype.type(1), np.dot(shares * s_rows, residuals).ravel(), logits.ravel())
     for b in range(len(pair_logits)):
         share = s_rows.dtype.type(1 / (first_slot[b + 1] - first_slot[b]))
@@ -240,9 +261,10 @@ def _add_residual_logits(shares, s_rows, residuals, pair_residuals, rows, logits
 
 
 @compiled
-def _update_pairs(pairs, rows, s_rows, w_steps, pair_g, thread_id, num_threads):
+def _update_pairs(pairs, counts, s_rows, w_steps, pair_g, thread_id, num_threads):
     """M_io: decay, then += lr g_o x_i s_i for positives; the columns of this thread."""
-    inputs, outputs, slots, first_slot, _, pair_output = rows
+    inputs, outputs, pair_output = counts.inputs, counts.outputs, counts.pair_output
+    slots, first_slot = counts.slots, counts.first_slot
     for o in range(len(outputs)):
         if outputs[o] % num_threads == thread_id:
             pair_table.decay(pairs, outputs[o], w_steps.decay[o])
@@ -254,36 +276,34 @@ def _update_pairs(pairs, rows, s_rows, w_steps, pair_g, thread_id, num_threads):
 
 
 @compiled
-def _update_n(factors, rows, s_rows, w_steps, pair_g, start, stop, tile, bn_scratch):
+def _update_n(factors, counts, s_rows, w_steps, pair_g, start, stop, tile, bn_scratch):
     """N_o = B^T M[:, o] follows M: decay, then += lr g_o sum_i x_i s_i B_i for positives."""
-    inputs, outputs, slots, first_slot, _, pair_output = rows
+    inputs, outputs, pair_output = counts.inputs, counts.outputs, counts.pair_output
+    slots, first_slot = counts.slots, counts.first_slot
     for c in range(start, stop, tile):
         width = min(tile, stop - c)
         if stop - start > tile:
             b_rows, n_rows = _load_bn(factors, inputs, outputs, c, width, bn_scratch)
         else:  # `_partial_residuals` has loaded the only tile
             b_rows, n_rows = _split_bn(bn_scratch, inputs, outputs, width)
-        for i in range(len(inputs)):
-            multiply(s_rows[i], b_rows[i])
-        for o in range(len(outputs)):
-            multiply(w_steps.decay[o], n_rows[o])
-        mean = np.empty(width, n_rows.dtype)
+        multiply_rows(s_rows, b_rows)
+        multiply_rows(w_steps.decay, n_rows)
         for b in range(len(pair_g)):
-            mean_rows(b_rows, slots[first_slot[b] : first_slot[b + 1]], mean)
-            add(w_steps.lr * pair_g[b], mean, n_rows[pair_output[b]])
+            share = w_steps.lr * pair_g[b] / (first_slot[b + 1] - first_slot[b])
+            for i in slots[first_slot[b] : first_slot[b + 1]]:
+                add(n_rows.dtype.type(share), b_rows[i], n_rows[pair_output[b]])
         store_rows(n_rows, factors.n, outputs, c, 0)
 
 
 @compiled
-def _own_gradient(shares, residuals, pair_residuals, rows, g, pair_g, whole_gradient):
+def _own_gradient(shares, residuals, pair_residuals, counts, g, pair_g, whole_gradient):
     """Gradient of each s_i times (1 - |B_i|^2): sum_e x_ei sum_o g_eo R_io; [I].
 
     With `whole_gradient`, x_ei is the number of times that i occurs in e, not its share.
     """
-    _, _, slots, first_slot, _, _ = rows
-    is_mean = len(slots) != len(first_slot) - 1
+    slots, first_slot = counts.slots, counts.first_slot
     weighted = g.copy()
-    if whole_gradient and is_mean:
+    if whole_gradient and has_means(counts):
         for e in range(len(g)):
             multiply(g.dtype.type(first_slot[e + 1] - first_slot[e]), weighted[e])
     gradient = (np.dot(shares.T, weighted) * residuals).sum(axis=1)
