@@ -2,6 +2,8 @@
 
 A variant is B:G:S, or gensim. B: positions per step; G: positions that share a draw of negatives;
 S: shared negatives. 1:1:- updates after every position with its own K negatives. After S may stand
+- text: batches of consecutive positions (stream.interleave=1);
+- iN: positions from N distant places (stream.interleave=N); default: all of them distant;
 - whole: context words get the whole gradient;
 - word2vec: the rule of word2vec.c and gensim: whole gradient, no weight decay, u from uniform
   +-1/(2n);
@@ -15,6 +17,7 @@ Checked first: one step of every variant equals that of the reference implementa
 import argparse
 import json
 import math
+import re
 import time
 from dataclasses import replace
 from itertools import islice
@@ -63,6 +66,7 @@ VARIANTS = {
     Architecture.skipgram: ("1:1:-", "4:4:32", "8:8:32", "16:16:32", "16:16:64"),
 }
 
+PLACES = re.compile(r"text|i\d+")
 
 Result = tuple[dict[str, float], torch.Tensor]
 
@@ -71,10 +75,17 @@ def config_of(options: CorpusConfig, architecture: Architecture, variant: str) -
     if variant == "gensim":
         return Config(corpus=options, stream=StreamConfig(architecture=architecture))
     batch, group, shared, *more = variant.split(":")
-    rule = ":".join(more)
+    places = [1 if word == "text" else int(word[1:]) for word in more if PLACES.fullmatch(word)]
+    rule = ":".join(word for word in more if not PLACES.fullmatch(word))
     if rule not in ("", "whole", "word2vec", "bfloat16"):
-        raise SystemExit(f"--variants: after B:G:S come whole, word2vec or bfloat16, got {variant}")
-    stream = StreamConfig(architecture=architecture, batch_size=int(batch), group_size=int(group))
+        allowed = "text or iN, then whole, word2vec or bfloat16"
+        raise SystemExit(f"--variants: after B:G:S come {allowed}, got {variant}")
+    stream = StreamConfig(
+        architecture=architecture,
+        batch_size=int(batch),
+        interleave=places[0] if places else None,
+        group_size=int(group),
+    )
     if shared != "-":
         stream.shared_negatives = int(shared)
     train = TrainConfig(
@@ -202,7 +213,7 @@ def main() -> None:
     parser.add_argument(
         "--variants",
         nargs="*",
-        help="B:G:S[:whole|:word2vec|:bfloat16] or gensim; S - for K own negatives",
+        help="B:G:S[:text|:iN][:whole|:word2vec|:bfloat16] or gensim; S - for K own negatives",
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

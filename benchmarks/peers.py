@@ -32,8 +32,10 @@ class Sentences:
                 yield [self.words[t] for t in self.tokens[i : min(i + MAX_SENTENCE, end)]]
 
 
-def gensim_model(vocab: Vocabulary, config: Config, width: int, seed: int = 0) -> Word2Vec:
-    """Untrained, one worker."""
+def gensim_model(
+    vocab: Vocabulary, config: Config, width: int, seed: int = 0, workers: int = 1
+) -> Word2Vec:
+    """Untrained."""
     model = Word2Vec(
         vector_size=width,
         sg=int(config.stream.architecture is Architecture.skipgram),
@@ -42,7 +44,7 @@ def gensim_model(vocab: Vocabulary, config: Config, width: int, seed: int = 0) -
         sample=config.stream.subsample_threshold,
         alpha=config.train.lr,
         min_count=1,
-        workers=1,
+        workers=workers,
         seed=seed + 1,
     )
     model.build_vocab_from_freq(dict(zip(vocab.words, vocab.counts.tolist(), strict=True)))

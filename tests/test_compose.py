@@ -90,12 +90,13 @@ def test_saved_options_come_back(overrides: list[str], tmp_path: Path) -> None:
 
 
 def test_options_of_an_older_version_are_translated(tmp_path: Path) -> None:
-    """There 0 was the default, and two options had other names."""
+    """There 0 was the default, two options had other names, and batches followed the text."""
     path = tmp_path / "config.yaml"
     dense = "corpus: {name: planted}\nmodel: {name: mup_limit, storage: bfloat16, memory_gib: 0.0"
     path.write_text(f"{dense}, rank: 0, tolerance: 0.0}}\nnum_threads: 0\n")
     read = compose.read(path)
     assert read.model == MupLimit(dtype=Dtype.bfloat16) and read.num_threads is None
+    assert read.stream.interleave == 1
     lowrank = dense.replace("bfloat16", "float32").replace("0.0", "0.5")
     path.write_text(f"{lowrank}, engine: lowrank, rank: 7, tolerance: 0.0}}\nnum_threads: 2\n")
     read = compose.read(path)

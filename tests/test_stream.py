@@ -8,7 +8,7 @@ import pytest
 
 from w2v_inf import stream
 from w2v_inf.config import Architecture, Config, StreamConfig
-from w2v_inf.reference.stream import stream_examples
+from w2v_inf.reference.stream import interleave, stream_examples
 from w2v_inf.stream import Stream
 
 
@@ -45,13 +45,20 @@ def examples_of(batches: list[stream.Batch]) -> list[tuple[list[int], int]]:
 @pytest.mark.parametrize("threshold", [0.0, 1e-2])
 @pytest.mark.parametrize("max_sentence", [5, 1000])
 @pytest.mark.parametrize("block", [700, 1 << 18])
+@pytest.mark.parametrize("places", [1, 2, 8])
 def test_equals_reference(
-    threshold: float, max_sentence: int, block: int, monkeypatch: pytest.MonkeyPatch
+    threshold: float, max_sentence: int, block: int, places: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "MAX_SENTENCE", max_sentence)
     monkeypatch.setattr(stream, "BLOCK", block)
     monkeypatch.setattr(stream, "IDS_PER_CALL", 100)
-    options = options_of(window=3, num_negatives=2, subsample_threshold=threshold, batch_size=7)
+    options = options_of(
+        window=3,
+        num_negatives=2,
+        subsample_threshold=threshold,
+        batch_size=8,
+        interleave=places,
+    )
     fast = make(options)
     expected, first_words, before = [], [], 0
     for number, start in enumerate(range(0, len(fast.tokens), block)):
@@ -63,8 +70,9 @@ def test_equals_reference(
         num_kept = int((keep_draws < p_keep[tokens[tokens < 40]]).sum())
         radius = fast._generator("window", 1, number).integers(1, 4, num_kept, np.uint8).tolist()
         examples = stream_examples(tokens, ends, 40, p_keep, keep_draws, radius, max_sentence)
-        expected += [(sorted(words), target) for words, target, _ in examples]
-        first_words += [fast.words_per_epoch + before + seen for _, _, seen in examples[::7]]
+        ordered = interleave(examples, 8, places)
+        expected += [(sorted(words), target) for words, target, _ in ordered]
+        first_words += [fast.words_per_epoch + before + seen for _, _, seen in examples[::8]]
         before += in_vocab
     batches = list(fast.epoch(1))
     assert [(sorted(c), t) for c, t in examples_of(batches)] == expected
@@ -162,6 +170,45 @@ def test_a_block_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert last == other_last
     negatives = [b.negatives.tobytes() for b in one.epoch(0)]
     assert len(set(negatives)) == len(negatives)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "places"), [(1, 1), (6, 1), (6, 2), (6, 3), (6, 6), (64, 64)]
+)
+def test_every_position_is_taken_once(batch_size: int, places: int) -> None:
+    """From fewer positions than a batch to several batches; the reference gives the same order."""
+    for num_positions in [*range(40), 383, 384, 385]:
+        order = stream.interleaved(num_positions, batch_size, places)
+        assert order.tolist() == interleave(range(num_positions), batch_size, places)
+        assert sorted(order.tolist()) == list(range(num_positions))
+
+
+def test_a_batch_takes_distant_positions() -> None:
+    """4,096 apart in a block of 131,072 positions, and each batch the next ones."""
+    order = stream.interleaved(131_072, 32, 32).reshape(-1, 32)
+    assert (np.diff(order, axis=1) == 4096).all() and (np.diff(order, axis=0) == 1).all()
+    runs = stream.interleaved(131_072, 32, 8).reshape(-1, 8, 4)
+    assert (np.diff(runs, axis=2) == 1).all() and (np.diff(runs, axis=1) == 16_384).all()
+
+
+def test_a_text_shorter_than_a_batch_is_one_batch() -> None:
+    """One document of five words, with more places than positions."""
+    tokens = np.arange(5, dtype=np.int32) % 3
+    options = options_of(subsample_threshold=0, batch_size=64)
+    counts = np.bincount(tokens)
+    short = Stream(tokens, np.array([0, 5]), counts, options, 2, 0.05, 0)
+    (batch,) = short.epoch(1)
+    assert batch.target.tolist() == tokens.tolist() and batch.words_seen == 5
+
+
+def test_interleaving_only_changes_the_order() -> None:
+    """The learning rates, and the examples of an epoch."""
+    ordered, interleaved = (
+        list(make(options_of(batch_size=8, interleave=places)).epoch(1)) for places in (1, 8)
+    )
+    assert [b.lr for b in ordered] == [b.lr for b in interleaved]
+    assert sorted(examples_of(ordered)) == sorted(examples_of(interleaved))
+    assert examples_of(ordered) != examples_of(interleaved)
 
 
 def test_windows_shrink_uniformly() -> None:

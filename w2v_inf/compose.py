@@ -143,11 +143,16 @@ def read(path: Path) -> Config:
 
 
 def _translate(saved: Any) -> Any:
-    """Saved options of an older version with today's names and null."""
+    """Saved options of an older version with today's names and null.
+
+    Before there was `stream.interleave`, batches followed the order of the text.
+    """
     for old, new in RENAMED_OPTIONS.items():
         group, name = old.split(".")
         if group in saved and name in saved[group]:
             saved[group][new.partition(".")[2]] = saved[group].pop(name)
+    if OmegaConf.select(saved, "stream.interleave") is None:
+        OmegaConf.update(saved, "stream.interleave", 1, force_add=True)
     for option in ZERO_WAS_DEFAULT:
         if OmegaConf.select(saved, option) == 0:
             OmegaConf.update(saved, option, None)

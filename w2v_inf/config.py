@@ -187,18 +187,21 @@ class StreamConfig:
     subsample_threshold: float = 1e-4
     """t: a word of frequency f is kept with probability min(1, sqrt(t/f) + t/f); 0 keeps all."""
     batch_size: FilledInt = _NULL
-    """B: positions per SGD step. null: 32 (CBOW), 16 (skip-gram), 2 (CBOW with
-    train.context_gradient=whole). Larger steps overshoot."""
+    """B: positions per SGD step. null: 32 (CBOW), 16 (skip-gram). Larger steps overshoot."""
+    interleave: FilledInt = _NULL
+    """Distant places of a block (262,144 words) that a batch takes its positions from; a divisor of
+    batch_size. 1: the order of the text. null: batch_size."""
     group_size: FilledInt = _NULL
     """Positions that share their negatives. null: batch_size. 1: every example draws its own."""
     shared_negatives: FilledInt = _NULL
     """S: negatives per group, each weighted K/S; unused with group_size=1. null: 16 (CBOW), 64
-    (skip-gram), 32 (CBOW with train.context_gradient=whole)."""
+    (skip-gram)."""
 
     def __post_init__(self) -> None:
         check_range("stream.window", self.window, 1, 100)
         check_range("stream.num_negatives", self.num_negatives, 1, 1000)
         check_range("stream.batch_size", self.batch_size, 1, 65536, "the default")
+        check_range("stream.interleave", self.interleave, 1, 65536, "the default")
         check_range("stream.group_size", self.group_size, 1, 65536, "stream.batch_size")
         check_range("stream.shared_negatives", self.shared_negatives, 1, 65536, "the default")
         _check_finite("stream", self)
@@ -415,17 +418,18 @@ class Config:
         self._fill_in_defaults()
         group, batch = self.stream.group_size, self.stream.batch_size
         check("stream.group_size", group, group <= batch, f"at most stream.batch_size = {batch}")
+        places, allowed = self.stream.interleave, f"a divisor of stream.batch_size = {batch}"
+        check("stream.interleave", places, batch % places == 0, allowed)
         lr, decay = self.train.lr, self.train.weight_decay
         check("train.weight_decay", decay, lr * decay < 1, f"below 1 / train.lr = {1 / lr:g}")
 
     def _fill_in_defaults(self) -> None:
         # Not in StreamConfig: Hydra makes one with the default architecture before the overrides.
         stream, skipgram = self.stream, self.stream.architecture is Architecture.skipgram
-        whole = self.train.context_gradient is ContextGradient.whole
-        stream.batch_size = stream.batch_size or (16 if skipgram else 2 if whole else 32)
+        stream.batch_size = stream.batch_size or (16 if skipgram else 32)
+        stream.interleave = stream.interleave or stream.batch_size
         stream.group_size = stream.group_size or stream.batch_size
-        default = 64 if skipgram else 32 if whole else 16
-        stream.shared_negatives = stream.shared_negatives or default
+        stream.shared_negatives = stream.shared_negatives or (64 if skipgram else 16)
         self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)
 
 

@@ -16,8 +16,10 @@ Decisions:
   repeated words; we do not. A guide table replaces the binary search by about two steps.
 - Skip-gram is CBOW with one context word: the stream expands a position into pairs of context word
   and centre word. So no model asks which architecture it trains.
+- A batch takes its positions from `interleave` distant places of a block. Neighbours share most
+  of their context words, and a step would add all their gradients to the same few rows.
 - The learning rate falls with the number of in-vocabulary words before subsampling, as in
-  word2vec.c.
+  word2vec.c. Batch t of a block has the learning rate of batch t in the order of the text.
 - numpy and the compiled functions handle many small batches per call, and batches are views of the
   result.
 """
@@ -58,7 +60,8 @@ class Batch:
     negatives_row: [B] int32, ascending from 0: the row of `negatives` that each example uses.
     negative_weight: K/S, the weight of one negative.
     lr: learning rate, dimensionless.
-    words_seen: in-vocabulary words before this batch's first example.
+    words_seen: in-vocabulary words before the first example of this batch, or, with
+      `interleave` > 1, of the batch that has its number in the order of the text.
     """
 
     context: np.ndarray
@@ -105,7 +108,7 @@ class Stream:
         self._group_of_position = np.tile(group, self._batches_per_call)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `epoch` (from 0) without the first `skip`, in the order of the text.
+        """The batches of epoch `epoch` (from 0) without the first `skip`, block by block.
 
         Cost of skipping: about 0.02 us per skipped word, and at most one block's examples.
         """
@@ -145,8 +148,11 @@ class Stream:
             1, self.config.window + 1, len(ids), np.uint8
         )
         windows = place_windows(sentences, radius)
+        size = self.config.batch_size
         seen = epoch * self.words_per_epoch + words_before_block
-        return ids, windows, (seen + words_before[windows[:: self.config.batch_size, 0]]).tolist()
+        words_seen = (seen + words_before[windows[::size, 0]]).tolist()
+        order = interleaved(len(windows), size, self.config.interleave)
+        return ids, windows[order], words_seen
 
     def _count_before(self, block: int) -> int:
         """In-vocabulary words of an epoch before `block`; the text up to it is counted once."""
@@ -287,6 +293,19 @@ def place_windows(sentences: np.ndarray, radius: np.ndarray) -> np.ndarray:
             windows[num_windows, 2] = min(end, i + radius[i] + 1)
             num_windows += 1
     return windows[:num_windows]
+
+
+def interleaved(num_positions: int, batch_size: int, num_places: int) -> np.ndarray:
+    """The order in which a block's positions are taken, [P] int64.
+
+    The block is cut into `num_places` equal parts. Each batch takes the next
+    batch_size / num_places positions of every part.
+    """
+    run = batch_size // num_places
+    num_batches = -(-num_positions // batch_size)
+    parts = np.arange(num_places * num_batches * run).reshape(num_places, num_batches, run)
+    order = parts.swapaxes(0, 1).ravel()
+    return order[order < num_positions]
 
 
 @njit(cache=True, nogil=True)

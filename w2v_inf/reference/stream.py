@@ -1,5 +1,10 @@
 """The reference implementation of the stream of examples: one block, word by word."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 def stream_examples(tokens, documents, vocab_size, p_keep, keep_draws, radius_draws, limit):
     """(context words, target, in-vocabulary words before it) of each position, in order.
@@ -28,3 +33,21 @@ def stream_examples(tokens, documents, vocab_size, p_keep, keep_draws, radius_dr
             if context:
                 examples.append((context, target, words_before))
     return examples
+
+
+def interleave(positions: Sequence[T], batch_size: int, num_places: int) -> list[T]:
+    """The positions of a block in the order in which batches take them.
+
+    Place k is the k-th of `num_places` parts. In turn, each place gives its next positions: as many
+    as make a batch of `batch_size` from all places. The last places may have none left.
+    """
+    run = batch_size // num_places
+    num_turns = 0
+    while num_turns * batch_size < len(positions):
+        num_turns += 1
+    taken = []
+    for turn in range(num_turns):
+        for place in range(num_places):
+            first = place * num_turns * run + turn * run
+            taken += positions[first : first + run]
+    return taken

@@ -46,7 +46,7 @@ def read_text(
     config: Config, max_vocab: int, num_batches: int, stream: StreamConfig, train: TrainConfig
 ) -> Text:
     """The commonest words of `config.corpus` and its first batches in the order of the text."""
-    corpus = replace(config.corpus, max_vocab=max_vocab)
+    corpus, stream = replace(config.corpus, max_vocab=max_vocab), replace(stream, interleave=1)
     config = replace(config, corpus=corpus, stream=stream, train=train, model=Finite())
     encoded, vocab = load_corpus(config)
     examples = Stream(
