@@ -1,5 +1,6 @@
 """The API for notebooks, and the example in its documentation."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -83,8 +84,12 @@ def test_the_package_has_no_other_names() -> None:
 
 @pytest.mark.slow  # trains whole runs
 def test_the_documented_example_runs_as_it_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "w2v_inf")  # the page sets it too; this one is undone
     monkeypatch.chdir(tmp_path)
     compose = api.compose_config
     monkeypatch.setattr(
@@ -97,6 +102,8 @@ def test_the_documented_example_runs_as_it_stands(
     )
     exec(compile("\n".join(blocks), "docs/notebook.md", "exec"), {})
     printed = capsys.readouterr().out
+    assert "'french'" in printed and "[('queen', 0.5" in printed and "\n65." in printed
+    assert any(message.startswith("epoch 4/4  loss 3.") for message in caplog.messages)
     assert "True\n" in printed and "model.width must be from 1 to 1,000,000, got 0" in printed
     assert (tmp_path / "limit.png").stat().st_size > 10_000 and (tmp_path / "narrow.png").exists()
 

@@ -30,9 +30,9 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (
             ["model.widht=9"],
-            "Key 'widht' not in 'Finite': did you mean width? There are name, output_init_scale, ",
+            "model.widht is not an option: did you mean model.width? There are output_init_scale, ",
         ),
-        (["epochs=3"], "Key 'epochs' not in 'Config'. There are corpus, stream, model, train, "),
+        (["epochs=3"], "epochs is not an option: did you mean train.epochs? There are corpus, "),
         (["--epochs", "3"], "--epochs is no flag: options are NAME=VALUE, as in train.epochs=3"),
         (["--width=64"], "--width is no flag"),
         (
@@ -41,11 +41,15 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         ),
         (["reproduce.minutes=-5"], "reproduce.minutes must be above 0"),
         (["+model.widht=9"], "model.widht is not an option"),
-        (["model.width=many"], "Value 'many' of type 'str' could not be converted to Integer"),
-        (["experiment=nix"], "Could not find 'experiment/nix'"),
+        (["model.width=many"], "train.py: model.width must be a whole number, got many"),
+        (["model.width=16,64"], "train.py: model.width=16,64: several values need a sweep: add -m"),
+        (["model.width", "16"], "model.width has no value: write model.width=16, without blanks"),
+        (["-m", "model.width=4,many"], "model.width must be a whole number, got many"),
+        (["experiment=nix"], "experiment=nix does not exist. There are figure-transfer, "),
         (["model.storage=bfloat16"], "train.py: model.storage is now model.dtype"),
         (["experiment=figure-pca"], "train.py: experiment=figure-pca is now experiment=figures"),
         (["corpus=file", "corpus.path=/no/such/file"], "/no/such/file not found"),
+        (["corpus=file", "corpus.path=no.txt"], f"corpus.path: {Path.cwd()}/no.txt not found"),
         (["model.width="], "model.width"),
     ],
 )
@@ -86,6 +90,10 @@ def test_multirun_trains_every_point(tmp_path: Path) -> None:
     done = script("train.py", "-m", "corpus=file", "model.width=4,8", run_dir, *common)
     assert done.returncode == 0, done.stderr
     assert sorted(p.parent.name for p in tmp_path.glob("runs/*/summary.json")) == ["4", "8"]
+    # Every point says the same of itself, and Hydra says nothing.
+    starts = [line.split(":")[0] for line in done.stderr.splitlines()]
+    points = [starts[starts.index(f"{tmp_path}/runs/{width}") :][:3] for width in (4, 8)]
+    assert points[0][1:] == points[1][1:] and not any("#" in start for start in starts)
     bad = script("train.py", "-m", "corpus=file", "model.width=0,16", run_dir, *common)
     assert (
         bad.returncode == 2

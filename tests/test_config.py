@@ -11,7 +11,7 @@ from w2v_inf.errors import UserError
     ("override", "message"),
     [
         ("model.width=0", "model.width must be from 1"),
-        ("+model.widht=9", "model.widht is not an option; allowed here"),
+        ("+model.widht=9", "model.widht is not an option: did you mean model.width?"),
         ("+widht=9", "widht is not an option"),
         ("+stream.x.y=9", "stream.x is not an option"),
         ("stream.window=0", "stream.window must be from 1 to 100, got 0"),

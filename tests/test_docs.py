@@ -9,10 +9,13 @@ Decisions:
   `reproduce` are trained in this process too: tests/test_reproduce.py has them in processes.
 """
 
+import inspect
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +26,16 @@ import torch
 from composed import config_of
 from toy import toy_batch
 
-from w2v_inf import cli, reproduce
-from w2v_inf.config import PROJECT_ROOT, CorpusConfig
+from w2v_inf import cli, compose, config, reproduce
+from w2v_inf.config import PROJECT_ROOT, Config, CorpusConfig
 from w2v_inf.corpus import planted, sources
 from w2v_inf.corpus.encode import Origin
 from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, read_questions
+from w2v_inf.models import build
 from w2v_inf.models.protocol import Model
+from w2v_inf.models.step import UpdateRule
+from w2v_inf.reporting.plot import plot
+from w2v_inf.reporting.report import report
 from w2v_inf.training.train import train
 
 DOCS = PROJECT_ROOT / "docs"
@@ -199,11 +206,34 @@ def test_blocks_of_options_compose(page: Path) -> None:
             config_of(*words)
 
 
-def test_the_model_of_the_docs_is_one() -> None:
-    [block] = code_blocks(DOCS / "extending.md", "python")
-    names: dict[str, Any] = {}
-    exec(compile(block, "docs/extending.md", "exec"), names)
-    model, again = (names["CountModel"](torch.zeros(7, 7)) for _ in range(2))
+@pytest.fixture
+def page_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """What docs/extending.md defines, with its model in the places that the page names."""
+    page = DOCS / "extending.md"
+    model, options, initialise = code_blocks(page, "python")
+    names = dict(vars(config))
+    for block in (model, options):
+        exec(compile(block, str(page), "exec"), names)
+    conf = tmp_path / "conf"
+    shutil.copytree(config.CONF, conf)
+    [text] = code_blocks(page, "yaml")
+    (conf / "model" / "count.yaml").write_text(text)
+    monkeypatch.setattr(compose, "CONF", conf)
+    monkeypatch.setitem(config.MEMBERS, "model", (*config.MODELS, names["Count"]))
+    function = "def added(options, vocab_size, rule):\n" + textwrap.indent(initialise, "    ")
+    exec(compile(function, str(page), "exec"), names)
+    others = build._initialise
+
+    def initialise_any(options: Config, vocab_size: int, *rest: Any) -> Model:
+        model = names["added"](options.model, vocab_size, UpdateRule())
+        return model or others(options, vocab_size, *rest)
+
+    monkeypatch.setattr(build, "_initialise", initialise_any)
+    return names
+
+
+def test_the_model_of_the_docs_is_one(page_names: dict[str, Any]) -> None:
+    model, again, fresh = (page_names["init_count"](7, UpdateRule()) for _ in range(3))
     batches = [toy_batch(seed, 7, 5, 4, 3, 1) for seed in range(3)]
     assert model.train_batches(batches) == [again.update(batch) for batch in batches]
     seen = sum(int((batch.context >= 0).sum()) for batch in batches)
@@ -211,12 +241,36 @@ def test_the_model_of_the_docs_is_one() -> None:
     torch.testing.assert_close(model.gram(torch.arange(7)).diagonal(), model.squared_norms())
     x = torch.rand(7, 2)
     torch.testing.assert_close(model.gram_matmul(x), model.gram(torch.arange(7)) @ x)
-    fresh = names["CountModel"](torch.zeros(7, 7))
     fresh.load(model.state())
     questions = Questions(torch.tensor([[0, 1, 2, 3]]), torch.tensor([0]), ["one"], [1])
     assert analogy_accuracy(fresh, questions) == analogy_accuracy(model, questions)
-    # The model has all that the protocol asks for.
-    assert {name for name in vars(Model) if not name.startswith("_")} <= set(dir(model))
+
+
+def test_the_table_of_the_docs_has_the_protocol() -> None:
+    page = (DOCS / "extending.md").read_text()
+    table = page.partition("| member |")[2].partition("\n\n")[0]
+    rows = [(re.findall(r"`(\w+)`", row), "optional" in row) for row in table.splitlines()]
+    assert {name for names, _ in rows for name in names} == {
+        name for name in [*vars(Model), *Model.__annotations__] if not name.startswith("_")
+    }
+    optional = {name for names, is_optional in rows if is_optional for name in names}
+    sources = {name: inspect.getsource(f) for name, f in vars(Model).items() if name in optional}
+    assert len(sources) == 3 and not any(s.rstrip().endswith("...") for s in sources.values())
+
+
+@pytest.mark.slow  # trains two runs
+def test_the_model_of_the_docs_is_trained_drawn_and_reported(
+    page_names: dict[str, Any], workspace: Workspace, tmp_path: Path
+) -> None:
+    common = [f"runs_dir={tmp_path}/runs", f"data_dir={workspace.folder}/data", "num_threads=1"]
+    for model in ("count", "mup_limit"):
+        options = [f"model={model}", "corpus=sample", "train.epochs=1", *common]
+        train(compose.compose_config(*options))
+    runs = compose.compose_config(f"plot.runs=[{tmp_path}/runs]", *common)
+    drawn = {path.name for path in plot(runs)}
+    assert {"width.svg", "pca.svg", "loss.svg", "sections.svg", "accuracy.svg"} <= drawn
+    page = report(runs).read_text()
+    assert page.index("muP limit</td>") < page.index("count</td>")
 
 
 def test_the_pages_have_commands() -> None:

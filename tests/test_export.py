@@ -1,5 +1,6 @@
 """Export: the guarantees of the methods, the options, and analogies through gensim and back."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,24 @@ def test_gensims_own_evaluation_agrees(runs: Path, tmp_path: Path) -> None:
             == keyed.index_to_key[d]
         )
     assert ours["correct"] == hits and 0 < hits < len(questions)
+
+
+@pytest.mark.slow  # trains whole runs
+def test_an_export_says_what_begins_and_what_it_overwrites(
+    runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = [f"run_dir={runs}/limit", f"export.out={tmp_path}/v.txt", "export.dimension=3"]
+    caplog.set_level(logging.INFO)
+    export(config_of(*options))
+    assert caplog.messages[0] == "reducing 900 words to 3 columns (fit)"
+    caplog.clear()
+    export(config_of(*options))
+    assert caplog.messages[0] == f"{tmp_path}/v.txt exists and will be overwritten"
+    assert set(read_json(tmp_path / "v.txt.json")["cosines"]) == {
+        "error",
+        "neighbour_overlap",
+        "words",
+    }
 
 
 @pytest.mark.slow  # trains whole runs

@@ -80,4 +80,4 @@ def test_the_command_works_in_an_empty_folder(package: Path) -> None:
     report = command(package, "report", f"plot.runs=[{summary.parent}]")
     assert report.returncode == 0 and Path(report.stdout.strip()).is_file(), report.stderr
     mistake = command(package, "train", "model.widht=4")
-    assert mistake.returncode == 2 and "did you mean width?" in mistake.stderr
+    assert mistake.returncode == 2 and "did you mean model.width?" in mistake.stderr

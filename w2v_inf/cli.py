@@ -31,9 +31,10 @@ from omegaconf import MISSING, DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from w2v_inf import config as options
-from w2v_inf.compose import explain, load, register
-from w2v_inf.config import CONF, Config
+from w2v_inf.compose import load, register
+from w2v_inf.config import CONF, MEMBERS, Config
 from w2v_inf.errors import NO_WINDOWS, UserError
+from w2v_inf.mistakes import explain
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads OpenMP
 
@@ -103,10 +104,6 @@ set of options from conf/experiment/. -m tries every combination of NAME=a,b,c. 
 Hydra's own flags. Tables go to stdout, logs to stderr. Exit codes: 0 done, 1 a bug of ours, 2 a
 mistake explained in one line, 130 and 143 interrupted."""
 COLUMNS, MEANING_AT = 120, 40
-MEMBERS = {
-    "corpus": (options.CorpusConfig, options.CORPORA),
-    "model": (options.ModelConfig, options.MODELS),
-}
 
 
 def main() -> None:
@@ -176,6 +173,8 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
         is_main = not _is_job() or os.environ["RANK"] == "0"
         level = logging.INFO if is_main else logging.WARNING
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        # Its launcher would announce every point of a sweep but the first.
+        logging.getLogger("hydra").setLevel(logging.WARNING)
         try:
             stage(load(cfg))
         except UserError as error:  # Hydra would print an account of its own
@@ -192,7 +191,7 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
     except UserError as error:  # processes that did not find each other
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(explain(error))
+        _fail(explain(error, sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
@@ -204,7 +203,7 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
         # Hydra meets some options (corpus=3) with exceptions of any kind. Later ones are our bugs.
         if has_begun:
             raise
-        _fail(explain(error))
+        _fail(explain(error, sys.argv[1:]))
     if num_failed:
         points = "1 point" if num_failed == 1 else f"{num_failed} points"
         _fail(f"{points} of the sweep failed, as said above; the others are done")
@@ -258,7 +257,7 @@ def describe(about: str) -> str:
     lines = [about, "", *textwrap.wrap(HEAD, COLUMNS)]
     for f in dataclasses.fields(Config):
         if dataclasses.is_dataclass(hints[f.name]):
-            base, members = MEMBERS.get(f.name, (hints[f.name], ()))
+            base, members = hints[f.name], MEMBERS.get(f.name, ())
             lines += ["", f"{f.name}: {meanings[base.__name__]['']}"]
             lines += _option_lines(f.name, base, meanings)
             for member in members:

@@ -11,8 +11,6 @@ Decisions:
 
 import dataclasses
 import re
-from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +20,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from w2v_inf import config as options
-from w2v_inf.config import CONF, CORPORA, MODELS, Config
+from w2v_inf.config import CONF, MEMBERS, Config
 from w2v_inf.errors import UserError
+from w2v_inf.mistakes import RENAMED_OPTIONS, explain, unknown_option
 
-RENAMED_OPTIONS = {
-    "model.storage": "model.dtype",
-    "model.memory_gib": "model.pair_table_gib",
-}
 ZERO_WAS_DEFAULT = ("model.rank", "model.tolerance", "model.pair_table_gib", "num_threads")
 """Saved options of old runs in which 0 stands for null."""
-RENAMED_EXPERIMENTS = {
-    f"figure-{figure}": "figures" for figure in ("accuracy", "loss", "pca", "sections")
-}
 NOT_SAVED = ("export", "plot", "reproduce")
 """Groups of later stages, which say nothing of a run."""
-HYDRA_INTERNALS = (
-    "full_key:",
-    "object_type=",
-    "reference_type=",
-    "Set the environment",
-    "To append to your config",
-    "Config search path",
-    "See https:",
-)
-"""First words of lines in Hydra's messages that are no use to a user."""
 
 
 def register() -> None:
     """Make the schemas known to Hydra. The files of conf/corpus/ and conf/model/ refer to them."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    for group, members in (("corpus", CORPORA), ("model", MODELS)):
+    for group, members in MEMBERS.items():
         for member in members:
             store.store(group=f"schema/{group}", name=member.name, node=member)
 
@@ -72,7 +53,7 @@ def compose_config(*overrides: str, **named: Any) -> Config:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("config", overrides=[*overrides, *quoted])
     except Exception as error:  # Hydra raises exceptions of many kinds for a wrong option
-        raise UserError(explain(error)) from error
+        raise UserError(explain(error, overrides)) from error
     return load(composed)
 
 
@@ -122,7 +103,7 @@ def read(path: Path) -> Config:
     try:
         saved: Any = _translate(OmegaConf.load(path))
         schema = OmegaConf.structured(Config)
-        for group, members in (("corpus", CORPORA), ("model", MODELS)):
+        for group, members in MEMBERS.items():
             chosen = {member.name: member for member in members}[saved[group]["name"]]
             schema[group] = OmegaConf.structured(chosen)
         merged = OmegaConf.merge(schema, saved)
@@ -163,52 +144,8 @@ def _reject_undeclared(node: Any, prefix: str) -> None:
     names = [f.name for f in dataclasses.fields(node)]
     for key in vars(node):
         if key not in names:
-            found = prefix + key
-            new = RENAMED_OPTIONS.get(found)
-            if new:
-                raise UserError(f"{found} is now {new}")
-            raise UserError(f"{found} is not an option; allowed here: {', '.join(names)}")
+            raise UserError(unknown_option(prefix + key, type(node)))
     for name in names:
         child = getattr(node, name)
         if dataclasses.is_dataclass(child):
             _reject_undeclared(child, f"{prefix}{name}.")
-
-
-def explain(error: Exception) -> str:
-    """In one line why Hydra or OmegaConf rejects an option, without their internals."""
-    messages = []
-    cause: BaseException | None = error
-    while cause is not None:
-        messages.append(_without_internals(str(cause)))
-        cause = cause.__cause__
-    text = ": ".join(dict.fromkeys(message.rstrip(".") for message in messages if message))
-    full = f"{text}{_existing_names(text)} (options: --help, or w2v_inf/config.py)"
-    return _new_name(text) or full
-
-
-def _without_internals(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines()]
-    end = next((i for i, line in enumerate(lines) if line.startswith(HYDRA_INTERNALS)), len(lines))
-    return " ".join(line for line in lines[:end] if line)
-
-
-def _new_name(text: str) -> str:
-    """`model.storage is now model.dtype`, or nothing if the rejected name is no old one."""
-    for old, new in RENAMED_OPTIONS.items():
-        if f"'{old}'" in text:
-            return f"{old} is now {new}"
-    for old, new in RENAMED_EXPERIMENTS.items():
-        if f"'experiment/{old}'" in text:
-            return f"experiment={old} is now experiment={new} (plot.figure=NAME for one figure)"
-    return ""
-
-
-def _existing_names(text: str) -> str:
-    """The names that exist in a group, the likeliest first, if a name was not found there."""
-    found = re.search(r"Key '(.+?)' not in '(\w+)'", text)
-    group = getattr(options, found[2], None) if found else None
-    if not found or not is_dataclass(group):
-        return ""
-    names = [f.name for f in fields(group)]
-    likely = get_close_matches(found[1], names, 1)
-    return (f": did you mean {likely[0]}?" if likely else ".") + f" There are {', '.join(names)}"

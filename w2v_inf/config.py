@@ -271,8 +271,8 @@ class MupLimit(ModelConfig):
     """Largest share of what the pilot run learns that may lie outside the directions; as few as
     suffice are kept. null: model.rank of them."""
     pair_table_gib: float | None = None
-    """GiB for the lowrank engine's table of word pairs. null: as needed, up to most of the free
-    memory."""
+    """GiB for the lowrank engine's table of word pairs. null: as needed, up to 40 % of the memory
+    that is free beside the other tables."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -435,3 +435,5 @@ class Config:
 
 CORPORA = (Text8, Fil9, Wikipedia, Sample, Planted, TextFile)
 MODELS = (Finite, NtkLimit, MupLimit)
+MEMBERS: dict[str, tuple[Any, ...]] = {"corpus": CORPORA, "model": MODELS}
+"""The dataclasses of each group whose members are chosen by GROUP=NAME."""

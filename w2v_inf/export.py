@@ -39,7 +39,7 @@ from w2v_inf.files import write_json
 from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel, row_blocks
 from w2v_inf.models.protocol import Model
-from w2v_inf.runs.folder import CONFIG, run_folder
+from w2v_inf.runs.folder import CONFIG, finished_folder
 from w2v_inf.runs.weights import open_run
 from w2v_inf.word2vec_format import SUFFIXES, write_vectors
 
@@ -64,13 +64,14 @@ def export(config: Config) -> Path:
 
 def _export(config: Config) -> Path:
     """`export` on the configured threads."""
-    folder = run_folder(config)
+    folder = finished_folder(config)
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
     method, dimension = choose(model, compose.read(folder / CONFIG).model, config)
-    vectors = reduce(model, method, dimension, embedding)
-    name = f"vectors-{method.value}-{vectors.shape[1]}{SUFFIXES[config.export.format]}"
+    name = f"vectors-{method.value}-{dimension}{SUFFIXES[config.export.format]}"
     path = Path(config.export.out) if config.export.out else folder / name
+    _announce(path, method, dimension, len(vocab))
+    vectors = reduce(model, method, dimension, embedding)
     write_vectors(path, vocab, vectors.cpu().numpy(), config.export.format)
     errors = compare(model, vectors, vocab, embedding)
     origin = {"run": str(folder), "method": method.value, "embedding": embedding.value}
@@ -80,6 +81,14 @@ def _export(config: Config) -> Path:
         "%s: %s words, %d columns, %s", path, f"{len(vocab):,}", vectors.shape[1], method.value
     )
     return path
+
+
+def _announce(path: Path, method: VectorMethod, dimension: int, num_words: int) -> None:
+    """Say what begins: it may take minutes, and may cost an older file."""
+    if path.exists():
+        log.info("%s exists and will be overwritten", path)
+    if method is not VectorMethod.own:
+        log.info("reducing %s words to %d columns (%s)", f"{num_words:,}", dimension, method.value)
 
 
 def choose(model: Model, trained: ModelConfig, config: Config) -> tuple[VectorMethod, int]:
@@ -184,20 +193,22 @@ def compare(
     """The errors of vectors [V, k] beside their model, and the accuracy of both.
 
     Returns: {'dimension', 'gram_error', 'cosines', 'analogy', 'analogy_of_model'}, with
-      'gram_error' the relative Frobenius distance of inner products, and 'cosines' as in
-      `limit_distance`, both on the 2,000 commonest words.
+      'gram_error' the relative Frobenius distance of inner products, and 'cosines' the numbers of
+      `limit_distance`, its 'gram_error' as 'error'. Both are on the 2,000 commonest words.
     """
     ids = torch.arange(min(COMMONEST, len(vocab)), device=vectors.device)
     ours = LinearModel(vectors, vectors)
     gram = model.gram(ids, ids, embedding)
     questions = load_questions(vocab)
     reference = analogy_accuracy(model, questions, embedding=embedding)
+    cosines = limit_distance(
+        cosine_table(ours, ids, ids).cpu(), cosine_table(model, ids, ids, embedding).cpu()
+    )
+    cosines["error"] = cosines.pop("gram_error")
     return {
         "dimension": vectors.shape[1],
         "gram_error": float((ours.gram(ids, ids) - gram).norm() / gram.norm()),
-        "cosines": limit_distance(
-            cosine_table(ours, ids, ids).cpu(), cosine_table(model, ids, ids, embedding).cpu()
-        ),
+        "cosines": cosines,
         "analogy": analogy_accuracy(ours, questions)["3cosadd"]["total"],
         "analogy_of_model": reference["3cosadd"]["total"],
     }
@@ -206,7 +217,7 @@ def compare(
 def format_comparison(errors: dict[str, Any]) -> str:
     """The table that `export` prints."""
     cosines = errors["cosines"]
-    error = "-" if cosines["gram_error"] is None else f"{cosines['gram_error']:.4f}"
+    error = "-" if cosines["error"] is None else f"{cosines['error']:.4f}"
     rows = {
         "Gram error": f"{errors['gram_error']:.4f}",
         "cosine error": error,

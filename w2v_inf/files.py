@@ -66,7 +66,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"{path} not found: run w2v-inf train first") from error
+        raise UserError(f"{path.absolute()} not found: run w2v-inf train first") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} is damaged ({str(error).splitlines()[0]}): train the run again"

@@ -8,7 +8,9 @@ Decisions:
 - gensim is imported only to write its own format, so the rest works without it.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +63,20 @@ def _write_gensim(path: Path, vocab: Vocabulary, vectors: np.ndarray) -> None:
     keyed = KeyedVectors(vectors.shape[1])
     keyed.add_vectors(vocab.words, vectors)
     keyed.expandos["count"] = vocab.counts
-    keyed.save(str(path), sep_limit=2**62)  # one file, at any size
+    with _quiet_gensim():
+        keyed.save(str(path), sep_limit=2**62)  # one file, at any size
+
+
+@contextmanager
+def _quiet_gensim() -> Iterator[None]:
+    """gensim would log the name of the draft, which is no file of the user's."""
+    logger = logging.getLogger("gensim")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def read_vectors(path: Path) -> tuple[Vocabulary, np.ndarray]:
@@ -77,7 +92,7 @@ def read_vectors(path: Path) -> tuple[Vocabulary, np.ndarray]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"evaluate.vectors: {path} cannot be read ({error.strerror}): "
+            f"evaluate.vectors: {path.absolute()} cannot be read ({error.strerror}): "
             "give a word2vec file, text or binary"
         ) from error
     if content[:2] == b"\x80\x04" or path.suffix == ".kv":

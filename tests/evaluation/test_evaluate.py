@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import pytest
+from composed import config_of
 from small_runs import small_config
 
+from w2v_inf.errors import UserError
 from w2v_inf.evaluation.evaluate import evaluate, format_evaluation
 from w2v_inf.runs.folder import Summary
 from w2v_inf.training.train import train
 
-pytestmark = pytest.mark.slow  # trains a run
 
-
+@pytest.mark.slow  # trains a run
 def test_evaluating_again_gives_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -24,3 +25,14 @@ def test_evaluating_again_gives_the_same(
     other = evaluate(small_config(tmp_path, "evaluate.embedding=sum", run="run"))
     assert other["protocol"]["embedding"] == "sum"
     assert (folder / "evaluation-sum.json").exists()
+
+
+def test_a_default_folder_without_a_run_is_called_so(tmp_path: Path) -> None:
+    """The user named no folder, so its name alone would say nothing."""
+    where = f"{tmp_path}/sample-cbow/mup-256-seed0"
+    with pytest.raises(UserError) as caught:
+        evaluate(config_of(f"runs_dir={tmp_path}"))
+    what_to_do = "(the default for these options): give run_dir=FOLDER"
+    assert str(caught.value) == f"no finished run at {where} {what_to_do}"
+    with pytest.raises(UserError, match=rf"{tmp_path}/x/summary.json not found: run w2v-inf train"):
+        evaluate(config_of(f"run_dir={tmp_path}/x"))

@@ -23,7 +23,7 @@ def test_limit_distance_by_hand() -> None:
 
 
 @pytest.mark.slow  # trains whole runs
-def test_distance_to_the_limit(tmp_path: Path) -> None:
+def test_distance_to_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limit = train(small_config(tmp_path, "model=mup_limit", run="limit"))
     run = train(small_config(tmp_path, "model.width=8", run="run"))
     assert Summary.load(run).limit_distance is None
@@ -31,6 +31,12 @@ def test_distance_to_the_limit(tmp_path: Path) -> None:
     distance = Summary.load(run).limit_distance
     assert distance is not None and distance["words"] == 30
     assert 0 < distance["gram_error"] and 0 <= distance["neighbour_overlap"] <= 1
+    numbers = f"{distance['gram_error']:.3f}, neighbour overlap {distance['neighbour_overlap']:.3f}"
+    last_line = capsys.readouterr().out.splitlines()[-1]
+    assert last_line.split() == [
+        *"distance to the limit cosine-Gram error".split(),
+        *f"{numbers} (the 30 commonest words)".split(),
+    ]
     other = train(small_config(tmp_path, "corpus.max_vocab=20", "model=mup_limit", run="other"))
     with pytest.raises(UserError, match="evaluate.limit_run must have the vocabulary"):
         evaluate(small_config(tmp_path, f"evaluate.limit_run={other}", run="run"))

@@ -108,11 +108,19 @@ def test_a_damaged_summary_names_its_fields(
         Summary.load(path.parent)
 
 
-def test_the_first_difference_between_runs_is_named(tmp_path: Path) -> None:
+def test_differences_between_runs_are_named(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", width=64)
     same = ["corpus=text8", "corpus.max_vocab=5000", "model.width=64", "train.epochs=3"]
     check_same_run(folder, config_of(*same), "x", "x", "")
     with pytest.raises(UserError, match=r"\(model.width: 64 there, 32 here\).* or give up"):
         check_same_run(folder, config_of(*same, "model.width=32"), "x", "x", "give up")
+    others = ["train.lr=0.1", "stream.window=3", "seed=1", "train.epochs=9", "train.sigmoid=tp4"]
+    with pytest.raises(UserError) as caught:
+        check_same_run(folder, config_of("corpus=planted", "model=mup_limit", *others), "", "", "")
+    # Another corpus and model come first. Options that only one of them has are left out.
+    assert (
+        "(corpus.name: text8 there, planted here; model.name: finite there, mup_limit here; "
+        "corpus.max_vocab: 5000 there, 0 here; seed: 0 there, 1 here; and 4 more)"
+    ) in str(caught.value)
     with pytest.raises(UserError, match=r"on another text \(checksum abc there, xyz here\)"):
         check_same_run(folder, config_of(*same), "xyz", "abc", "give up")

@@ -7,6 +7,7 @@ from fake_runs import make_family, make_run
 
 from w2v_inf import compose
 from w2v_inf.errors import UserError
+from w2v_inf.reporting.style import ORANGE, style
 from w2v_inf.runs.results import (
     ModelKey,
     by_model,
@@ -71,6 +72,15 @@ def test_every_option_of_a_model_makes_a_row(tmp_path, overrides, label):
     assert [model.label for model in models] == ["muP limit", label]
     assert [model.is_compared for model in models] == [True, "output" not in label]
     assert len(group_runs(find_runs([tmp_path]))) == 1
+
+
+def test_another_model_comes_last_by_its_name(folder):
+    runs = [load_run(path) for path in folder.iterdir()]
+    next(run for run in runs if run.summary.model == "ntk_limit").summary.model = "count"
+    *known, other = by_model(runs)
+    assert (other.label, other.kind) == ("count", "count") and not other.is_compared
+    assert [model.kind for model in known] == ["finite"] * 3 + ["mup_limit"]
+    assert style(other, [other])["color"] == ORANGE
 
 
 def test_two_ranks_are_not_two_seeds(tmp_path):

@@ -117,6 +117,6 @@ def _as_user_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{reason}: download or make it again") from error
     except FileNotFoundError as error:
         advice = "give the path of an existing file, or corpus=text8|fil9|wikipedia|sample|planted"
-        raise UserError(f"corpus.path: {path} not found: {advice}") from error
+        raise UserError(f"corpus.path: {path.absolute()} not found: {advice}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -15,7 +15,7 @@ from w2v_inf.evaluation.similarity import evaluate_model
 from w2v_inf.files import write_json
 from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel
-from w2v_inf.runs.folder import Summary, run_folder
+from w2v_inf.runs.folder import Summary, finished_folder
 from w2v_inf.runs.weights import open_run
 from w2v_inf.word2vec_format import read_vectors
 
@@ -26,8 +26,8 @@ def evaluate(config: Config) -> dict[str, Any]:
     """Evaluate `evaluate.embedding` of the run in run_dir; returns and prints the result.
 
     Writes evaluation-EMBEDDING.json into the run folder. With `evaluate.limit_run`, the distance to
-    that run goes into the summary. With `evaluate.vectors`, that file is evaluated instead, into
-    FILE.evaluation.json.
+    that run is printed too, and goes into the summary. With `evaluate.vectors`, that file is
+    evaluated instead, into FILE.evaluation.json.
     Raises: UserError for a folder without a finished run, a file without vectors, or two runs of
       different vocabularies.
     """
@@ -39,7 +39,7 @@ def _evaluate(config: Config) -> dict[str, Any]:
     """`evaluate` on the configured threads."""
     if config.evaluate.vectors:
         return evaluate_vectors(Path(config.evaluate.vectors))
-    folder = run_folder(config)
+    folder = finished_folder(config)
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
     evaluation = evaluate_model(model, vocab, load_questions(vocab), embedding)
@@ -50,7 +50,9 @@ def _evaluate(config: Config) -> dict[str, Any]:
             raise UserError(
                 f"evaluate.limit_run must be a run of model=mup_limit, {limit} holds model={kind}"
             )
-        add_limit_distance(folder, model, vocab, *open_run(limit, config))
+        distance = add_limit_distance(folder, model, vocab, *open_run(limit, config))
+        if distributed.is_main_process():
+            print(format_distance(distance))
     return evaluation
 
 
@@ -85,11 +87,22 @@ def format_evaluation(evaluation: dict[str, Any]) -> str:
         accuracies = _percent(first["accuracy"]) + _percent(second["accuracy"])
         lines.append(f"{name:30}{accuracies}{first['questions']:>8,}")
     for name, result in evaluation["similarity"].items():
-        rho = "-" if result["spearman"] is None else f"{result['spearman']:.3f}"
+        rho = _three_digits(result["spearman"])
         lines.append(
             f"{name:30}{rho:>10}  (Spearman, {result['pairs']} of {result['total']} pairs)"
         )
     return "\n".join(lines)
+
+
+def format_distance(distance: dict[str, float | None]) -> str:
+    """The last line of the table: how far a run lies from the limit."""
+    error, overlap = distance["gram_error"], distance["neighbour_overlap"]
+    numbers = f"cosine-Gram error {_three_digits(error)}, neighbour overlap {overlap:.3f}"
+    return f"{'distance to the limit':30}{numbers} (the {distance['words']:,} commonest words)"
+
+
+def _three_digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _percent(value: float | None) -> str:

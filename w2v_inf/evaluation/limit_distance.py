@@ -19,8 +19,8 @@ NUM_NEIGHBOURS = 10
 
 def add_limit_distance(
     folder: Path, model: Model, vocab: Vocabulary, limit: Model, limit_vocab: Vocabulary
-) -> None:
-    """Write the distance to a run of the limit into the summary of `folder`.
+) -> dict[str, float | None]:
+    """Write the distance to a run of the limit into the summary of `folder`, and return it.
 
     Raises: UserError if the two vocabularies differ.
     """
@@ -35,6 +35,7 @@ def add_limit_distance(
     summary.limit_distance = limit_distance(*tables)
     if distributed.is_main_process():
         summary.save(folder)
+    return summary.limit_distance
 
 
 def limit_distance(cosines: Tensor, limit: Tensor) -> dict[str, float | None]:

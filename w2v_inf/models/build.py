@@ -10,6 +10,7 @@ from w2v_inf.config import (
     Finite,
     ModelConfig,
     MupLimit,
+    NtkLimit,
     Parametrization,
 )
 from w2v_inf.errors import UserError
@@ -73,7 +74,9 @@ def _initialise(config: Config, vocab_size: int, width: int, device: torch.devic
     if isinstance(options, MupLimit):
         dtype = TORCH_DTYPES[options.dtype]
         return init_mup_limit(vocab_size, scale, dtype, device, columns, rule)
-    return init_ntk_limit(vocab_size, scale, generator, device=device, rule=rule)
+    if isinstance(options, NtkLimit):
+        return init_ntk_limit(vocab_size, scale, generator, device=device, rule=rule)
+    raise TypeError(f"no such model: {options.name}")
 
 
 def _initialise_lowrank(

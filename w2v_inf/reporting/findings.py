@@ -315,7 +315,8 @@ def _distance_sentence(runs: list[Run]) -> list[str]:
 
 def _approximation_sentence(runs: list[Run]) -> list[str]:
     """How accurate a low-rank limit is by its own diagnostics."""
-    known = [run.summary.approximation for run in runs if run.summary.approximation]
+    limits = [run.summary.approximation or {} for run in runs if run.model.kind == "mup_limit"]
+    known = [diagnostics for diagnostics in limits if diagnostics]
     if not known:
         return []
     widest = max(known, key=lambda diagnostics: diagnostics["rank"])

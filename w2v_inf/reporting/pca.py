@@ -113,14 +113,14 @@ def _caption(runs: list[Run], panels: list[Panel]) -> str:
 
 
 def choose_panels(runs: list[Run]) -> list[Panel]:
-    """NTK limit as a sample, one finite network, muP limit: those that have a run.
+    """NTK limit as a sample, one finite network, muP limit, others: those that have a run.
 
     The finite network is that of width 64, or else the narrowest.
     """
     shown = {
         model: seeds[0]
         for model, seeds in by_model(runs).items()
-        if model.is_compared and _num_places(seeds[0]) >= MIN_PLACES
+        if not model.variant and _num_places(seeds[0]) >= MIN_PLACES
     }
     widths = [model.width for model in shown if model.kind == "finite"]
     width = NARROW if NARROW in widths else min(widths, default=NARROW)
@@ -130,7 +130,7 @@ def choose_panels(runs: list[Run]) -> list[Panel]:
         if model.kind == "ntk_limit":
             sample = sample_initialisation(places, width)
             panels.append(Panel(f"NTK limit (sample of width {width:,})", sample, True))
-        elif model.kind == "mup_limit" or model.width == width:
+        elif model.kind != "finite" or model.width == width:
             panels.append(Panel(model.label, places, False))
     return panels
 

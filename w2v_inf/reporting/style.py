@@ -4,7 +4,7 @@ Decisions:
 - A figure is an object. There is no pyplot and no global state.
 - SVG is written with a fixed salt and without a date, so the same runs give the same bytes.
 - Colours run from light to dark as width grows, so the order also reads in grey. The muP limit is
-  dashed black, the NTK limit dotted grey.
+  dashed black, the NTK limit dotted grey, any model of your own orange.
 """
 
 import math
@@ -39,6 +39,8 @@ def style(model: ModelKey, models: Iterable[ModelKey]) -> dict[str, Any]:
         return {"color": "0.45", "linestyle": ":", "linewidth": 1.8}
     if model.kind == "mup_limit":
         return {"color": "black", "linestyle": "--", "linewidth": 1.8}
+    if model.other:
+        return {"color": ORANGE, "linestyle": "-.", "linewidth": 1.8}
     logs = [math.log2(m.width) for m in models if m.kind == "finite"]
     low, high = min(logs), max(logs)
     position = (math.log2(model.width) - low) / (high - low) if high > low else 0.5

@@ -23,7 +23,7 @@ from typing import Any, get_type_hints
 
 from w2v_inf import compose
 from w2v_inf.config import (
-    MODELS,
+    MEMBERS,
     Config,
     Finite,
     ModelConfig,
@@ -49,6 +49,8 @@ NAMED = (
     "seed",
 )
 """Options that every name of a run folder says in its own way."""
+MAX_NAMED = 4
+"""Differences between two runs that a message names."""
 
 
 @dataclass
@@ -101,7 +103,7 @@ class Summary:
         defaults = {f.name: f.default for f in dataclasses.fields(cls)}
         values = {name: content.get(name, default) for name, default in defaults.items()}
         bad = [name for name, value in values.items() if not isinstance(value, hints[name])]
-        if "model" not in bad and values["model"] not in [member.name for member in MODELS]:
+        if "model" not in bad and values["model"] not in [m.name for m in MEMBERS["model"]]:
             bad.append(f"model={values['model']}")
         if bad:
             path = folder / SUMMARY
@@ -142,6 +144,19 @@ def run_folder(config: Config) -> Path:
     parts += [f"{name.split('.')[-1]}_{value}" for name, value in changed.items()]
     group = f"{corpus_label(config)}-{config.stream.architecture.value}"
     return Path(config.runs_dir) / group / re.sub(r"[^\w.+-]+", "_", "-".join(parts))
+
+
+def finished_folder(config: Config) -> Path:
+    """The run folder of a finished run.
+
+    Raises: UserError if the user named no folder, and none is at the default place.
+    """
+    folder = run_folder(config)
+    if not config.run_dir and not (folder / SUMMARY).exists():
+        raise UserError(
+            f"no finished run at {folder} (the default for these options): give run_dir=FOLDER"
+        )
+    return folder
 
 
 def default_config(config: Config) -> Config:
@@ -192,18 +207,28 @@ def check_same_run(
     Raises: UserError if options or text differ; it ends with `advice`.
     """
     there, here = trained_options(compose.read(folder / CONFIG)), trained_options(config)
-    for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
-            difference = f"{name}: {there.get(name)} there, {here.get(name)} here"
-            raise UserError(
-                f"{folder} holds a run with other options ({difference}): "
-                f"choose another run_dir or {advice}"
-            )
+    if there != here:
+        raise UserError(
+            f"{folder} holds a run with other options ({_differences(there, here)}): "
+            f"choose another run_dir or {advice}"
+        )
     if trained_on != corpus_checksum:
         text = f"checksum {trained_on[:12]} there, {corpus_checksum[:12]} here"
         raise UserError(
             f"{folder} holds a run on another text ({text}): choose another run_dir or {advice}"
         )
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """Another corpus or model first, then a few other options.
+
+    Options that only one of two corpora or models has say no more than their names.
+    """
+    changed = [name for name in sorted(there.keys() & here.keys()) if there[name] != here[name]]
+    changed.sort(key=lambda name: not name.endswith(".name"))
+    shown = [f"{name}: {there[name]} there, {here[name]} here" for name in changed[:MAX_NAMED]]
+    num_others = len(changed) - len(shown)
+    return "; ".join([*shown, *([f"and {num_others} more"] if num_others else [])])
 
 
 @contextmanager

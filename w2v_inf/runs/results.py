@@ -43,7 +43,7 @@ from w2v_inf.runs.folder import (
 log = logging.getLogger(__name__)
 ARCHITECTURE_NAMES = {"cbow": "CBOW", "skipgram": "skip-gram"}
 KINDS = ("ntk_limit", "finite", "mup_limit")
-"""In the order of tables."""
+"""The models that figures and findings know, in the order of tables. Others come after them."""
 COMPARED = ("stream.", "train.", "evaluate.")
 """Options that runs of one group share. The corpus is compared by its text and vocabulary."""
 NEEDED_IN_METRICS = {
@@ -58,31 +58,33 @@ MIN_PAIRS = 50
 class ModelKey(NamedTuple):
     """What was trained, except the seed.
 
-    Sorts as tables list it: NTK limit, finite networks by width, muP limit.
+    Sorts as tables list it: NTK limit, finite networks by width, muP limit, other models.
     """
 
     order: int
-    """Index into `KINDS`."""
+    """Index into `KINDS`, or their number for another model."""
     variant: str
     """Options off their defaults; empty for plain muP networks and plain limits."""
     width: int
     """Columns of a finite network; 0 for a limit."""
     method: str = ""
     """How the muP limit was computed (engine, dtype, rank, ...); empty for the defaults."""
+    other: str = ""
+    """The name of a model that is not one of `KINDS`."""
 
     @property
     def kind(self) -> str:
-        return KINDS[self.order]
+        return self.other or KINDS[self.order]
 
     @property
     def is_compared(self) -> bool:
         """Whether the headline compares it: both limits, however computed, and muP networks."""
-        return not self.variant
+        return not self.variant and not self.other
 
     @property
     def label(self) -> str:
         """`width 64 (sp)`, `muP limit (lowrank, rank=8)`, ..."""
-        name = ("NTK limit", f"width {self.width:,}", "muP limit")[self.order]
+        name = ("NTK limit", f"width {self.width:,}", "muP limit", self.other)[self.order]
         details = ", ".join(part for part in (self.variant, self.method) if part)
         return f"{name} ({details})" if details else name
 
@@ -138,8 +140,10 @@ class Run:
         method = {k: v for k, v in changed.items() if is_limit and k not in common}
         variant = {k: v for k, v in changed.items() if k not in method}
         width = self.config.model.width if isinstance(self.config.model, Finite) else 0
-        order = KINDS.index(self.summary.model)
-        return ModelKey(order, ", ".join(variant.values()), width, ", ".join(method.values()))
+        name, texts = self.summary.model, [", ".join(v.values()) for v in (variant, method)]
+        if name not in KINDS:
+            return ModelKey(len(KINDS), texts[0], width, texts[1], name)
+        return ModelKey(KINDS.index(name), texts[0], width, texts[1])
 
     @cached_property
     def group(self) -> Group:
@@ -246,7 +250,8 @@ def find_runs(folders: Iterable[str | Path]) -> list[Run]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(
-                f"{folder} is not a folder: plot.runs takes folders that w2v-inf train wrote"
+                f"{folder.absolute()} is not a folder: "
+                "plot.runs takes folders that w2v-inf train wrote"
             )
         here = [run for path in _run_folders(folder) if (run := _load_if_done(path))]
         if not here:

@@ -190,7 +190,7 @@ def _prefetch(typing_context, table, word, column):
 def prefetch_row(table, word, start, stop):
     """Ask for the cache lines of table[word, start:stop], and go on."""
     for column in range(start, stop, 64 // table.itemsize):
-        _prefetch(table, np.int64(word), np.int64(column))
+        _prefetch(table, np.int64(word), np.int64(column))  # pyright: ignore[reportCallIssue]
 
 
 @overload(load_rows, jit_options={"nogil": True, "fastmath": FAST, "error_model": "numpy"})

@@ -6,9 +6,10 @@ Decisions:
   stay in the second-level cache. Input rows, most of a batch, are read and updated in the table.
 - Negatives are GEMMs, [E, D] x [D, N], by the BLAS that numba calls. Positives and context means
   are sparse, and cost less row by row.
-- Threads count the batches of a call together. Then each keeps its own columns. Threads wait for each other once per
-  batch, to add their partial logits, always in the same order. So training repeats bit for bit at
-  a fixed number of threads, and no entry of a table is touched by two. See threads.py.
+- Threads count the batches of a call together. Then each keeps its own columns. Threads wait for
+  each other once per batch, to add their partial logits, always in the same order. So training
+  repeats bit for bit at a fixed number of threads, and no entry of a table is touched by two. See
+  threads.py.
 - bfloat16 tables have a float32 scale per row. It takes the weight decay, which is far below the
   precision of 8 bits.
 """
