@@ -102,7 +102,7 @@ def test_the_documented_example_runs_as_it_stands(
     )
     exec(compile("\n".join(blocks), "docs/notebook.md", "exec"), {})
     printed = capsys.readouterr().out
-    assert "'french'" in printed and "[('queen', 0.5" in printed and "\n65." in printed
+    assert "'french'" in printed and "[('queen', 0.6" in printed and "\n79." in printed
     assert any(message.startswith("epoch 4/4  loss 3.") for message in caplog.messages)
     assert "True\n" in printed and "model.width must be from 1 to 1,000,000, got 0" in printed
     assert (tmp_path / "limit.png").stat().st_size > 10_000 and (tmp_path / "narrow.png").exists()
