@@ -45,7 +45,7 @@ def config_of(args: argparse.Namespace, architecture: str, num_negatives: int) -
     if args.rule == "word2vec":
         changed["train.weight_decay"] = 0.0
     options = [f"{name}={quote(value)}" for name, value in changed.items()]
-    return compose_config("experiment=vectors", *corpus, *options)
+    return compose_config("experiment=vectors", *corpus, *options, *args.overrides)
 
 
 def run_ours(
@@ -140,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("overrides", nargs="*", help="options of ours, as stream.interleave=16")
     parser.add_argument("--text", help="a text file; default: the sample corpus")
     parser.add_argument("--max-vocab", type=int, default=0)
     parser.add_argument("--architectures", nargs="*", default=["cbow"])

@@ -170,7 +170,7 @@ def main() -> None:
         "--widths",
         type=int,
         nargs="*",
-        default=[256, 1024, 0],
+        default=[64, 256, 1024, 0],
         help="for threads; 0: the dense limit",
     )
     parser.add_argument("--rounds", type=int, default=3)

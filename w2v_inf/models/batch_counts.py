@@ -16,6 +16,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from w2v_inf.models.cpu.threads import unowned
 from w2v_inf.stream import Batch
 
 
@@ -199,6 +200,27 @@ class StoredCounts(NamedTuple):
     sizes: np.ndarray
 
 
+@njit(cache=True, nogil=True)
+def unowned_batches(batches: StackedBatches) -> StackedBatches:
+    """The same memory as `threads.unowned` arrays."""
+    return StackedBatches(
+        unowned(batches.context),
+        unowned(batches.target),
+        unowned(batches.negatives),
+        unowned(batches.negatives_row),
+        unowned(batches.first_example),
+        unowned(batches.first_negatives),
+        unowned(batches.lr),
+        batches.negative_weight,
+    )
+
+
+@njit(cache=True, nogil=True)
+def unowned_counts(stored: StoredCounts) -> StoredCounts:
+    """The same memory as `threads.unowned` arrays."""
+    return StoredCounts(unowned(stored.ints), unowned(stored.floats), unowned(stored.sizes))
+
+
 def counts_sizes(batches: Sequence[Batch], vocab_size: int) -> tuple[int, int]:
     """The most int32 and float64 numbers that the counts of one of `batches` can take."""
     most_ints = most_floats = 0
@@ -225,6 +247,7 @@ def count_share(
     thread_id: int, num_threads: int, batches: StackedBatches, stored: StoredCounts, vocab_size: int
 ) -> None:
     """Count every `num_threads`-th batch into `stored`, from `thread_id` on."""
+    batches, stored = unowned_batches(batches), unowned_counts(stored)
     index_of = np.full(vocab_size, -1, np.int32)
     for b in range(thread_id, len(batches.lr), num_threads):
         counts = count_stacked(batches, b, index_of)

@@ -19,8 +19,9 @@ from torch import Tensor
 from w2v_inf import distributed
 from w2v_inf.config import Embedding
 from w2v_inf.models.batch_counts import count_share, counts_of, stack, stored_counts
+from w2v_inf.models.cpu import column_split, threads
 from w2v_inf.models.cpu import step as cpu_step
-from w2v_inf.models.cpu import threads
+from w2v_inf.models.cpu.row_steps import row_steps, store_scales
 from w2v_inf.models.cpu.sigmoid import logit_gradients
 from w2v_inf.models.gpu.step import gpu_steps
 from w2v_inf.models.linear import LinearModel, row_blocks
@@ -129,24 +130,24 @@ def shard_steps(
     stored = stored_counts(batches, len(u))
     count_share(0, 1, stacked, stored, len(u))
     zero = np.zeros(1, np.float64 if u.dtype == np.float64 else np.float32)
-    size = cpu_step.most_scratch_rows(stored) * tile
+    size = column_split.most_scratch_rows(stored) * tile
     scratch = np.empty((num_threads, size), zero.dtype)
     losses = []
     for b, batch in enumerate(batches):
         counts = counts_of(stored, b)
-        u_steps, w_steps = cpu_step.row_steps(counts, stacked.lr[b], scales, rule, zero)
+        u_steps, w_steps = row_steps(counts, stacked.lr[b], scales, rule, zero)
         shared = u, w, counts, u_steps, w_steps, tile, scratch
         size = counts.negative_counts.size + len(batch.target)
         parts = np.empty((num_threads, size), zero.dtype)
         threads.run(_logits_of_columns, num_threads, *shared, parts)
         f = parts.sum(axis=0)
         all_reduce(torch.from_numpy(f))
-        g, pair_g = cpu_step.split_logits(f, counts)
+        g, pair_g = column_split.split_logits(f, counts)
         loss = logit_gradients(g.ravel(), pair_g, counts.negative_counts.ravel(), rule.tp4)
         seed = rounding_seed(batch.words_seen)
         threads.run(_update_columns, num_threads, *shared, g, pair_g, rule.whole_gradient, seed)
-        cpu_step.store_scales(scales[0], counts.inputs, u_steps)
-        cpu_step.store_scales(scales[1], counts.outputs, w_steps)
+        store_scales(scales[0], counts.inputs, u_steps)
+        store_scales(scales[1], counts.outputs, w_steps)
         losses.append(loss / len(batch.target))
     return losses
 
@@ -158,8 +159,8 @@ def _logits_of_columns(
     """Write what one thread's columns add to the logits."""
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    logits, pair_logits = cpu_step.split_logits(parts[thread_id], counts)
-    cpu_step.partial_logits(
+    logits, pair_logits = column_split.split_logits(parts[thread_id], counts)
+    column_split.partial_logits(
         u, w, counts, u_steps, w_steps, start, stop, tile, scratch[thread_id], logits, pair_logits
     )
 
@@ -184,7 +185,7 @@ def _update_columns(
     """Update one thread's columns."""
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    cpu_step.update_rows(
+    column_split.update_rows(
         u, w, counts, u_steps, w_steps, start, stop, tile, scratch[thread_id], g, pair_g,
         whole_gradient, seed,
     )  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 import torch
 from toy import RULES, SHAPES, References, arrays, toy_batch
 
+from w2v_inf.models.cpu import step
 from w2v_inf.models.cpu.step import sgd_steps
 from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.step import UpdateRule
@@ -38,23 +39,46 @@ def test_equals_torch_step_and_reference(
         references.compare(u, w, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("num_threads", [2, 3])
+@pytest.mark.parametrize("rule", RULES)
+def test_threads_that_share_positions_equal_torch_step_and_reference(
+    shape: tuple[int, ...], num_threads: int, rule: UpdateRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with fewer hidden vectors, inputs or outputs than threads."""
+    monkeypatch.setattr(step, "MIN_EXAMPLES", 0)
+    u, w = tables(shape[0], 7)
+    references = References(u, w, rule)
+    with training_threads(num_threads):
+        for seed in range(3):
+            batch, kept = toy_batch(seed, *shape), []
+            loss = sgd_steps(u, w, [batch], rule, kept=kept)[0]
+            references.step(batch, loss, rel=1e-12)
+            references.compare(u, w, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [200, step.TILE + 3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("num_threads", [2, 3])
-def test_threads_share_the_columns(num_threads: int, dtype: torch.dtype) -> None:
-    """200 columns are worth three threads; their sum differs from one thread's by rounding only.
+def test_threads_share_positions_or_columns(
+    num_threads: int, dtype: torch.dtype, width: int
+) -> None:
+    """Their sums differ from one thread's by rounding only, and repeat bit for bit.
 
     In bfloat16 a difference in rounding can land an entry on another neighbour.
     """
     num_batches = 40 if dtype is torch.float64 else 4
-    batches = [toy_batch(seed, 13, 9, 6, 4, 3) for seed in range(num_batches)]
-    runs = []
+    batches = [toy_batch(seed, 13, 12, 6, 4, 3) for seed in range(num_batches)]
+    runs, shared = [], []
     for number in (1, num_threads, num_threads):
-        u, w = tables(13, 200, dtype)
+        u, w = tables(13, width, dtype)
         scales = (torch.ones(13), torch.ones(13)) if dtype is torch.bfloat16 else None
         with training_threads(number):
+            shared.append(step.shares_positions(u, batches))
             losses = torch.from_numpy(sgd_steps(u, w, batches, DECAY, scales))
         runs.append((u, w, losses, scales))
     one, many, again = runs
+    assert shared == [False, *[width == 200 and dtype is torch.float64] * 2]
     tolerance = 1e-10 if dtype is torch.float64 else 0.02
     for single, several in zip(one[:3], many[:3], strict=True):
         assert (several.double() - single.double()).norm() <= tolerance * single.double().norm()

@@ -166,7 +166,7 @@ def _choose_update(table, ids, factor, unscale, shares, gradients, first_use, us
 
 @intrinsic
 def _prefetch(typing_context, table, word, column):
-    """Ask for the cache line of table[word, column]."""
+    """Ask for the cache line of table[word, column], to write: another core may have it too."""
 
     def generate(context, builder, signature, arguments):
         view = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -180,7 +180,7 @@ def _prefetch(typing_context, table, word, column):
             ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32]),
             "llvm.prefetch.p0i8",
         )
-        builder.call(function, [pointer, i32(0), i32(3), i32(1)])
+        builder.call(function, [pointer, i32(1), i32(3), i32(1)])
         return context.get_dummy_value()
 
     return types.void(table, types.int64, types.int64), generate
@@ -244,6 +244,40 @@ def decay_and_add_rows(decay, rows, scale, x):
         row, addend, factor = rows[k], x[k], decay[k]
         for j in range(len(row)):
             row[j] = factor * row[j] + scale * addend[j]
+
+
+@compiled
+def add_parts(table, ids, decay, scale, parts, stride):
+    """table[ids[k]] <- decay[k] row + scale (parts[k] + parts[k + stride] + ...)."""
+    last = len(ids) - 1
+    for k in range(len(ids)):
+        prefetch_row(table, ids[min(k + AHEAD, last)], 0, table.shape[1])
+        row, factor, part = table[ids[k]], decay[k], parts[k]
+        for j in range(len(row)):
+            row[j] = factor * row[j] + scale * part[j]
+        for other in range(k + stride, len(parts), stride):
+            part = parts[other]
+            for j in range(len(row)):
+                row[j] += scale * part[j]
+
+
+@compiled
+def multiply_table_rows(table, ids, factor):
+    """table[ids[k]] *= factor[k]."""
+    last = len(ids) - 1
+    for k in range(len(ids)):
+        prefetch_row(table, ids[min(k + AHEAD, last)], 0, table.shape[1])
+        row, scale = table[ids[k]], factor[k]
+        for j in range(len(row)):
+            row[j] *= scale
+
+
+@compiled
+def add_to_row(table, k, scale, source, n):
+    """table[k] += scale source[n]."""
+    row, addend = table[k], source[n]
+    for j in range(len(row)):
+        row[j] += scale * addend[j]
 
 
 @compiled

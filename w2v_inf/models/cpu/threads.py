@@ -12,7 +12,7 @@ Decisions:
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - numba's BLAS: loaded before it can be limited
@@ -126,6 +126,22 @@ def fetch_add(typing_context, array, value):
     return types.int64(array, types.int64), generate
 
 
+def _unowned(typing_context, array):
+    def generate(context, builder, signature, arguments):
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        for name in ("meminfo", "parent"):
+            setattr(view, name, cgutils.get_null_value(getattr(view, name).type))
+        return view._getvalue()
+
+    return array(array), generate
+
+
+unowned: Any = intrinsic(_unowned)
+"""For compiled code: the array without its reference count; its owner must outlive it.
+
+A slice adds one to the count of its array, and takes it off later, by atomic steps. Threads that
+slice one array would pass its cache line to and fro all the time.
+"""
 _yield_core = types.ExternalFunction("sched_yield", types.int32())
 
 

@@ -26,22 +26,24 @@ import torch
 from numba import njit
 
 from w2v_inf.errors import UserError
-from w2v_inf.models.batch_counts import count_share, counts_of, stack, stored_counts
+from w2v_inf.models.batch_counts import (
+    count_share,
+    counts_of,
+    stack,
+    stored_counts,
+    unowned_counts,
+)
 from w2v_inf.models.cpu import threads
-from w2v_inf.models.cpu.rows import multiply
-from w2v_inf.models.cpu.step import (
-    NO_SCALES,
-    TILE,
-    compiled_rule,
-    has_means,
+from w2v_inf.models.cpu.column_split import (
     load_scratch,
     most_scratch_rows,
-    num_threads_for,
-    row_steps,
-    sgd_steps,
     split_logits,
     update_rows,
 )
+from w2v_inf.models.cpu.row_steps import NO_SCALES, has_means, row_steps
+from w2v_inf.models.cpu.rows import multiply
+from w2v_inf.models.cpu.step import TILE, compiled_rule, num_threads_for, sgd_steps
+from w2v_inf.models.cpu.threads import unowned
 from w2v_inf.models.lowrank.step import Factors
 from w2v_inf.models.step import UpdateRule
 from w2v_inf.stream import Batch, Stream
@@ -283,6 +285,7 @@ def transpose_steps(
 @njit(cache=True, nogil=True)
 def _transpose(thread_id, num_threads, sync, u, w, batches, stored, rule, tile, kept):
     """The transposed steps of all batches on the columns of one thread."""
+    u, w, stored = unowned(u), unowned(w), unowned_counts(stored)
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     count_share(thread_id, num_threads, batches, stored, len(u))
     threads.barrier(sync, num_threads, num_threads)

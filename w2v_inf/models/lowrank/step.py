@@ -18,8 +18,21 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from w2v_inf.models.batch_counts import count_share, counts_of, stack, stored_counts
+from w2v_inf.models.batch_counts import (
+    count_share,
+    counts_of,
+    stack,
+    stored_counts,
+    unowned_counts,
+)
 from w2v_inf.models.cpu import threads
+from w2v_inf.models.cpu.column_split import (
+    most_scratch_rows,
+    partial_logits,
+    split_logits,
+    update_rows,
+)
+from w2v_inf.models.cpu.row_steps import NO_SCALES, has_means, row_steps
 from w2v_inf.models.cpu.rows import (
     add,
     compiled,
@@ -30,19 +43,8 @@ from w2v_inf.models.cpu.rows import (
     store_rows,
 )
 from w2v_inf.models.cpu.sigmoid import logit_gradients
-from w2v_inf.models.cpu.step import (
-    NO_SCALES,
-    TILE,
-    batches_at_once,
-    compiled_rule,
-    has_means,
-    most_scratch_rows,
-    num_threads_for,
-    partial_logits,
-    row_steps,
-    split_logits,
-    update_rows,
-)
+from w2v_inf.models.cpu.step import TILE, batches_at_once, compiled_rule, num_threads_for
+from w2v_inf.models.cpu.threads import unowned
 from w2v_inf.models.lowrank import pair_table
 from w2v_inf.models.lowrank.pair_table import PairTable
 from w2v_inf.models.step import UpdateRule
@@ -111,6 +113,11 @@ def _train(
     thread_id, num_threads, sync, parts, factors, copies, pairs, batches, stored, rule, tile, losses
 ):
     """One thread's share of the steps of all batches: its columns of U, W, B, N and of M."""
+    factors = Factors(
+        unowned(factors.u), unowned(factors.w), unowned(factors.n), unowned(factors.b),
+        factors.s, factors.own,
+    )  # fmt: skip
+    stored, parts = unowned_counts(stored), unowned(parts)
     u, w, s = factors.u, factors.w, copies[thread_id]
     zero = parts[0, 0, :1]
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
