@@ -1,48 +1,122 @@
 """Bytes of plain and compressed files, as a stream.
 
 Decisions:
-- The suffix decides the format.
+- The first bytes decide the format, not the name. So what a text is depends on its bytes alone.
+- The formats of a stream allow several streams in one file. Python's own file readers ignore what
+  follows the first if it is damaged, so `_decompress` follows the streams itself.
 - Nothing is extracted to a path, so an archive cannot choose where it writes.
 - Any complaint of a codec becomes one UserError that names the file.
-- zstandard is an extra. Its own file reader does not report a truncated frame, so `_read_zstd`
-  follows the frames itself.
+- zstandard is an extra.
 """
 
 import bz2
-import gzip
 import hashlib
 import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from w2v_inf.errors import UserError
 from w2v_inf.files import sha256
 
 _CHUNK_BYTES = 1 << 20
-_OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
-    ".gz": lambda path: gzip.open(path, "rb"),  # type: ignore[return-value]
-    ".bz2": lambda path: bz2.open(path, "rb"),  # type: ignore[return-value]
-    ".xz": lambda path: lzma.open(path, "rb"),  # type: ignore[return-value]
-}
+_COMPRESSED_BYTES = 1 << 13
+"""Read at a time from a compressed file. A few bytes may stand for 30,000 times as many."""
+_HEAD_BYTES = 512
+_BZIP2_BLOCKS = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
 
 
 def read_text_file(path: Path) -> Iterator[bytes]:
-    """Consecutive pieces of the file, decompressed if it ends in .gz, .bz2, .xz or .zst.
+    """Consecutive pieces of the file, decompressed if it is of gzip, bzip2, xz or zstd.
 
-    Raises: UserError if the file is missing, damaged or cut short, or for .zst without the package
+    Raises: UserError if the file is missing, damaged or cut short, or for zstd without the package
       zstandard.
     """
-    with _as_user_errors(path):
-        if path.suffix == ".zst":
-            yield from _read_zstd(path)
+    with _as_user_errors(path), path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        kind = compression(head)
+        if not kind:
+            yield head
+            yield from _pieces(file, _CHUNK_BYTES)
             return
-        with _OPENERS.get(path.suffix, lambda path: path.open("rb"))(path) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
+        pieces = chain([head], _pieces(file, _COMPRESSED_BYTES))
+        if kind == "zstd":
+            yield from _decompress_zstd(path, pieces)
+        else:
+            yield from _decompress(pieces, *_CODECS[kind])
+
+
+def compression(head: bytes) -> str:
+    """gzip, bzip2, xz or zstd by the first bytes of a file; otherwise empty."""
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head.startswith(b"BZh") and head[4:10] in _BZIP2_BLOCKS:
+        return "bzip2"
+    if head.startswith(b"\xfd7zXZ\0"):
+        return "xz"
+    is_skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5  # a frame of user data
+    return "zstd" if is_skippable or head.startswith(b"\x28\xb5\x2f\xfd") else ""
+
+
+_CODECS: dict[str, tuple[Callable[[], Any], int]] = {
+    "gzip": (lambda: zlib.decompressobj(wbits=31), 1),
+    "bzip2": (bz2.BZ2Decompressor, 0),
+    "xz": (lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), 4),
+}
+"""How a stream is read; after it, zeros are legal in multiples of so many bytes."""
+
+
+def _decompress(
+    pieces: Iterator[bytes], new_stream: Callable[[], Any], padding: int
+) -> Iterator[bytes]:
+    """The content of all streams of a file, each checked to its end.
+
+    Raises: EOFError if the last stream lacks its end; errors of the codec for damage, and for
+      anything but streams and padding.
+    """
+    stream, num_zeros = new_stream(), 0
+    for piece in pieces:
+        while piece:
+            if stream.eof:
+                rest = piece.lstrip(b"\0") if padding else piece
+                num_zeros += len(piece) - len(rest)
+                if not rest:
+                    break
+                if padding and num_zeros % padding:
+                    raise zlib.error(f"{num_zeros} zeros between streams")
+                piece, stream, num_zeros = rest, new_stream(), 0
+            yield stream.decompress(piece)
+            piece = stream.unused_data
+    if not stream.eof:
+        raise EOFError("compressed file ended before the end-of-stream marker was reached")
+    if padding and num_zeros % padding:
+        raise zlib.error(f"{num_zeros} zeros after the last stream")
+
+
+def _pieces(file: BinaryIO, num_bytes: int) -> Iterator[bytes]:
+    return iter(lambda: file.read(num_bytes), b"")
+
+
+def _decompress_zstd(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise UserError(
+            f"{path}: reading .zst needs the package zstandard: pip install w2v_inf[zstd]"
+        ) from error
+
+    def new_frame() -> Any:
+        # Also of `zstd --long`, which zstd itself reads on request only.
+        return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+    try:
+        yield from _decompress(pieces, new_frame, 0)
+    except zstandard.ZstdError as error:
+        raise zlib.error(str(error)) from error
 
 
 def read_zip_member(path: Path, member: str, md5: str) -> Iterator[bytes]:
@@ -75,28 +149,6 @@ def hash_file(path: Path) -> str:
         return sha256(path)
 
 
-def _read_zstd(path: Path) -> Iterator[bytes]:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise UserError(
-            f"{path}: reading .zst needs the package zstandard: pip install w2v_inf[zstd]"
-        ) from error
-    with path.open("rb") as file:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        chunk = b""
-        try:
-            size = _CHUNK_BYTES // 16
-            while chunk := (frame.unused_data if frame.eof else b"") or file.read(size):
-                if frame.eof:
-                    frame = zstandard.ZstdDecompressor().decompressobj()
-                yield frame.decompress(chunk)
-        except zstandard.ZstdError as error:
-            raise UserError(f"{path} is damaged ({error}): download or make it again") from error
-    if not frame.eof:
-        raise EOFError("compressed file ended before the end-of-stream marker was reached")
-
-
 @contextmanager
 def _as_user_errors(path: Path) -> Iterator[None]:
     """Turn errors of files and codecs into a UserError that names the file."""
@@ -109,7 +161,6 @@ def _as_user_errors(path: Path) -> Iterator[None]:
         zipfile.BadZipFile,
         zlib.error,
         lzma.LZMAError,
-        gzip.BadGzipFile,
         RuntimeError,
         NotImplementedError,
     ) as error:
