@@ -12,9 +12,10 @@ Decisions:
 import bz2
 import hashlib
 import lzma
+import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -30,24 +31,43 @@ _HEAD_BYTES = 512
 _BZIP2_BLOCKS = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
 
 
-def read_text_file(path: Path) -> Iterator[bytes]:
+def read_text_file(path: Path, sha256: str) -> Iterator[bytes]:
     """Consecutive pieces of the file, decompressed if it is of gzip, bzip2, xz or zstd.
 
+    sha256: of the file, from `hash_file`. Each byte is hashed as it is read.
     Raises: UserError if the file is missing, damaged or cut short, or for zstd without the package
-      zstandard.
+      zstandard; at the end also if the file is no longer the one that was hashed.
     """
+    digest = hashlib.sha256()
     with _as_user_errors(path), path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        kind = compression(head)
-        if not kind:
-            yield head
-            yield from _pieces(file, _CHUNK_BYTES)
-            return
-        pieces = chain([head], _pieces(file, _COMPRESSED_BYTES))
-        if kind == "zstd":
-            yield from _decompress_zstd(path, pieces)
-        else:
-            yield from _decompress(pieces, *_CODECS[kind])
+        yield from _decompressed(path, file, digest.update)
+    if digest.hexdigest() != sha256:
+        raise changed(path)
+
+
+def changed(path: Path) -> UserError:
+    """The error for a file that is not the one that was hashed."""
+    return UserError(f"{path} has changed while it was read: run again when it is complete")
+
+
+def _decompressed(path: Path, file: BinaryIO, see: Callable[[bytes], None]) -> Iterator[bytes]:
+    """The content of a file; `see` is called with each piece of the file itself."""
+    head = file.read(_HEAD_BYTES)
+    kind = compression(head)
+    size = _COMPRESSED_BYTES if kind else _CHUNK_BYTES
+    pieces = _seen(chain([head], iter(lambda: file.read(size), b"")), see)
+    if kind == "zstd":
+        yield from _decompress_zstd(path, pieces)
+    elif kind:
+        yield from _decompress(pieces, *_CODECS[kind])
+    else:
+        yield from pieces
+
+
+def _seen(pieces: Iterable[bytes], see: Callable[[bytes], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        see(piece)
+        yield piece
 
 
 def compression(head: bytes) -> str:
@@ -97,10 +117,6 @@ def _decompress(
         raise zlib.error(f"{num_zeros} zeros after the last stream")
 
 
-def _pieces(file: BinaryIO, num_bytes: int) -> Iterator[bytes]:
-    return iter(lambda: file.read(num_bytes), b"")
-
-
 def _decompress_zstd(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
     try:
         import zstandard
@@ -144,8 +160,19 @@ def read_zip_member(path: Path, member: str, md5: str) -> Iterator[bytes]:
 
 
 def hash_file(path: Path) -> str:
-    """sha256 of the file, hex; 0.1 to 0.3 s per 100 MB."""
+    """sha256 of the file, hex; 0.1 to 0.3 s per 100 MB.
+
+    Raises: UserError if the file is missing, or is a pipe or a device: its text is read later, so
+      the file must give the same bytes twice.
+    """
     with _as_user_errors(path):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder fails as it should
+            kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+            raise UserError(
+                f"corpus.path must be a file that can be read twice, got the {kind} {path}: "
+                "save its text to a file first"
+            )
         return sha256(path)
 
 

@@ -99,7 +99,8 @@ def _read_batches(file: Path) -> Iterator[pa.RecordBatch]:
             _check_column(parquet.schema_arrow, file)
             yield from parquet.iter_batches(_BATCH_ROWS, columns=["text"])
         return
-    with pa.memory_map(str(file)) as source:
+    # No memory map: if the file is cut meanwhile, that ends in a signal, not in an error.
+    with pa.OSFile(str(file)) as source:
         reader = _open_arrow(source)
         _check_column(reader.schema, file)
         is_stream = isinstance(reader, pa.ipc.RecordBatchStreamReader)
