@@ -20,8 +20,8 @@ from w2v_inf.config import Sample
 from w2v_inf.corpus.archives import read_text_file
 from w2v_inf.corpus.encode import Origin, encode
 from w2v_inf.corpus.load import open_corpus
-from w2v_inf.files import sha256
 from w2v_inf.corpus.sources import describe
+from w2v_inf.files import sha256
 from w2v_inf.reference.encoding import encode_slowly
 
 ORIGIN = Origin("benchmark", "benchmark", "", "", "")

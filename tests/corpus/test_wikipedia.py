@@ -62,11 +62,55 @@ def test_what_datasets_saves_can_be_read(tmp_path):
     assert lines(Wikipedia(path=str(tmp_path / "saved")), tmp_path / "data") == TEXT8_LINES
 
 
+def one_line(path: Path, data_dir: Path, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(Wikipedia(path=str(path)), data_dir)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_saved_data_set_only_its_own_files_are_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    saved = tmp_path / "saved"
+    datasets.Dataset(TABLE).save_to_disk(saved, num_shards=2)
+    rows = datasets.load_from_disk(str(saved)).map(lambda row: {"text": f"{row['text']} mapped"})
+    assert len(rows) == 5 and list(saved.glob("cache-*.arrow"))
+    assert lines(Wikipedia(path=str(saved)), tmp_path / "data") == TEXT8_LINES
+    (saved / "data-00001-of-00002.arrow").unlink()
+    one_line(saved, tmp_path / "data", "state.json lists data-00001-of-00002.arrow, which is mis")
+    (saved / "state.json").write_text("{}")
+    one_line(saved, tmp_path / "data", "state.json is damaged")
+
+
+def test_of_several_splits_one_must_be_named(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    both = datasets.DatasetDict(train=datasets.Dataset(TABLE), test=datasets.Dataset(TABLE))
+    both.save_to_disk(tmp_path / "saved")
+    one_line(tmp_path / "saved", tmp_path / "data", "has the splits test, train: give the folder")
+    assert lines(Wikipedia(path=f"{tmp_path}/saved/train"), tmp_path / "data") == TEXT8_LINES
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["wiki-train-00000-of-00002.arrow", "wiki-test.arrow"], "has the splits test, train"),
+        (["train-00000-of-00001.parquet", "validation-00000-of-00001.parquet"], "splits train, v"),
+        (["a.parquet", "b.arrow"], "has both .parquet and .arrow files"),
+        (["wiki-train.arrow", "cache-0123456789abcdef.arrow"], "also has cache-0123456789abcdef"),
+    ],
+)
+def test_a_folder_must_hold_one_text(tmp_path, names, message):
+    (tmp_path / "in").mkdir()
+    for name in names:
+        WRITERS["b.arrow" if name.endswith(".arrow") else "a.parquet"](tmp_path / "in" / name)
+    one_line(tmp_path / "in", tmp_path / "data", message)
+
+
 def test_a_folder_is_read_by_name_and_max_documents_cuts_it(tmp_path):
     (tmp_path / "in").mkdir()
     write_parquet(tmp_path / "in" / "2.parquet")
     write_parquet(tmp_path / "in" / "1.parquet", pa.table({"text": ["first words"]}))
     (tmp_path / "in" / "README.md").write_text("not this")
+    (tmp_path / "in" / "._1.parquet").write_text("nor this")
     path = str(tmp_path / "in")
     assert lines(Wikipedia(path=path), tmp_path / "data") == ["first words", *TEXT8_LINES]
     assert lines(Wikipedia(path=path, max_documents=2), tmp_path / "data") == [

@@ -4,8 +4,9 @@ Decisions:
 - A source is described before its text is read. Its identity names the cached folder, so a cached
   text needs neither network nor cleaning again.
 - The identity is the sha256 of the source's bytes, which are read twice: for the sha256, and only
-  if the cache lacks it, for the words. They must be the same both times. A download without corpus.path is identified
-  by the published md5 of its text, a hub stream by its options, generated text by its version.
+  if the cache lacks it, for the words. They must be the same both times.
+- A download without corpus.path is identified by the published md5 of its text, a hub stream by its
+  options, generated text by its version.
 - A downloaded zip stays in data_dir. Its text is checked against the published md5 after the
   download and at each reading.
 """

@@ -10,6 +10,7 @@ Decisions:
 - One article is one line.
 """
 
+import json
 import logging
 import re
 import unicodedata
@@ -30,6 +31,7 @@ VERSION = "1"
 HUB_NAME = "wikimedia/wikipedia"
 _MARKS = re.compile("[\u0300-\u036f]")
 _NO_WORD = re.compile(r"\W+")
+_SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(?=[-_.])")
 _BATCH_ROWS = 256
 
 
@@ -61,18 +63,63 @@ def clean_articles(texts: Iterator[str], cleaning: Cleaning, max_documents: int)
 def list_files(path: Path) -> list[Path]:
     """The file itself, or the .parquet and .arrow files of a folder by name.
 
-    Raises: UserError if there is none.
+    Of a folder that `datasets.save_to_disk` wrote, the files that its own state.json lists.
+    Raises: UserError if there is none, or if the folder holds the same text in two formats, or
+      several splits.
     """
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(file for file in path.glob("*") if file.suffix in (".parquet", ".arrow"))
-    )
+    if (path / "dataset_dict.json").is_file():
+        names = ", ".join(file.parent.name for file in sorted(path.glob("*/state.json")))
+        raise _several_splits(path, f"has the splits {names}: give the folder of one of them")
+    if (path / "state.json").is_file():
+        return _saved_files(path)
+    found = sorted(file for file in path.glob("*") if not file.name.startswith("."))
+    files = [path] if path.is_file() else [f for f in found if f.suffix in (".parquet", ".arrow")]
     if not files or any(file.suffix not in (".parquet", ".arrow") for file in files):
         raise UserError(
             f"corpus.path must be a .parquet or .arrow file, or a folder of them, got {path}"
         )
+    _check_one_text(path, files)
     return files
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """The files of a saved data set; cache-*.arrow beside them hold results of map and filter."""
+    state = folder / "state.json"
+    try:
+        content = json.loads(state.read_bytes())
+        files = [folder / Path(entry["filename"]).name for entry in content["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{state} is damaged ({error!r}): save the data set again") from error
+    missing = [file.name for file in files if not file.is_file()]
+    if not files or missing:
+        what = f"lists {missing[0]}, which is missing" if missing else "lists no file"
+        raise UserError(f"{state} {what}: save the data set again")
+    if content.get("_indices_data_files"):
+        raise UserError(f"{state} selects rows of its files: call flatten_indices() and save again")
+    return files
+
+
+def _check_one_text(folder: Path, files: list[Path]) -> None:
+    """Refuse files that are not one text when they are read one after the other."""
+    names = [file.name for file in files]
+    if len({file.suffix for file in files}) > 1:
+        what = "has both .parquet and .arrow files: give the files of one kind"
+        raise UserError(f"corpus.path must be the files of one text, {folder} {what}")
+    splits = sorted({match[1] for name in names if (match := _SPLIT.search(name))})
+    if len(splits) > 1:
+        what = f"has the splits {', '.join(splits)}: give one file, or a folder of one split"
+        raise _several_splits(folder, what)
+    cached = [name for name in names if name.startswith("cache-")]
+    if cached and len(cached) < len(names):
+        what = f"also has {cached[0]}, as datasets names results of map and filter"
+        raise UserError(
+            f"corpus.path must be the files of one text, {folder} {what}: give one file, "
+            "or a folder that save_to_disk wrote"
+        )
+
+
+def _several_splits(folder: Path, what: str) -> UserError:
+    return UserError(f"corpus.path must be one split of a data set, {folder} {what}")
 
 
 def read_files(files: list[Path]) -> Iterator[str]:
