@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from w2v_inf.config import VectorFormat
+from w2v_inf.corpus.archives import compression
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
@@ -126,6 +127,8 @@ def _read_header(path: Path) -> tuple[bytes, int, int]:
             f"{path} is a pickle, which is not read because it could run programs: "
             f"convert it, in gensim, with {how}"
         )
+    if kind := compression(content[:10]):
+        raise UserError(f"{path} is compressed by {kind}: decompress it first")
     header, newline, rest = content.removeprefix(_BOM).partition(b"\n")
     sizes = header.split()
     if (

@@ -2,10 +2,15 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import sys
+import tarfile
+import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from corpora import LINES, TEXT, expect_error, lines
@@ -107,6 +112,58 @@ def test_streams_follow_each_other(tmp_path, monkeypatch, name, between, after, 
 def test_what_follows_a_stream_is_never_dropped(tmp_path, name, after, message):
     (tmp_path / name).write_bytes(COMPRESSORS[name](TEXT) + after)
     expect_error(TextFile(path=str(tmp_path / name)), tmp_path / "data", message)
+
+
+def tarred(text: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        entry = tarfile.TarInfo("a.txt")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    return buffer.getvalue()
+
+
+def zipped(text: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.txt", text)
+        archive.writestr("b.txt", text)
+    return buffer.getvalue()
+
+
+def as_parquet(text: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": text.decode().splitlines()}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+CYRILLIC = "один два\n" * 99
+NO_TEXT = {
+    "a tar archive; unpack it": tarred(TEXT),
+    "a zip archive": zipped(TEXT),
+    "compressed twice, inside by gzip": gzip.compress(gzip.compress(TEXT)),
+    "compressed twice, inside by xz": bz2.compress(lzma.compress(TEXT)),
+    "a parquet file; read it with corpus=wikipedia": as_parquet(TEXT),
+    "a PDF": b"%PDF-1.4\n1 0 obj stream words endstream",
+    "UTF-16;": TEXT.decode().encode("utf-16"),
+    "UTF-16; ": TEXT.decode().encode("utf-16-le"),
+    "UTF-16; c": TEXT.decode().encode("utf-16-be"),
+    "UTF-16; co": CYRILLIC.encode("utf-16-le"),
+    "UTF-16; con": CYRILLIC.encode("utf-16-be"),
+    "UTF-32;": TEXT.decode().encode("utf-32"),
+    "not at byte": b"words, then a record:\x01\x02\x00\x00\x05 " + TEXT,
+    "not at byte 4": b"v7 a" + bytes(96) + TEXT,  # a tar of before 1988 has no mark
+}
+
+
+@pytest.mark.parametrize("what", NO_TEXT)
+def test_a_file_that_is_no_text_is_named(tmp_path, what):
+    (tmp_path / "x.txt").write_bytes(NO_TEXT[what])
+    message = f"x.txt must be UTF-8 text, is {what}"
+    expect_error(TextFile(path=str(tmp_path / "x.txt")), tmp_path / "data", message)
+    (tmp_path / "x.txt").write_bytes(gzip.compress(NO_TEXT[what]))
+    message = message if "twice" not in what else "is compressed twice"
+    expect_error(TextFile(path=str(tmp_path / "x.txt")), tmp_path / "data", message)
 
 
 def test_zst_with_a_long_window_is_read(tmp_path):

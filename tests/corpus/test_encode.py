@@ -134,6 +134,7 @@ def test_the_vocabulary_file_is_readable_and_info_is_complete(tmp_path):
             r"some.txt must be UTF-8 text, is not at byte 8 \(0xe9\)",
         ),
         ([b"cut caf\xc3"], r"byte 7 \(0xc3\)"),
+        ([b"ab cd", b" \0e"], r"byte 6 \(0x00\): is it another format\?"),
     ],
 )
 def test_bad_text_is_one_clear_line_and_leaves_nothing(tmp_path, chunks, message):
@@ -141,6 +142,16 @@ def test_bad_text_is_one_clear_line_and_leaves_nothing(tmp_path, chunks, message
         encode(chunks, tmp_path / "c", ORIGIN)
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
+
+
+def test_byte_order_marks_are_blanks(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode_module, "_BLOCK_BYTES", 4)
+    text = "\ufeffone two\n\ufeffone\ufefftwo\n\ufeff\n one\n".encode()
+    for size in (1, 2, 3, 99):
+        chunks = [text[i : i + size] for i in range(0, len(text), size)]
+        corpus = encoded(chunks, tmp_path / str(size))
+        assert corpus.vocab.words == ["one", "two"] and corpus.documents.tolist() == [0, 2, 4, 5]
+        assert content(corpus) == encode_slowly(text)
 
 
 def test_byte_offset_counts_from_the_start_of_the_text_not_of_the_block(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 Decisions:
 - The first bytes decide the format, not the name. So what a text is depends on its bytes alone.
+- A text is refused by its first bytes if they show another format, so that the message names it.
+  The encoder refuses all other bytes that are no text.
 - The formats of a stream allow several streams in one file. Python's own file readers ignore what
   follows the first if it is damaged, so `_decompress` follows the streams itself.
 - Nothing is extracted to a path, so an archive cannot choose where it writes.
@@ -30,6 +32,24 @@ _COMPRESSED_BYTES = 1 << 13
 _HEAD_BYTES = 512
 _BZIP2_BLOCKS = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
 
+_UTF16 = "UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE (UTF-16LE or UTF-16BE without a mark)"
+_NO_TEXT = [
+    (257, b"ustar", "a tar archive; unpack it: tar -xOf FILE > TEXT"),
+    (0, b"PK\3\4", "a zip archive (or an office document); unpack it: unzip -p FILE > TEXT"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
+    (0, b"Rar!\x1a\x07", "a rar archive; unpack it first"),
+    (0, b"\x04\x22\x4d\x18", "compressed by lz4; decompress it first"),
+    (0, b"\x1f\x9d", "compressed by compress (.Z); decompress it first"),
+    (0, b"%PDF-", "a PDF; extract its text first"),
+    (0, b"PAR1", "a parquet file; read it with corpus=wikipedia"),
+    (0, b"ARROW1", "an arrow file; read it with corpus=wikipedia"),
+    (0, b"\xff\xfe\0\0", "UTF-32; convert it: iconv -f UTF-32 -t UTF-8 FILE"),
+    (0, b"\0\0\xfe\xff", "UTF-32; convert it: iconv -f UTF-32 -t UTF-8 FILE"),
+    (0, b"\xff\xfe", _UTF16),
+    (0, b"\xfe\xff", _UTF16),
+]
+"""Place, bytes there, and what they show."""
+
 
 def read_text_file(path: Path, sha256: str) -> Iterator[bytes]:
     """Consecutive pieces of the file, decompressed if it is of gzip, bzip2, xz or zstd.
@@ -57,11 +77,28 @@ def _decompressed(path: Path, file: BinaryIO, see: Callable[[bytes], None]) -> I
     size = _COMPRESSED_BYTES if kind else _CHUNK_BYTES
     pieces = _seen(chain([head], iter(lambda: file.read(size), b"")), see)
     if kind == "zstd":
-        yield from _decompress_zstd(path, pieces)
+        pieces = _decompress_zstd(path, pieces)
     elif kind:
-        yield from _decompress(pieces, *_CODECS[kind])
-    else:
-        yield from pieces
+        pieces = _decompress(pieces, *_CODECS[kind])
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= _HEAD_BYTES:
+            break
+    _check_text(path, head)
+    yield from chain([head], pieces)
+
+
+def _check_text(path: Path, head: bytes) -> None:
+    """Raises: UserError that says what the file is, if its first bytes are of a known format."""
+    found = [what for place, magic, what in _NO_TEXT if head.startswith(magic, place)]
+    if kind := compression(head):
+        found.append(f"compressed twice, inside by {kind}; decompress it once")
+    first, second = head[:_HEAD_BYTES:2].count(0), head[1:_HEAD_BYTES:2].count(0)
+    if min(first, second) == 0 and 40 * max(first, second) > min(len(head), _HEAD_BYTES):
+        found.append(_UTF16)  # blanks and ASCII letters have a zero byte, always on the same side
+    if found:
+        raise UserError(f"{path} must be UTF-8 text, is {found[0]}")
 
 
 def _seen(pieces: Iterable[bytes], see: Callable[[bytes], None]) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 Decisions:
 - A word is a run of bytes between ASCII blanks (space, tab, newline, vertical tab, form feed,
   carriage return), exactly as in `bytes.split()`. A document is a line with at least one word.
+- A byte order mark (U+FEFF) is a blank. It begins many files, and stays where files are joined.
 - Text arrives in pieces of any size. It is cut into blocks of about 16 MiB, each after a blank. So
   a file of one long line streams too. Memory is a few times the block, plus the vocabulary.
 - numpy finds the words of a block, and Arrow's hash table numbers them. Python handles only the
@@ -38,6 +39,7 @@ from w2v_inf.files import sha256, sync
 
 FORMAT_VERSION = 2
 BLANKS = b" \t\n\v\f\r"
+_BOM = b"\xef\xbb\xbf"
 _IS_BLANK = bytes(byte in BLANKS for byte in range(256))
 _BLOCK_BYTES = 16 << 20
 log = logging.getLogger(__name__)
@@ -105,7 +107,8 @@ def _encode_blocks(
     boundaries = [np.zeros(1, np.int64)]
     num_tokens, num_bytes, reported = 0, 0, time.monotonic()
     for block in _cut_at_blanks(chunks, _BLOCK_BYTES, source):
-        _check_utf8(block, num_bytes, source)
+        _check_text(block, num_bytes, source)
+        block = block.replace(_BOM, b"   ")
         words, newlines = _find_words(block)
         coded = words.dictionary_encode()
         distinct = coded.dictionary.to_pylist()
@@ -164,15 +167,23 @@ def _cut_at_blanks(chunks: Iterable[bytes], block_bytes: int, source: str) -> It
         yield b"".join([*pending, b"\n"])
 
 
-def _check_utf8(block: bytes, offset: int, source: str) -> None:
-    """Raises: UserError if the block, which starts at byte `offset` of the text, is not UTF-8."""
+def _check_text(block: bytes, offset: int, source: str) -> None:
+    """Raises: UserError if the block, which starts at byte `offset` of the text, is no UTF-8 text.
+
+    Zero bytes are valid UTF-8, but no text has them. UTF-16, tar and most binary files do.
+    """
     try:
         block.decode()
+        place = block.find(0)
     except UnicodeDecodeError as error:
-        where = f"byte {offset + error.start:,} (0x{block[error.start]:02x})"
+        place = error.start
+    if place >= 0:
+        where = f"byte {offset + place:,} (0x{block[place]:02x})"
+        advice = "is it another format? " if block[place] == 0 else ""
         raise UserError(
-            f"{source} must be UTF-8 text, is not at {where}: convert it first, e.g. with iconv"
-        ) from error
+            f"{source} must be UTF-8 text, is not at {where}: {advice}convert it first, "
+            "e.g. with iconv"
+        )
 
 
 def _find_words(block: bytes) -> tuple[pa.Array, np.ndarray]:
