@@ -1,6 +1,7 @@
 import itertools
 import os
 import sys
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -126,6 +127,55 @@ def test_cleaning_folds_accents_and_cuts_at_everything_else():
     assert clean_unicode("Cafe\u0301's x_1—ΑΘΗΝΑ").decode().split() == ["café", "s", "x_1", "αθηνα"]
     # What is a blank to the encoder is none of the words.
     assert clean_unicode("a\x1cb\x85c\u3000d").split() == [b"a", b"b", b"c", b"d"]
+
+
+WHOLE_WORDS = {
+    "arabic": "كِتَابٌ ذَهَبَ",
+    "hebrew": "שָׁלוֹם עֲלֵיכֶם",
+    "devanagari": "नमस्ते दुनिया",
+    "persian": "می\u200cخواهم بود",
+    "thai": "น้ำ ที่",
+    "decomposed": unicodedata.normalize("NFC", "x\u0323\u0308 y"),
+}
+
+
+@pytest.mark.parametrize("script", WHOLE_WORDS)
+def test_unicode_words_keep_their_marks(script):
+    text = WHOLE_WORDS[script]
+    words = unicodedata.normalize("NFC", text).split()
+    assert clean_unicode(f"«{text}», ({text})!").decode().split() == words * 2
+
+
+def test_capital_i_with_a_dot_is_lower_cased_to_i():
+    assert clean_unicode("İlk ilk I\u0307LK").split() == [b"ilk"] * 3
+
+
+def test_marks_and_joiners_alone_are_no_words():
+    text = "\u0301 a\u200c 👨\u200d👩 ❤\ufe0f b\u200d\u200d, \u200cc"
+    assert clean_unicode(text).split() == [b"a", b"b", b"c"]
+
+
+RUSSIAN = pa.table({"text": ["Третий the день", "и one ночь"] * 9})
+
+
+def test_text8_refuses_a_text_that_is_mostly_not_latin(tmp_path, monkeypatch):
+    path = write_parquet(tmp_path / "x.parquet", RUSSIAN)
+    message = "corpus.cleaning=text8 keeps .* would drop 71 % .*take corpus.cleaning=unicode"
+    one_line(path, tmp_path / "data", message)
+    monkeypatch.setattr("w2v_inf.corpus.wikipedia._ENOUGH_LETTERS", 9)
+    one_line(path, tmp_path / "data", "text8 keeps .* would drop 77 %")  # after the first article
+    unicode = lines(Wikipedia(path=str(path), cleaning=Cleaning.unicode), tmp_path / "data")
+    assert unicode[:2] == ["третий the день", "и one ночь"]
+
+
+def test_text8_says_how_much_of_a_mixed_text_it_drops(tmp_path, caplog):
+    path = write_parquet(tmp_path / "x.parquet", pa.table({"text": ["the third день", "one two"]}))
+    assert lines(Wikipedia(path=str(path)), tmp_path / "data") == ["the third", "one two"]
+    assert "text8 dropped 22 % of the letters of this text, which are not Latin" in caplog.text
+    caplog.clear()
+    latin = write_parquet(tmp_path / "y.parquet", pa.table({"text": ["Ångström café", "naïve"]}))
+    lines(Wikipedia(path=str(latin)), tmp_path / "data")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", WRITERS)

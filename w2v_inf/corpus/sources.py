@@ -133,7 +133,8 @@ def _describe_planted(corpus: Planted) -> Source:
 
 
 def _describe_wikipedia(corpus: Wikipedia) -> Source:
-    options = f"{corpus.cleaning.value}-{wikipedia.VERSION} max_documents={corpus.max_documents}"
+    version = wikipedia.VERSIONS[corpus.cleaning]
+    options = f"{corpus.cleaning.value}-{version} max_documents={corpus.max_documents}"
     if corpus.path:
         files = wikipedia.list_files(Path(corpus.path).expanduser())
         hashes = [hash_file(file) for file in files]
