@@ -4,6 +4,8 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +198,56 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         encode(chunks(), tmp_path / "c", ORIGIN)
     assert os.listdir(tmp_path) == []
+
+
+ENCODE_UNTIL_KILLED = """
+import sys
+from pathlib import Path
+from w2v_inf.corpus.encode import Origin, encode
+
+def chunks():
+    yield b"one two"
+    print("in the draft", flush=True)
+    sys.stdin.read()
+
+encode(chunks(), Path(sys.argv[1]), Origin("file", "x", "", "", ""))
+"""
+
+
+def test_what_a_killed_process_left_is_removed_but_not_a_live_draft(tmp_path):
+    killed, live = (
+        subprocess.Popen(
+            [sys.executable, "-c", ENCODE_UNTIL_KILLED, str(tmp_path / name)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for name in ("killed", "live")
+    )
+    with killed, live:
+        for process in (killed, live):
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"in the draft\n"
+        killed.kill()
+        killed.wait()
+        (tmp_path / ".mine-1-0123abcd").mkdir()
+        (tmp_path / ".mine-1-0123abcd" / "notes.txt").write_text("not a draft")
+        encode([TEXT], tmp_path / "c", ORIGIN)
+        left = sorted(name.partition("-")[0] for name in os.listdir(tmp_path))
+        assert left == [".live", ".mine", "c"]
+        live.kill()
+        live.wait()
+    encode([TEXT], tmp_path / "d", ORIGIN)
+    assert sorted(os.listdir(tmp_path)) == [".mine-1-0123abcd", "c", "d"]
+
+
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(encode_module.fcntl, "flock", no_locks)
+    (tmp_path / ".c-1-0123abcd").mkdir()
+    encode([TEXT], tmp_path / "c", ORIGIN)
+    assert sorted(os.listdir(tmp_path)) == [".c-1-0123abcd", "c"]
 
 
 def test_losing_the_race_keeps_the_winner(tmp_path):

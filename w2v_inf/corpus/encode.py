@@ -14,14 +14,18 @@ Decisions:
   the vocabulary (see `corpus/vocabulary.py`).
 - All files go to a hidden folder beside the final one. It is synced, then renamed. So a folder of
   the final name is complete.
+- A killed process leaves its draft. The next one that encodes into the same data_dir removes it.
+  Each draft is locked by its process, so a draft that can be locked is nobody's.
 """
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -42,6 +46,8 @@ BLANKS = b" \t\n\v\f\r"
 _BOM = b"\xef\xbb\xbf"
 _IS_BLANK = bytes(byte in BLANKS for byte in range(256))
 _BLOCK_BYTES = 16 << 20
+_FILES = {"tokens.bin", "documents.npy", "vocab.tsv", "corpus.json"}
+_DRAFT = re.compile(r"\..+-\d+-[0-9a-f]{8}")
 log = logging.getLogger(__name__)
 
 
@@ -253,8 +259,9 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 def _writing(folder: Path) -> Iterator[Path]:
     """A draft folder that becomes `folder` at the end. It is removed after any exception."""
     draft = folder.with_name(f".{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    lock = None
     try:
-        draft.mkdir(parents=True)
+        lock = _make_draft(draft)
         yield draft
         for file in draft.iterdir():
             sync(file)
@@ -263,6 +270,48 @@ def _writing(folder: Path) -> Iterator[Path]:
         raise _write_error(error, folder, draft) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _make_draft(draft: Path) -> int | None:
+    """Make and lock a draft, and remove those that killed processes have left beside it."""
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    # Otherwise another process could remove our draft between its making and its locking.
+    parent = _lock(draft.parent, fcntl.LOCK_EX)
+    try:
+        if parent is not None:
+            _remove_left_drafts(draft.parent)
+        draft.mkdir()
+        return _lock(draft, fcntl.LOCK_EX)
+    finally:
+        if parent is not None:
+            os.close(parent)
+
+
+def _remove_left_drafts(data_dir: Path) -> None:
+    for path in data_dir.iterdir():
+        if not (_DRAFT.fullmatch(path.name) and path.is_dir() and {*os.listdir(path)} <= _FILES):
+            continue
+        lock = _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is not None:
+            log.info("removing %s, which a killed process has left", path)
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path, how: int) -> int | None:
+    """A descriptor that holds a lock on a folder until it is closed.
+
+    None if another process holds the lock, or if the file system has no locks.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _publish(draft: Path, folder: Path) -> None:
