@@ -87,6 +87,7 @@ def test_bad_files_of_vectors(content: bytes | None, message: str, tmp_path: Pat
         (b"2 2\na 1 2 3\nb 1 2 3\n", "row 1 must be a word and 2 numbers, got b'a 1 2 3'"),
         (b"2 2\na 1 2x\nb 1 2\n", "row 1 must be a word and 2 numbers"),
         (b"3 1\na 1.5x\nb 2.5x\nc 3.5x\n", "row 1 must be a word and 1 numbers"),
+        (b"2 1\n\xfc 1,50\nb 2,50\n", "is text, but its first row is not a word and 1 numbers"),
         (b"2 2\n\na 1 2\nb 1 2\n", "row 1 must be a word and 2 numbers, got b''"),
         # More rows, or longer ones, than the header says.
         (b"2 2\na 1 2\nb 1 2\nc 1 2\n", "must have 2 rows, has 3"),

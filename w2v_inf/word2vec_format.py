@@ -3,8 +3,8 @@
 Decisions:
 - The reader is our own. It checks the header against the file's size before it allocates anything,
   and every error is one line that names the row.
-- A file is text if its first row is, or if it has no byte that only binary numbers have. So text
-  with a wrong header is never read as numbers.
+- A file is text if its first row is, or if all of it looks like text; so are numbers that look like
+  text. So text with a wrong header is never read as binary.
 - Every row must be as the header says, and nothing may follow the last.
 - word2vec.c cuts long words, often inside a character. Such words are read with U+FFFD in the place
   of the rest, as gensim does on request. A file of which most words are not UTF-8 is refused.
@@ -154,9 +154,18 @@ def _is_text(rest: bytes, num_columns: int) -> bool:
     try:
         _numbers(rest.partition(b"\n")[0], num_columns)
     except ValueError:
-        sample = rest[:_SAMPLE_BYTES]
-        return len(sample.translate(None, _CONTROLS)) == len(sample)
+        return _looks_like_text(rest[:_SAMPLE_BYTES])
     return True
+
+
+def _looks_like_text(sample: bytes) -> bool:
+    """Whether the bytes are UTF-8 without control characters: those of numbers hardly ever are."""
+    try:
+        sample.decode()
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":  # the sample ends inside a character
+            return False
+    return len(sample.translate(None, _CONTROLS)) == len(sample)
 
 
 def _numbers(line: bytes, num_columns: int) -> tuple[bytes, np.ndarray]:
@@ -219,6 +228,11 @@ def _read_binary(
         raise UserError(
             f"{path} must end after row {num_words:,} of {num_columns:,} float32 numbers, "
             f"has {len(rest) - place:,} bytes more: make it again"
+        )
+    if _looks_like_text(vectors[:1000].tobytes()):
+        raise UserError(
+            f"{path} is text, but its first row is not a word and {num_columns:,} numbers: "
+            "make it again"
         )
     return words, vectors
 
