@@ -143,7 +143,7 @@ def compressed_texts(draw: st.DrawFn) -> tuple[bytes, list[bytes], bool]:
     return b"".join(parts), right, not fault
 
 
-@fuzzed(500)
+@fuzzed(400)
 @given(compressed_texts())
 def test_compressed_texts_are_whole_or_refused(case: tuple[bytes, list[bytes], bool]) -> None:
     content, right, intact = case
