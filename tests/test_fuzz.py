@@ -3,8 +3,7 @@
 Decisions:
 - Most option sets are composed by Hydra's Compose API. `hydra.main` composes twice per call and
   sets up logging and folders, which costs three times as much. 60 option sets take that full path.
-- Temporary folders lie in memory where possible: creating and deleting them costs more time than
-  the tests proper.
+- Temporary folders lie in memory where possible.
 
 `pytest tests/test_fuzz.py --hypothesis-show-statistics` counts the examples and their outcomes.
 """
@@ -31,9 +30,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from fuzzing import MEMORY, damaged, fuzzed
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, open_dict
 
@@ -60,21 +60,6 @@ from w2v_inf.training import train as train_stage
 from w2v_inf.word2vec_format import read_vectors, write_vectors
 
 pytestmark = pytest.mark.slow  # hundreds of examples
-
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-def fuzzed(num_examples: int) -> settings:
-    """The same examples in every run, without shrinking: a failing example is small as it is."""
-    return settings(
-        max_examples=num_examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate,),
-    )
-
 
 TEXT = "the cat sat on the mat and the dog sat on the cat\n" * 40
 
@@ -241,32 +226,6 @@ def test_bad_options_end_in_one_line(composed_once: None, overrides: list[str]) 
 @given(OVERRIDES)
 def test_bad_options_end_in_one_line_through_hydra_main(overrides: list[str]) -> None:
     check_overrides(overrides)
-
-
-def damaged(content: bytes, draw: st.DrawFn) -> bytes:
-    """The content with one kind of damage that files suffer."""
-    where = draw(st.integers(0, max(0, len(content) - 1)))
-    match draw(st.sampled_from(["cut", "flip", "zeros", "insert", "drop", "twice", "junk"])):
-        case "cut":
-            return content[:where]
-        case "flip":
-            return (
-                content[:where]
-                + bytes([content[where] ^ (1 << draw(st.integers(0, 7)))])
-                + content[where + 1 :]
-                if content
-                else b""
-            )
-        case "zeros":
-            return content[:where] + bytes(len(content) - where)
-        case "insert":
-            return content[:where] + draw(st.binary(min_size=1, max_size=9)) + content[where:]
-        case "drop":
-            return content[:where] + content[where + draw(st.integers(1, 99)) :]
-        case "twice":
-            return content[:where] + content
-        case _:
-            return draw(st.binary(max_size=200))
 
 
 def zipped(text: bytes) -> bytes:

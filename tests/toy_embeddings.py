@@ -1,24 +1,21 @@
 """Small vocabularies and embeddings for the tests of evaluation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.evaluation.analogy import read_questions
 
 
-@dataclass
-class Vocab:
-    words: list[str]
-    id_of: dict[str, int] = field(init=False)
+class Vocab(Vocabulary):
+    """A vocabulary without counts of its own."""
 
-    def __post_init__(self) -> None:
-        self.id_of = {word: i for i, word in enumerate(self.words)}
-
-    def __len__(self) -> int:
-        return len(self.words)
+    def __init__(self, words: list[str]) -> None:
+        super().__init__(words, np.arange(len(words), 0, -1))
 
 
 @dataclass

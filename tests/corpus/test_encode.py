@@ -4,6 +4,8 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +44,12 @@ def split_at(text: bytes, cuts: list[int]) -> list[bytes]:
     return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 
-# Blanks of ASCII, separators that are none here (\x1c, \x85, \u2028), letters of 1 to 4 bytes, NUL.
+# Blanks of ASCII, separators that are none here (\x1c, \x85, \u2028), letters of 1 to 4 bytes,
+# control characters, byte order marks.
 awkward = st.lists(
-    st.sampled_from(list("abc \n\t\v\f\r\0\x1c\x85\u2028é中😀") + ["a b ", "the ", "\n\n", "  "]),
+    st.sampled_from(
+        list("abc \n\t\v\f\r\1\ufeff\x1c\x85\u2028é中😀") + ["a b ", "the ", "\n\n", "  "]
+    ),
     max_size=60,
 )
 
@@ -134,6 +139,7 @@ def test_the_vocabulary_file_is_readable_and_info_is_complete(tmp_path):
             r"some.txt must be UTF-8 text, is not at byte 8 \(0xe9\)",
         ),
         ([b"cut caf\xc3"], r"byte 7 \(0xc3\)"),
+        ([b"ab cd", b" \0e"], r"byte 6 \(0x00\): is it another format\?"),
     ],
 )
 def test_bad_text_is_one_clear_line_and_leaves_nothing(tmp_path, chunks, message):
@@ -141,6 +147,16 @@ def test_bad_text_is_one_clear_line_and_leaves_nothing(tmp_path, chunks, message
         encode(chunks, tmp_path / "c", ORIGIN)
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
+
+
+def test_byte_order_marks_are_blanks(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode_module, "_BLOCK_BYTES", 4)
+    text = "\ufeffone two\n\ufeffone\ufefftwo\n\ufeff\n one\n".encode()
+    for size in (1, 2, 3, 99):
+        chunks = [text[i : i + size] for i in range(0, len(text), size)]
+        corpus = encoded(chunks, tmp_path / str(size))
+        assert corpus.vocab.words == ["one", "two"] and corpus.documents.tolist() == [0, 2, 4, 5]
+        assert content(corpus) == encode_slowly(text)
 
 
 def test_byte_offset_counts_from_the_start_of_the_text_not_of_the_block(tmp_path, monkeypatch):
@@ -185,6 +201,56 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         encode(chunks(), tmp_path / "c", ORIGIN)
     assert os.listdir(tmp_path) == []
+
+
+ENCODE_UNTIL_KILLED = """
+import sys
+from pathlib import Path
+from w2v_inf.corpus.encode import Origin, encode
+
+def chunks():
+    yield b"one two"
+    print("in the draft", flush=True)
+    sys.stdin.read()
+
+encode(chunks(), Path(sys.argv[1]), Origin("file", "x", "", "", ""))
+"""
+
+
+def test_what_a_killed_process_left_is_removed_but_not_a_live_draft(tmp_path):
+    killed, live = (
+        subprocess.Popen(
+            [sys.executable, "-c", ENCODE_UNTIL_KILLED, str(tmp_path / name)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for name in ("killed", "live")
+    )
+    with killed, live:
+        for process in (killed, live):
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"in the draft\n"
+        killed.kill()
+        killed.wait()
+        (tmp_path / ".mine-1-0123abcd").mkdir()
+        (tmp_path / ".mine-1-0123abcd" / "notes.txt").write_text("not a draft")
+        encode([TEXT], tmp_path / "c", ORIGIN)
+        left = sorted(name.partition("-")[0] for name in os.listdir(tmp_path))
+        assert left == [".live", ".mine", "c"]
+        live.kill()
+        live.wait()
+    encode([TEXT], tmp_path / "d", ORIGIN)
+    assert sorted(os.listdir(tmp_path)) == [".mine-1-0123abcd", "c", "d"]
+
+
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(encode_module.fcntl, "flock", no_locks)
+    (tmp_path / ".c-1-0123abcd").mkdir()
+    encode([TEXT], tmp_path / "c", ORIGIN)
+    assert sorted(os.listdir(tmp_path)) == [".c-1-0123abcd", "c"]
 
 
 def test_losing_the_race_keeps_the_winner(tmp_path):

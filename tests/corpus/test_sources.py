@@ -1,5 +1,6 @@
 """Each kind of corpus: its text, its identity, and the errors of users."""
 
+import gzip
 import hashlib
 import os
 import sys
@@ -7,12 +8,15 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from corpora import LINES, TEXT, expect_error, lines
 from local_server import serving
 
-from w2v_inf.config import Config, Fil9, Planted, Sample, Text8, TextFile
+from w2v_inf.config import Config, Fil9, Planted, Sample, Text8, TextFile, Wikipedia
 from w2v_inf.corpus import sources
+from w2v_inf.corpus.archives import hash_file
 from w2v_inf.corpus.download import CorpusUnavailable
 from w2v_inf.corpus.load import open_corpus
 from w2v_inf.corpus.prepare import prepare, prepare_stage
@@ -44,6 +48,48 @@ def test_a_folder_is_no_text_file(tmp_path):
         tmp_path / "data",
         "corpus.path must be a text file, got the folder",
     )
+
+
+@pytest.mark.parametrize("corpus", [TextFile, Text8, Fil9])
+def test_what_cannot_be_read_twice_is_refused(tmp_path, corpus):
+    os.mkfifo(tmp_path / "pipe")  # nobody writes to it: opening it would wait for ever
+    message = "corpus.path must be a file that can be read twice, got the pipe .*: save it"
+    expect_error(corpus(path=str(tmp_path / "pipe")), tmp_path / "data", message)
+    read_end, write_end = os.pipe()
+    expect_error(corpus(path=f"/dev/fd/{read_end}"), tmp_path / "data", message)
+    os.close(read_end)
+    os.close(write_end)
+    expect_error(corpus(path="/dev/zero"), tmp_path / "data", "read twice, got the device /dev/z")
+
+
+def test_a_file_behind_a_descriptor_can_be_read_twice(tmp_path):
+    (tmp_path / "x.txt").write_bytes(TEXT)
+    with open(tmp_path / "x.txt") as file:
+        file.read()
+        assert lines(TextFile(path=f"/proc/self/fd/{file.fileno()}"), tmp_path / "data") == LINES
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.gz", "x.parquet"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+
+    def write(text: bytes) -> None:
+        if name == "x.parquet":
+            pq.write_table(pa.table({"text": text.decode().splitlines()}), path)
+        else:
+            path.write_bytes(gzip.compress(text) if name == "x.gz" else text)
+
+    def hash_and_grow(path: Path) -> str:
+        found = hash_file(path)
+        write(TEXT + b"more words\n")
+        return found
+
+    write(TEXT)
+    corpus = (Wikipedia if name == "x.parquet" else TextFile)(path=str(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "hash_file", hash_and_grow)
+        expect_error(corpus, tmp_path / "data", f"{name} has changed while it was read")
+    assert lines(corpus, tmp_path / "data") == [*LINES, "more words"]
 
 
 def zipped(path: Path, **members: bytes) -> Path:

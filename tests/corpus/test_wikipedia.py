@@ -1,6 +1,7 @@
 import itertools
 import os
 import sys
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,11 +63,55 @@ def test_what_datasets_saves_can_be_read(tmp_path):
     assert lines(Wikipedia(path=str(tmp_path / "saved")), tmp_path / "data") == TEXT8_LINES
 
 
+def one_line(path: Path, data_dir: Path, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(Wikipedia(path=str(path)), data_dir)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_saved_data_set_only_its_own_files_are_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    saved = tmp_path / "saved"
+    datasets.Dataset(TABLE).save_to_disk(saved, num_shards=2)
+    rows = datasets.load_from_disk(str(saved)).map(lambda row: {"text": f"{row['text']} mapped"})
+    assert len(rows) == 5 and list(saved.glob("cache-*.arrow"))
+    assert lines(Wikipedia(path=str(saved)), tmp_path / "data") == TEXT8_LINES
+    (saved / "data-00001-of-00002.arrow").unlink()
+    one_line(saved, tmp_path / "data", "state.json lists data-00001-of-00002.arrow, which is mis")
+    (saved / "state.json").write_text("{}")
+    one_line(saved, tmp_path / "data", "state.json is damaged")
+
+
+def test_of_several_splits_one_must_be_named(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    both = datasets.DatasetDict(train=datasets.Dataset(TABLE), test=datasets.Dataset(TABLE))
+    both.save_to_disk(tmp_path / "saved")
+    one_line(tmp_path / "saved", tmp_path / "data", "has the splits test, train: give the folder")
+    assert lines(Wikipedia(path=f"{tmp_path}/saved/train"), tmp_path / "data") == TEXT8_LINES
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["wiki-train-00000-of-00002.arrow", "wiki-test.arrow"], "has the splits test, train"),
+        (["train-00000-of-00001.parquet", "validation-00000-of-00001.parquet"], "splits train, v"),
+        (["a.parquet", "b.arrow"], "has both .parquet and .arrow files"),
+        (["wiki-train.arrow", "cache-0123456789abcdef.arrow"], "also has cache-0123456789abcdef"),
+    ],
+)
+def test_a_folder_must_hold_one_text(tmp_path, names, message):
+    (tmp_path / "in").mkdir()
+    for name in names:
+        WRITERS["b.arrow" if name.endswith(".arrow") else "a.parquet"](tmp_path / "in" / name)
+    one_line(tmp_path / "in", tmp_path / "data", message)
+
+
 def test_a_folder_is_read_by_name_and_max_documents_cuts_it(tmp_path):
     (tmp_path / "in").mkdir()
     write_parquet(tmp_path / "in" / "2.parquet")
     write_parquet(tmp_path / "in" / "1.parquet", pa.table({"text": ["first words"]}))
     (tmp_path / "in" / "README.md").write_text("not this")
+    (tmp_path / "in" / "._1.parquet").write_text("nor this")
     path = str(tmp_path / "in")
     assert lines(Wikipedia(path=path), tmp_path / "data") == ["first words", *TEXT8_LINES]
     assert lines(Wikipedia(path=path, max_documents=2), tmp_path / "data") == [
@@ -82,6 +127,55 @@ def test_cleaning_folds_accents_and_cuts_at_everything_else():
     assert clean_unicode("Cafe\u0301's x_1—ΑΘΗΝΑ").decode().split() == ["café", "s", "x_1", "αθηνα"]
     # What is a blank to the encoder is none of the words.
     assert clean_unicode("a\x1cb\x85c\u3000d").split() == [b"a", b"b", b"c", b"d"]
+
+
+WHOLE_WORDS = {
+    "arabic": "كِتَابٌ ذَهَبَ",
+    "hebrew": "שָׁלוֹם עֲלֵיכֶם",
+    "devanagari": "नमस्ते दुनिया",
+    "persian": "می\u200cخواهم بود",
+    "thai": "น้ำ ที่",
+    "decomposed": unicodedata.normalize("NFC", "x\u0323\u0308 y"),
+}
+
+
+@pytest.mark.parametrize("script", WHOLE_WORDS)
+def test_unicode_words_keep_their_marks(script):
+    text = WHOLE_WORDS[script]
+    words = unicodedata.normalize("NFC", text).split()
+    assert clean_unicode(f"«{text}», ({text})!").decode().split() == words * 2
+
+
+def test_capital_i_with_a_dot_is_lower_cased_to_i():
+    assert clean_unicode("İlk ilk I\u0307LK").split() == [b"ilk"] * 3
+
+
+def test_marks_and_joiners_alone_are_no_words():
+    text = "\u0301 a\u200c 👨\u200d👩 ❤\ufe0f b\u200d\u200d, \u200cc"
+    assert clean_unicode(text).split() == [b"a", b"b", b"c"]
+
+
+RUSSIAN = pa.table({"text": ["Третий the день", "и one ночь"] * 9})
+
+
+def test_text8_refuses_a_text_that_is_mostly_not_latin(tmp_path, monkeypatch):
+    path = write_parquet(tmp_path / "x.parquet", RUSSIAN)
+    message = "corpus.cleaning=text8 keeps .* would drop 71 % .*take corpus.cleaning=unicode"
+    one_line(path, tmp_path / "data", message)
+    monkeypatch.setattr("w2v_inf.corpus.wikipedia._ENOUGH_LETTERS", 9)
+    one_line(path, tmp_path / "data", "text8 keeps .* would drop 77 %")  # after the first article
+    unicode = lines(Wikipedia(path=str(path), cleaning=Cleaning.unicode), tmp_path / "data")
+    assert unicode[:2] == ["третий the день", "и one ночь"]
+
+
+def test_text8_says_how_much_of_a_mixed_text_it_drops(tmp_path, caplog):
+    path = write_parquet(tmp_path / "x.parquet", pa.table({"text": ["the third день", "one two"]}))
+    assert lines(Wikipedia(path=str(path)), tmp_path / "data") == ["the third", "one two"]
+    assert "text8 dropped 22 % of the letters of this text, which are not Latin" in caplog.text
+    caplog.clear()
+    latin = write_parquet(tmp_path / "y.parquet", pa.table({"text": ["Ångström café", "naïve"]}))
+    lines(Wikipedia(path=str(latin)), tmp_path / "data")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -280,6 +280,52 @@ def test_3cosadd_agrees_with_gensim(
     assert analogy_hits(Vectors(u), questions.ids, ["3cosadd"])["3cosadd"].tolist() == expected
 
 
+def cased(vectors: Any, seed: int = 0) -> tuple[Vocab, Tensor]:
+    """Each word in capitals, capitalised or lower-case, and half of them twice, in random order."""
+    rng = np.random.default_rng(seed)
+    words, rows = [], []
+    for word, row in zip(vectors.index_to_key, vectors.vectors, strict=True):
+        forms = rng.permutation([word, word.capitalize(), word.upper()])
+        for form in forms[: rng.integers(1, 3)]:
+            words.append(str(form))
+            rows.append(row + 0.1 * rng.standard_normal(len(row)))
+    order = rng.permutation(len({*words}))
+    first = {word: row for word, row in reversed(list(zip(words, rows, strict=True)))}
+    kept = [list(first)[i] for i in order]
+    return Vocab(kept), torch.tensor(np.array([first[word] for word in kept]), dtype=torch.float32)
+
+
+def test_cased_vectors_agree_with_gensim(gensim_case: GensimCase) -> None:
+    from gensim.models import KeyedVectors
+
+    path, plain_questions, _, plain = gensim_case
+    vocab, u = cased(plain)
+    keyed = KeyedVectors(u.shape[1])
+    keyed.add_vectors(vocab.words, u.numpy())
+    _, sections = keyed.evaluate_word_analogies(str(path), restrict_vocab=len(u))
+    correct = {tuple(word.lower() for word in question) for question in sections[0]["correct"]}
+    questions = load_questions(vocab, path)
+    assert len(questions) == len(plain_questions) == sum(questions.total)
+    expected = [
+        tuple(vocab.words[i].lower() for i in question) in correct
+        for question in questions.ids.tolist()
+    ]
+    assert 0.1 < np.mean(expected) < 0.9
+    result = analogy_accuracy(Vectors(u), questions, ["3cosadd"])["3cosadd"]["total"]
+    assert result["correct"] == sum(expected) == len(sections[0]["correct"])
+    hits = analogy_hits(Vectors(u), questions.ids, ["3cosadd"], first_form=questions.first_form)
+    assert hits["3cosadd"].tolist() == expected
+
+
+def test_all_questions_are_asked_of_cased_vectors(tmp_path: Path) -> None:
+    words = [word.capitalize() for word in full_vocab().words]
+    # The commonest form counts.
+    vocab = Vocab([*words, "paris", "PARIS", *(word.lower() for word in words[:9])])
+    questions = load_questions(vocab)
+    assert (len(questions), sum(questions.total)) == (19544, 19544)
+    assert {vocab.words[i] for i in questions.ids.unique().tolist()} == set(words)
+
+
 # gensim itself calls the deprecated function.
 @pytest.mark.filterwarnings("ignore:Call to deprecated `init_sims`:DeprecationWarning")
 def test_3cosmul_agrees_with_gensim(

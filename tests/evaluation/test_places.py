@@ -14,6 +14,14 @@ from w2v_inf.evaluation.places import Places, pca, place_gram, separation
 from w2v_inf.reference import evaluation as reference
 
 
+def test_places_of_cased_vectors() -> None:
+    vocab = full_vocab()
+    u = torch.randn(len(vocab), 7, generator=torch.Generator().manual_seed(6))
+    expected = place_gram(Vectors(u), vocab)
+    cased = place_gram(Vectors(u), Vocab([word.title() for word in vocab.words]))
+    assert cased.words == expected.words and np.array_equal(cased.gram, expected.gram)
+
+
 def test_places_and_their_file(tmp_path: Path) -> None:
     vocab = full_vocab(num_others=3)
     u = torch.randn(len(vocab), 7, generator=torch.Generator().manual_seed(6))

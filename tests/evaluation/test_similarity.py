@@ -76,6 +76,21 @@ def test_neighbours_equal_the_reference(k: int) -> None:
         assert neighbours == [[vocab.words[i], value] for i, value in expected]
 
 
+def test_case_is_ignored_and_the_commonest_form_counts() -> None:
+    vocab = similarity_vocab()
+    u = torch.randn(len(vocab), 5, generator=torch.Generator().manual_seed(3))
+    cased = Vocab([*(word.capitalize() for word in vocab.words), *vocab.words[:20]])
+    more = torch.cat([u, torch.zeros(20, 5)])
+    assert word_similarity(Vectors(more), cased) == word_similarity(Vectors(u), vocab)
+    here = Vocab(["Paris", "France", "paris", "rome"])
+    found = nearest_neighbours(Vectors(torch.eye(4)), here, ["paris", "france", "ROME"], 1)
+    assert found == {
+        "paris": [["Paris", 0.0]],
+        "france": [["Paris", 0.0]],
+        "ROME": [["Paris", 0.0]],
+    }
+
+
 def test_neighbours_of_unknown_words() -> None:
     assert nearest_neighbours(Vectors(torch.eye(2)), Vocab(["a", "b"]), ["c"]) == {}
 

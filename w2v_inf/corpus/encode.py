@@ -3,6 +3,7 @@
 Decisions:
 - A word is a run of bytes between ASCII blanks (space, tab, newline, vertical tab, form feed,
   carriage return), exactly as in `bytes.split()`. A document is a line with at least one word.
+- A byte order mark (U+FEFF) is a blank. It begins many files, and stays where files are joined.
 - Text arrives in pieces of any size. It is cut into blocks of about 16 MiB, each after a blank. So
   a file of one long line streams too. Memory is a few times the block, plus the vocabulary.
 - numpy finds the words of a block, and Arrow's hash table numbers them. Python handles only the
@@ -13,14 +14,18 @@ Decisions:
   the vocabulary (see `corpus/vocabulary.py`).
 - All files go to a hidden folder beside the final one. It is synced, then renamed. So a folder of
   the final name is complete.
+- A killed process leaves its draft. The next one that encodes into the same data_dir removes it.
+  Each draft is locked by its process, so a draft that can be locked is nobody's.
 """
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -38,8 +43,11 @@ from w2v_inf.files import sha256, sync
 
 FORMAT_VERSION = 2
 BLANKS = b" \t\n\v\f\r"
+_BOM = b"\xef\xbb\xbf"
 _IS_BLANK = bytes(byte in BLANKS for byte in range(256))
 _BLOCK_BYTES = 16 << 20
+_FILES = {"tokens.bin", "documents.npy", "vocab.tsv", "corpus.json"}
+_DRAFT = re.compile(r"\..+-\d+-[0-9a-f]{8}")
 log = logging.getLogger(__name__)
 
 
@@ -105,7 +113,8 @@ def _encode_blocks(
     boundaries = [np.zeros(1, np.int64)]
     num_tokens, num_bytes, reported = 0, 0, time.monotonic()
     for block in _cut_at_blanks(chunks, _BLOCK_BYTES, source):
-        _check_utf8(block, num_bytes, source)
+        _check_text(block, num_bytes, source)
+        block = block.replace(_BOM, b"   ")
         words, newlines = _find_words(block)
         coded = words.dictionary_encode()
         distinct = coded.dictionary.to_pylist()
@@ -164,15 +173,23 @@ def _cut_at_blanks(chunks: Iterable[bytes], block_bytes: int, source: str) -> It
         yield b"".join([*pending, b"\n"])
 
 
-def _check_utf8(block: bytes, offset: int, source: str) -> None:
-    """Raises: UserError if the block, which starts at byte `offset` of the text, is not UTF-8."""
+def _check_text(block: bytes, offset: int, source: str) -> None:
+    """Raises: UserError if the block, which starts at byte `offset` of the text, is no UTF-8 text.
+
+    Zero bytes are valid UTF-8, but no text has them. UTF-16, tar and most binary files do.
+    """
     try:
         block.decode()
+        place = block.find(0)
     except UnicodeDecodeError as error:
-        where = f"byte {offset + error.start:,} (0x{block[error.start]:02x})"
+        place = error.start
+    if place >= 0:
+        where = f"byte {offset + place:,} (0x{block[place]:02x})"
+        advice = "is it another format? " if block[place] == 0 else ""
         raise UserError(
-            f"{source} must be UTF-8 text, is not at {where}: convert it first, e.g. with iconv"
-        ) from error
+            f"{source} must be UTF-8 text, is not at {where}: {advice}convert it first, "
+            "e.g. with iconv"
+        )
 
 
 def _find_words(block: bytes) -> tuple[pa.Array, np.ndarray]:
@@ -242,8 +259,9 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 def _writing(folder: Path) -> Iterator[Path]:
     """A draft folder that becomes `folder` at the end. It is removed after any exception."""
     draft = folder.with_name(f".{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    lock = None
     try:
-        draft.mkdir(parents=True)
+        lock = _make_draft(draft)
         yield draft
         for file in draft.iterdir():
             sync(file)
@@ -252,6 +270,48 @@ def _writing(folder: Path) -> Iterator[Path]:
         raise _write_error(error, folder, draft) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _make_draft(draft: Path) -> int | None:
+    """Make and lock a draft, and remove those that killed processes have left beside it."""
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    # Otherwise another process could remove our draft between its making and its locking.
+    parent = _lock(draft.parent, fcntl.LOCK_EX)
+    try:
+        if parent is not None:
+            _remove_left_drafts(draft.parent)
+        draft.mkdir()
+        return _lock(draft, fcntl.LOCK_EX)
+    finally:
+        if parent is not None:
+            os.close(parent)
+
+
+def _remove_left_drafts(data_dir: Path) -> None:
+    for path in data_dir.iterdir():
+        if not (_DRAFT.fullmatch(path.name) and path.is_dir() and {*os.listdir(path)} <= _FILES):
+            continue
+        lock = _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is not None:
+            log.info("removing %s, which a killed process has left", path)
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path, how: int) -> int | None:
+    """A descriptor that holds a lock on a folder until it is closed.
+
+    None if another process holds the lock, or if the file system has no locks.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _publish(draft: Path, folder: Path) -> None:

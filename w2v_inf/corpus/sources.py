@@ -3,8 +3,10 @@
 Decisions:
 - A source is described before its text is read. Its identity names the cached folder, so a cached
   text needs neither network nor cleaning again.
-- The identity is the sha256 of the source's bytes. A download without corpus.path is identified
-  by the published md5 of its text, a hub stream by its options, generated text by its version.
+- The identity is the sha256 of the source's bytes, which are read twice: for the sha256, and only
+  if the cache lacks it, for the words. They must be the same both times.
+- A download without corpus.path is identified by the published md5 of its text, a hub stream by its
+  options, generated text by its version.
 - A downloaded zip stays in data_dir. Its text is checked against the published md5 after the
   download and at each reading.
 """
@@ -17,11 +19,13 @@ from pathlib import Path
 
 from w2v_inf.config import CorpusConfig, Fil9, Planted, Sample, Text8, TextFile, Wikipedia
 from w2v_inf.corpus import wikifil, wikipedia
-from w2v_inf.corpus.archives import hash_file, read_text_file, read_zip_member
+from w2v_inf.corpus.archives import changed, hash_file, read_text_file, read_zip_member
 from w2v_inf.corpus.download import download
 from w2v_inf.corpus.encode import Origin
 from w2v_inf.errors import UserError
 
+READING = "text-2"
+"""Name and version of how the bytes of a text file become text: they alone decide."""
 _WIKIPEDIA_LICENCE = "CC BY-SA, Wikipedia contributors"
 _SAMPLE_FILE = "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
@@ -108,8 +112,9 @@ def _describe_sample(corpus: Sample) -> Source:
         raise UserError(
             f"corpus=sample needs a file that gensim ships, {path}, not found: pip install gensim"
         )
-    origin = Origin(_name(corpus), path.name, hash_file(path), wikifil.VERSION, _WIKIPEDIA_LICENCE)
-    return Source(origin, lambda: wikifil.wikifil(read_text_file(path)))
+    identity = hash_file(path)
+    origin = Origin(_name(corpus), path.name, identity, wikifil.VERSION, _WIKIPEDIA_LICENCE)
+    return Source(origin, lambda: wikifil.wikifil(read_text_file(path, identity)))
 
 
 def _describe_planted(corpus: Planted) -> Source:
@@ -128,18 +133,24 @@ def _describe_planted(corpus: Planted) -> Source:
 
 
 def _describe_wikipedia(corpus: Wikipedia) -> Source:
-    options = f"{corpus.cleaning.value}-{wikipedia.VERSION} max_documents={corpus.max_documents}"
+    version = wikipedia.VERSIONS[corpus.cleaning]
+    options = f"{corpus.cleaning.value}-{version} max_documents={corpus.max_documents}"
     if corpus.path:
         files = wikipedia.list_files(Path(corpus.path).expanduser())
-        identity = hash_file(files[0]) if len(files) == 1 else _sha256(*map(hash_file, files))
+        hashes = [hash_file(file) for file in files]
+        identity = hashes[0] if len(files) == 1 else _sha256(*hashes)
         source = corpus.path
     else:
         identity = _sha256(wikipedia.HUB_NAME, corpus.snapshot, options)
-        source, files = f"{wikipedia.HUB_NAME} {corpus.snapshot}", []
+        source, files, hashes = f"{wikipedia.HUB_NAME} {corpus.snapshot}", [], []
 
     def read() -> Iterator[bytes]:
         texts = wikipedia.read_files(files) if files else wikipedia.stream_hub(corpus.snapshot)
-        return wikipedia.clean_articles(texts, corpus.cleaning, corpus.max_documents)
+        yield from wikipedia.clean_articles(texts, corpus.cleaning, corpus.max_documents)
+        # pyarrow reads a file in its own order, so the files are hashed once more.
+        for file, before in zip(files, hashes, strict=True):
+            if hash_file(file) != before:
+                raise changed(file)
 
     return Source(Origin(_name(corpus), source, identity, options, _WIKIPEDIA_LICENCE), read)
 
@@ -148,8 +159,9 @@ def _describe_file(corpus: TextFile) -> Source:
     path = Path(corpus.path).expanduser()
     if path.is_dir():
         raise UserError(f"corpus.path must be a text file, got the folder {path}")
-    origin = Origin(_name(corpus), str(path), hash_file(path), "", "that of the file")
-    return Source(origin, lambda: read_text_file(path))
+    identity = hash_file(path)
+    origin = Origin(_name(corpus), str(path), identity, READING, "that of the file")
+    return Source(origin, lambda: read_text_file(path, identity))
 
 
 def _name(corpus: CorpusConfig) -> str:

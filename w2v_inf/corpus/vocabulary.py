@@ -37,6 +37,16 @@ class Vocabulary:
         """The id of each word."""
         return {word: word_id for word_id, word in enumerate(self.words)}
 
+    @cached_property
+    def id_of_capitals(self) -> dict[str, int]:
+        """The commonest of the words that are equal in capitals, by their capitals."""
+        return {word.upper(): i for i, word in reversed(list(enumerate(self.words)))}
+
+    @cached_property
+    def first_form(self) -> np.ndarray:
+        """The id of the first word that differs from each word in case at most, [V] int64."""
+        return np.array([self.id_of_capitals[word.upper()] for word in self.words], np.int64)
+
     def truncate(self, min_count: int, max_vocab: int) -> "Vocabulary":
         """Keep words with `min_count` occurrences or more, at most `max_vocab` words (0: all)."""
         size = int(np.searchsorted(-self.counts, -min_count, side="right"))

@@ -5,11 +5,14 @@ Decisions (V words, R question words, Q questions, width D):
   Q x V x D.
 - A hit needs a score strictly above that of every other allowed word. Embeddings that never moved
   have nothing but ties and thus no hit. "First of the best" would reward the vocabulary's order.
+- Case is ignored, as in gensim's `evaluate_word_analogies`. A question word is the commonest word
+  that is equal in capitals. Other forms of a, b and c are excluded, and other forms of the answer
+  count as the answer.
 - Comparing scores is exact: all scores of a question come from the same operations in the same
   order. These are only +, -, x and /, which round equally in vector code and in its scalar tail.
   For that reason 3CosMul is a quotient here, not a sum of logarithms.
-- Every word that a question excludes is itself a question word. So the other V - R columns need no
-  mask. The R x R corner is scored separately, with the excluded words at -inf.
+- Every word that a question excludes is a form of a question word. So the columns of other words
+  need no mask. The corner of the forms is scored separately, with the excluded words at -inf.
 - Scores are computed in small tiles of questions x columns (`TILES`). The maximum does not depend
   on the tiles.
 """
@@ -51,6 +54,8 @@ class Questions:
     """Names of all sections, also of those without a seen question."""
     total: list[int]
     """Questions per section in the file, seen or not."""
+    first_form: Tensor | None = None
+    """See `Vocabulary.first_form`, [V]; None if no two words differ in case only."""
 
     @property
     def seen(self) -> list[int]:
@@ -88,15 +93,16 @@ def read_questions(path: Path | None = None) -> list[tuple[str, list[list[str]]]
 def load_questions(vocab: Vocabulary, path: Path | None = None) -> Questions:
     """The questions of `path` whose four words are all in the vocabulary; the rest only count.
 
+    Case is ignored: each word is the commonest one that is equal in capitals.
     path: see `read_questions`.
     """
     sections = read_questions(path)
     ids, section = [], []
     for index, (_, questions) in enumerate(sections):
         known = [
-            [vocab.id_of[word] for word in words]
+            [vocab.id_of_capitals[word.upper()] for word in words]
             for words in questions
-            if all(word in vocab.id_of for word in words)
+            if all(word.upper() in vocab.id_of_capitals for word in words)
         ]
         ids += known
         section += [index] * len(known)
@@ -105,6 +111,7 @@ def load_questions(vocab: Vocabulary, path: Path | None = None) -> Questions:
         section=torch.tensor(section, dtype=torch.int64),
         sections=[name for name, _ in sections],
         total=[len(questions) for _, questions in sections],
+        first_form=torch.from_numpy(vocab.first_form),
     )
 
 
@@ -122,7 +129,7 @@ def analogy_accuracy(
       in percent of the questions seen, None without any. Syntactic sections are those whose name
       starts with `gram`, as in word2vec's compute-accuracy.
     """
-    hits = analogy_hits(model, questions.ids, rules, embedding, squared_norms)
+    hits = analogy_hits(model, questions.ids, rules, embedding, squared_norms, questions.first_form)
     return {rule: _count_sections(hit, questions) for rule, hit in hits.items()}
 
 
@@ -157,6 +164,7 @@ def analogy_hits(
     rules: Sequence[str] = RULES,
     embedding: Embedding = Embedding.input,
     squared_norms: Tensor | None = None,
+    first_form: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """For which questions a : b :: c : d the word d scores above all words but a, b, c and d.
 
@@ -170,6 +178,8 @@ def analogy_hits(
       model: see `models.protocol.Model`.
       ids: word ids a, b, c, d, [Q, 4], int64, any device.
       squared_norms: of this embedding, [V], if the caller has them already.
+      first_form: of each word, [V], int64: words of equal first form count as one word, of which
+        the question has its own vector. None: each word stands for itself.
     Returns: for each rule a mask [Q], bool, on the CPU. Deterministic.
     Raises: ValueError for an unknown rule or ids of another shape.
     Cost: the model's Gram rows, then 6 Q V operations per rule on one core: 3 s per rule at
@@ -190,15 +200,18 @@ def analogy_hits(
     )  # [V]
     words, local = torch.unique(ids.to(inverse.device), return_inverse=True)  # [R], [Q, 4]
     gram = model.gram(words, None, embedding)  # [R, V]
-    is_other = torch.ones(len(inverse), dtype=torch.bool, device=inverse.device)
-    is_other[words] = False
-    others = is_other.nonzero()[:, 0]  # [V - R]
+    form = torch.arange(len(inverse)) if first_form is None else first_form
+    form = form.to(inverse.device)  # [V]
+    is_asked = torch.zeros(len(inverse), dtype=torch.bool, device=inverse.device)
+    is_asked[form[words]] = True
+    asked, others = is_asked[form].nonzero()[:, 0], (~is_asked[form]).nonzero()[:, 0]
     mine = distributed.shard_range(len(local))
     local = local[mine.start : mine.stop]
     chunk, tile = TILES.get(inverse.device.type, TILES["cuda"])
 
-    corner = _cosines(gram, inverse, words, words)
-    scores = {rule: _score_corner(corner, rule, local, chunk) for rule in rules}
+    corner = _cosines(gram, inverse, words, asked)  # [R, forms]
+    forms = form[asked], form[words][local]
+    scores = {rule: _score_corner(corner, rule, local, *forms, chunk) for rule in rules}
     for start in range(0, len(others), tile):
         columns = others[start : start + tile]
         cosines = _cosines(gram, inverse, words, columns)
@@ -244,15 +257,23 @@ def _score(attract: Tensor, repel: Tensor, rule: str, local: Tensor) -> Tensor:
     )
 
 
-def _score_corner(corner: Tensor, rule: str, local: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    """Score of each answer, -inf if excluded, and the best rival's among question words; [Q]."""
+def _score_corner(
+    corner: Tensor, rule: str, local: Tensor, form: Tensor, form_asked: Tensor, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Score of each answer, -inf if excluded, and the best rival's among the forms F; [Q].
+
+    corner [R, F], form [F] of its columns, form_asked [Q, 4] of the question words.
+    """
     tables = _factors(corner, rule)
     answers, best = [], []
-    for questions in local.split(chunk):
-        scores = _score(*tables, rule, questions)  # [n, R]
-        scores.scatter_(1, questions[:, :3], -torch.inf)
-        answers.append(scores.gather(1, questions[:, 3:])[:, 0])
-        best.append(scores.scatter_(1, questions[:, 3:], -torch.inf).amax(1))
+    for questions, (a, b, c, answer) in zip(
+        local.split(chunk), (part.T[:, :, None] for part in form_asked.split(chunk)), strict=True
+    ):
+        scores = _score(*tables, rule, questions)  # [n, F]
+        scores.masked_fill_((form == a) | (form == b) | (form == c), -torch.inf)
+        is_answer = form == answer  # [n, F]
+        answers.append(scores.masked_fill(~is_answer, -torch.inf).amax(1))
+        best.append(scores.masked_fill_(is_answer, -torch.inf).amax(1))
     return torch.cat(answers), torch.cat(best)
 
 

@@ -62,16 +62,17 @@ def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding
     """Inner products of the 67 cities and 27 states of city-in-state that are in the vocabulary.
 
     TP4 Figure 1 shows raw embeddings, so nothing is normalised. Cities come first, each kind in
-    alphabetical order.
+    alphabetical order. Case is ignored, as in the questions.
     """
     questions = dict(read_questions())[PLACE_SECTION]
-    cities = sorted({word for a, _, c, _ in questions for word in (a, c)} & vocab.id_of.keys())
-    states = sorted({word for _, b, _, d in questions for word in (b, d)} & vocab.id_of.keys())
+    id_of = vocab.id_of_capitals
+    cities = sorted({word for a, _, c, _ in questions for word in (a, c) if word.upper() in id_of})
+    states = sorted({word for _, b, _, d in questions for word in (b, d) if word.upper() in id_of})
     words = cities + states
     gram = np.zeros((0, 0))
     if words:
         ids = torch.tensor(
-            [vocab.id_of[word] for word in words], device=model.squared_norms(embedding).device
+            [id_of[word.upper()] for word in words], device=model.squared_norms(embedding).device
         )
         gram = model.gram(ids, ids, embedding).double().cpu().numpy()  # [P, P]
     return Places(words, np.arange(len(words)) >= len(cities), gram)

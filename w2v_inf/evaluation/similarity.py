@@ -4,6 +4,7 @@ Decisions:
 - All numbers come from inner products (`Model.gram`), so no function knows which model it has.
 - `evaluate_model` returns one dictionary of plain numbers, which goes to JSON as it is.
 - A number without meaning (no question seen, constant scores) is None, not nan: nan is not JSON.
+- Case is ignored, as in gensim: a word of a test is the commonest word that is equal in capitals.
 - Accuracies and chance are percents; correlations and cosines lie in [-1, 1].
 """
 
@@ -47,7 +48,7 @@ def evaluate_model(
       questions: from `load_questions(vocab)`.
       embedding: the vectors to evaluate.
     Returns: {
-      'protocol': {'vocabulary', 'questions_seen', 'questions_total', 'embedding', 'ties'},
+      'protocol': {'vocabulary', 'questions_seen', 'questions_total', 'embedding', 'ties', 'case'},
       'chance': percent,
       'analogy': see `analogy_accuracy`,
       'similarity': see `word_similarity`,
@@ -62,6 +63,7 @@ def evaluate_model(
             "questions_total": sum(questions.total),
             "embedding": embedding.value,
             "ties": "miss",
+            "case": "ignored, the commonest form counts",
         },
         "chance": 100 / len(vocab),
         "analogy": analogy_accuracy(
@@ -136,9 +138,9 @@ def _correlate(
     squared_norms: Tensor | None,
 ) -> dict[str, Any]:
     known = [
-        (vocab.id_of[x], vocab.id_of[y], score)
-        for x, y, score in pairs
-        if x in vocab.id_of and y in vocab.id_of
+        (vocab.id_of_capitals[x], vocab.id_of_capitals[y], score)
+        for x, y, score in ((x.upper(), y.upper(), score) for x, y, score in pairs)
+        if x in vocab.id_of_capitals and y in vocab.id_of_capitals
     ]
     result: dict[str, Any] = {"spearman": None, "pairs": len(known), "total": len(pairs)}
     if len(known) < 3:
@@ -167,20 +169,26 @@ def nearest_neighbours(
 ) -> dict[str, list[list[Any]]]:
     """The k other words of largest cosine: {word: [[neighbour, cosine], ...]}, best first.
 
-    Words outside the vocabulary are left out. Ties go to the smaller word id. If V - 1 < k, there
-    are V - 1 neighbours.
+    A word that the vocabulary has in another case only is its commonest form; words outside the
+    vocabulary are left out. Ties go to the smaller word id. If V - 1 < k, there are V - 1
+    neighbours.
     Cost: one Gram row and one sort of V per word.
     """
-    known = [word for word in dict.fromkeys(words) if word in vocab.id_of]
-    if not known:
+    id_of = {
+        word: vocab.id_of_capitals[word.upper()]
+        for word in words
+        if word.upper() in vocab.id_of_capitals
+    }
+    id_of |= {word: vocab.id_of[word] for word in words if word in vocab.id_of}
+    if not id_of:
         return {}
-    ids = torch.tensor([vocab.id_of[word] for word in known])
+    ids = torch.tensor(list(id_of.values()))
     cosines = cosine_table(model, ids, None, embedding, squared_norms).cpu()  # [words, V]
     cosines[torch.arange(len(ids)), ids] = -torch.inf
     # A stable sort, because topk leaves the order of ties open.
     ordered, order = cosines.sort(dim=1, descending=True, stable=True)
     k = min(k, len(vocab) - 1)
-    neighbours = zip(known, order[:, :k].tolist(), ordered[:, :k].tolist(), strict=True)
+    neighbours = zip(id_of, order[:, :k].tolist(), ordered[:, :k].tolist(), strict=True)
     return {
         word: [[vocab.words[j], cosine] for j, cosine in zip(js, row, strict=True)]
         for word, js, row in neighbours

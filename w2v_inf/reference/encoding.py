@@ -5,6 +5,7 @@ from collections import Counter
 
 def encode_slowly(text: bytes) -> tuple[list[int], list[int], list[str], list[int]]:
     """Tokens [T], document offsets [documents + 1], words [V] and counts [V] of a short text."""
+    text = text.replace("\ufeff".encode(), b" ")  # a byte order mark is a blank
     documents = [line.decode().encode().split() for line in text.split(b"\n") if line.split()]
     counts = Counter(word.decode() for document in documents for word in document)
     words = sorted(counts, key=lambda word: (-counts[word], word))

@@ -15,7 +15,6 @@ from w2v_inf.config import Config, Finite, Log, MupLimit, Resume
 from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
 from w2v_inf.evaluation.places import place_gram
 from w2v_inf.evaluation.similarity import evaluate_model
@@ -44,8 +43,8 @@ from w2v_inf.runs.folder import (
 from w2v_inf.runs.weights import save_model
 from w2v_inf.stream import Batch, Stream, build_stream
 from w2v_inf.training import checkpoint
+from w2v_inf.training.examples import check_examples
 from w2v_inf.training.progress import (
-    NO_EXAMPLE,
     Progress,
     TrainState,
     log_evaluation,
@@ -86,8 +85,7 @@ def _train(config: Config) -> Path:
         log.info("%s: already trained; delete the folder to train again", folder)
         return folder
     stream = build_stream(config, corpus, vocab)
-    if next(stream.epoch(0), None) is None:
-        raise UserError(NO_EXAMPLE)  # before there is a run folder
+    check_examples(stream)  # before there is a run folder
     model = build_model(config, len(vocab))
     with (
         distributed.folder_to_write(folder) as folder,
