@@ -83,15 +83,15 @@ def test_defaults_depend_on_the_architecture() -> None:
         cbow.stream.group_size,
         cbow.stream.shared_negatives,
     ) == (0.05, 32, 32, 16)
-    assert cbow.stream.interleave == 32 and skipgram.stream.interleave == 16
+    assert cbow.stream.interleave == 32 and skipgram.stream.interleave == 32
     assert config_of("train.context_gradient=whole").stream == cbow.stream
     assert config_of("stream.interleave=8").stream.interleave == 8
     stream = skipgram.stream
     assert (skipgram.train.lr, stream.batch_size, stream.group_size, stream.shared_negatives) == (
         0.025,
-        16,
-        16,
-        64,
+        32,
+        32,
+        32,
     )
     assert (
         config_of(

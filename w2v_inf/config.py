@@ -187,14 +187,14 @@ class StreamConfig:
     subsample_threshold: float = 1e-4
     """t: a word of frequency f is kept with probability min(1, sqrt(t/f) + t/f); 0 keeps all."""
     batch_size: FilledInt = _NULL
-    """B: positions per SGD step. null: 32 (CBOW), 16 (skip-gram). Larger steps overshoot."""
+    """B: positions per SGD step. null: 32. Larger steps overshoot."""
     interleave: FilledInt = _NULL
     """Distant places of a block (262,144 words) that a batch takes its positions from; a divisor of
     batch_size. 1: the order of the text. null: batch_size."""
     group_size: FilledInt = _NULL
     """Positions that share their negatives. null: batch_size. 1: every example draws its own."""
     shared_negatives: FilledInt = _NULL
-    """S: negatives per group, each weighted K/S; unused with group_size=1. null: 16 (CBOW), 64
+    """S: negatives per group, each weighted K/S; unused with group_size=1. null: 16 (CBOW), 32
     (skip-gram)."""
 
     def __post_init__(self) -> None:
@@ -426,10 +426,10 @@ class Config:
     def _fill_in_defaults(self) -> None:
         # Not in StreamConfig: Hydra makes one with the default architecture before the overrides.
         stream, skipgram = self.stream, self.stream.architecture is Architecture.skipgram
-        stream.batch_size = stream.batch_size or (16 if skipgram else 32)
+        stream.batch_size = stream.batch_size or 32
         stream.interleave = stream.interleave or stream.batch_size
         stream.group_size = stream.group_size or stream.batch_size
-        stream.shared_negatives = stream.shared_negatives or (64 if skipgram else 16)
+        stream.shared_negatives = stream.shared_negatives or (32 if skipgram else 16)
         self.train.lr = self.train.lr or (0.025 if skipgram else 0.05)
 
 

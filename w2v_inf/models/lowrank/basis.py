@@ -107,7 +107,7 @@ def find_basis(
         is at most this.
     Raises: UserError if the pilot run diverges.
     Cost: two steps per batch of a finite network of width rank + OVERSAMPLING; three tables of that
-      width; gradients of 34 bytes per position (CBOW) or about 250 (skip-gram) with default
+      width; gradients of 34 bytes per position (CBOW) or about 520 (skip-gram) with default
       batches. The random matrix is the same for every seed.
     """
     vocab_size = len(stream.counts)
