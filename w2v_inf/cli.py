@@ -35,6 +35,7 @@ from w2v_inf.compose import load, register
 from w2v_inf.config import CONF, MEMBERS, Config
 from w2v_inf.errors import NO_WINDOWS, UserError
 from w2v_inf.mistakes import explain
+from w2v_inf.overrides import as_typed
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads OpenMP
 
@@ -160,6 +161,7 @@ def _closed_pipe_is_an_end() -> Iterator[None]:
 
 def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
     _check_flags()
+    sys.argv[1:] = as_typed(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own account of an exception
     register()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -9,8 +9,16 @@ class UserError(Exception):
     """A mistake outside the program: an option, a file, the size of the machine.
 
     The message is one line. It names the option or file and says what is allowed, what came, and
-    what to do. Commands print it without a traceback and exit with 2 (cli.py).
+    what to do. Commands print it without a traceback and exit with 2 (cli.py). Characters that
+    cannot be printed, which file names may have, are escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else _escape(c) for c in message))
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def check(option: str, value: Any, ok: bool, allowed: str) -> None:
