@@ -17,6 +17,10 @@ class UserError(Exception):
         super().__init__("".join(c if c.isprintable() else _escape(c) for c in message))
 
 
+class ArgumentError(UserError, ValueError):
+    """A wrong argument of a call from Python."""
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 

@@ -26,11 +26,12 @@ def expand_paths(options: Any, prefix: str = "") -> None:
             expand_paths(value, f"{name}.")
         elif f.metadata.get("is_path"):
             is_list = isinstance(value, list)
-            paths = [_expanded(name, path) for path in (value if is_list else [value])]
+            paths = [expand(name, path) for path in (value if is_list else [value])]
             setattr(options, f.name, paths if is_list else paths[0])
 
 
-def _expanded(option: str, path: str) -> str:
+def expand(option: str, path: str) -> str:
+    """The path with ~ expanded. Raises: as `expand_paths`, which names `option`."""
     try:
         ok = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:  # half of a surrogate pair
