@@ -237,7 +237,9 @@ def test_an_error_of_ours_is_no_mistake_of_the_user(
     assert stop.value.code == 2
     last_line = capsys.readouterr().err.splitlines()[-1]
     path = tmp_path / "file" / "multirun"
-    reason = "cannot be written (Not a directory): choose another runs_dir"
+    reason = (
+        "cannot be written (Not a directory): a part of the path is a file: choose another folder"
+    )
     assert last_line == f"train.py: {path} {reason}"
 
 

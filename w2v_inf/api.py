@@ -34,6 +34,7 @@ from w2v_inf.paths import expand
 from w2v_inf.reporting.pca import NARROW, plot_places, sample_initialisation
 from w2v_inf.runs.folder import CONFIG
 from w2v_inf.runs.weights import open_run
+from w2v_inf.system_errors import explained
 from w2v_inf.training import train as train_stage
 from w2v_inf.word2vec_format import read_vectors
 
@@ -48,7 +49,8 @@ def train(*overrides: str, **named: Any) -> "Embeddings":
     Raises: UserError as `training.train.train` does, and for options that do not exist or are out
       of range.
     """
-    return load(train_stage.train(compose_config(*overrides, **named)))
+    with explained():
+        return load(train_stage.train(compose_config(*overrides, **named)))
 
 
 def load(path: str | Path) -> "Embeddings":
@@ -58,7 +60,12 @@ def load(path: str | Path) -> "Embeddings":
     """
     if not isinstance(path, str | os.PathLike):
         raise ArgumentError(f"path must be that of a run folder or file, got {path!r}")
-    path = Path(expand("path", str(path)))
+    with explained():
+        return _load(Path(expand("path", str(path))))
+
+
+def _load(path: Path) -> "Embeddings":
+    """`load` of a path as the system knows it."""
     if not path.is_dir():
         vocab, vectors = read_vectors(path)
         table = torch.from_numpy(vectors)

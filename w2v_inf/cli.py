@@ -36,6 +36,7 @@ from w2v_inf.config import CONF, MEMBERS, Config
 from w2v_inf.errors import NO_WINDOWS, UserError
 from w2v_inf.mistakes import explain
 from w2v_inf.overrides import as_typed
+from w2v_inf.system_errors import explained, system_error
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads OpenMP
 
@@ -178,7 +179,8 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
         # Its launcher would announce every point of a sweep but the first.
         logging.getLogger("hydra").setLevel(logging.WARNING)
         try:
-            stage(load(cfg))
+            with explained():
+                stage(load(cfg))
         except UserError as error:  # Hydra would print an account of its own
             if not _is_sweep_in_this_process():
                 _fail(str(error))
@@ -200,7 +202,7 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
         # Before a stage begins, only Hydra writes files: the folder of a sweep in runs_dir.
         if has_begun or not error.filename:
             raise
-        _fail(f"{error.filename} cannot be written ({error.strerror}): choose another runs_dir")
+        _fail(str(system_error(error.filename, error, "written")))
     except Exception as error:
         # Hydra meets some options (corpus=3) with exceptions of any kind. Later ones are our bugs.
         if has_begun:

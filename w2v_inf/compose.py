@@ -30,6 +30,7 @@ from yaml import YAMLError
 
 from w2v_inf.config import CONF, MEMBERS, Config
 from w2v_inf.errors import UserError, check
+from w2v_inf.files import read_text
 from w2v_inf.mistakes import (
     LITERAL,
     RENAMED_OPTIONS,
@@ -159,10 +160,11 @@ def save(config: Config, path: Path) -> None:
 def read(path: Path) -> Config:
     """Options as `save` wrote them, now or in an older version.
 
-    Raises: UserError for a file that does not hold such options.
+    Raises: UserError for a file that cannot be read, or does not hold such options.
     """
+    text = read_text(path)
     try:
-        saved: Any = _translate(OmegaConf.load(path))
+        saved: Any = _translate(OmegaConf.create(text))
         schema = OmegaConf.structured(Config)
         for group, members in MEMBERS.items():
             chosen = {member.name: member for member in members}[saved[group]["name"]]
@@ -170,17 +172,10 @@ def read(path: Path) -> Config:
         merged = OmegaConf.merge(schema, saved)
         assert isinstance(merged, DictConfig)
         return load(merged)
-    except (
-        OSError,
-        UnicodeDecodeError,
-        KeyError,
-        TypeError,
-        YAMLError,
-        OmegaConfBaseException,
-        UserError,
-    ) as error:
+    except (KeyError, TypeError, YAMLError, OmegaConfBaseException, UserError) as error:
         reason = str(error).splitlines()[0]
-        message = f"{path} does not hold the options of a run ({reason}): train again"
+        advice = "read the run with the version that wrote it, or train again in another folder"
+        message = f"{path} does not hold the options of a run ({reason}): {advice}"
         raise UserError(message) from error
 
 

@@ -33,6 +33,7 @@ from w2v_inf.config import (
 )
 from w2v_inf.errors import UserError
 from w2v_inf.files import read_json, write_atomically, write_json
+from w2v_inf.system_errors import system_error
 
 SUMMARY, CONFIG, METRICS = "summary.json", "config.yaml", "metrics.jsonl"
 STATE, PLACES, VOCABULARY = "model.safetensors", "places.npz", "vocab.tsv"
@@ -193,7 +194,7 @@ def is_finished(folder: Path, config: Config, corpus_checksum: str) -> bool:
     if not (folder / SUMMARY).exists():
         return False
     trained_on = Summary.load(folder).corpus_checksum
-    check_same_run(folder, config, corpus_checksum, trained_on, "delete the folder")
+    check_same_run(folder, config, corpus_checksum, trained_on, "runs_dir")
     return True
 
 
@@ -241,7 +242,7 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise system_error(f"run_dir={folder}", error, "written") from error
     try:
         _lock(descriptor, folder)
         yield
@@ -258,9 +259,7 @@ def _lock(descriptor: int, folder: Path) -> None:
             "or choose another folder"
         ) from error
     except OSError as error:  # some network file systems have no locks
-        raise UserError(
-            f"run_dir={folder} cannot be locked ({error.strerror}): choose a folder on a local disk"
-        ) from error
+        raise system_error(f"run_dir={folder}", error, "locked") from error
 
 
 def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
@@ -274,7 +273,7 @@ def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
         with open(folder / METRICS, "a") as file:
             file.truncate(metrics_bytes)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise system_error(f"run_dir={folder}", error, "written") from error
 
 
 def append_metrics(folder: Path, line: dict[str, Any]) -> None:
@@ -284,10 +283,4 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
         with path.open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from error
-
-
-def _not_writable(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"run_dir={folder} cannot be written ({error.strerror}): choose another folder"
-    )
+        raise system_error(path, error, "written") from error

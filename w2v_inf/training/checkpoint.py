@@ -33,6 +33,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.files import read_json, sha256, sync, write_json
 from w2v_inf.models.protocol import Model
 from w2v_inf.runs.weights import save_model
+from w2v_inf.system_errors import system_error
 
 FORMAT_VERSION = 3
 NUM_KEPT = 2
@@ -113,9 +114,7 @@ def _save_json(
         }
         write_json(path, content | {"sha256": _content_sha256(content)})
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): free some space or choose another folder"
-        ) from error
+        raise system_error(path, error, "written") from error
 
 
 def load_newest(folder: Path, metrics: Path) -> Checkpoint | None:

@@ -83,7 +83,7 @@ def _train(config: Config) -> Path:
     if is_finished(folder, config, corpus.info["tokens_sha256"]):
         if distributed.is_main_process():
             checkpoint.remove_all(folder)  # a run that was killed at its very end has some
-        log.info("%s: already trained; delete the folder to train again", folder)
+        log.info("%s: already trained; to train again choose another run_dir", folder)
         return folder
     stream = build_stream(config, corpus, vocab)
     if next(stream.epoch(0), None) is None:
