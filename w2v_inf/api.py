@@ -26,6 +26,7 @@ from w2v_inf.config import Config, Embedding, NtkLimit, Sample
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import ArgumentError, UserError
 from w2v_inf.evaluation.analogy import load_questions
+from w2v_inf.evaluation.finite_check import check_lengths
 from w2v_inf.evaluation.places import place_gram
 from w2v_inf.evaluation.similarity import cosine_table, evaluate_model, nearest_neighbours
 from w2v_inf.models.linear import LinearModel
@@ -69,7 +70,9 @@ def _load(path: Path) -> "Embeddings":
     if not path.is_dir():
         vocab, vectors = read_vectors(path)
         table = torch.from_numpy(vectors)
-        return Embeddings(LinearModel(table, table), vocab, path)
+        model = LinearModel(table, table)
+        check_lengths(model, path)
+        return Embeddings(model, vocab, path)
     trained = read(path / CONFIG)
     model, vocab = open_run(path, Config(corpus=Sample(), model=NtkLimit()))
     is_sample = isinstance(trained.model, NtkLimit)

@@ -10,6 +10,7 @@ from w2v_inf import distributed
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
+from w2v_inf.evaluation.finite_check import check_lengths
 from w2v_inf.evaluation.limit_distance import add_limit_distance
 from w2v_inf.evaluation.similarity import evaluate_model
 from w2v_inf.files import write_json
@@ -60,7 +61,9 @@ def evaluate_vectors(path: Path) -> dict[str, Any]:
     """Evaluate a file of word vectors, from any program."""
     vocab, vectors = read_vectors(path)
     table = torch.from_numpy(vectors)
-    evaluation = evaluate_model(LinearModel(table, table), vocab, load_questions(vocab))
+    model = LinearModel(table, table)
+    check_lengths(model, path)
+    evaluation = evaluate_model(model, vocab, load_questions(vocab))
     _save(path.with_name(path.name + ".evaluation.json"), evaluation)
     return evaluation
 

@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from w2v_inf import distributed
 from w2v_inf.errors import UserError
+from w2v_inf.evaluation.finite_check import is_finite
 from w2v_inf.files import read_json, sha256, sync, write_json
 from w2v_inf.models.protocol import Model
 from w2v_inf.runs.weights import save_model
@@ -42,7 +42,6 @@ SHARE = 0.02
 """Largest share of the training time spent on checkpoints."""
 DEFAULT_BYTES_PER_S = 2e8
 """Assumed speed of the first checkpoint; later ones go by the speed of the last."""
-ROWS_CHECKED = 1024
 DRAFTS = (".[0-9]*-*", ".tmp??????")
 """Names of half-written files: those of `files.write_atomically`, and those of safetensors, which
 fills a file of its own before it renames that to our draft."""
@@ -182,7 +181,7 @@ class CheckpointManager:
             # A later loss will stop a run with infinite weights. Until then the earlier
             # checkpoints are the ones to keep.
             [is_diverged] = distributed.all_reduce_max(
-                not all(map(_is_finite, self.model.state().values()))
+                not all(map(is_finite, self.model.state().values()))
             )
             if not is_diverged:
                 path = save(self.folder, self.model, train_state, self.metrics, self.provenance)
@@ -191,11 +190,6 @@ class CheckpointManager:
         self._last = time.monotonic()
         self._cost_s = self._last - start
         return path
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Whether all entries are finite; by slices of rows, which keeps the mask small."""
-    return all(bool(torch.isfinite(rows).all()) for rows in tensor.split(ROWS_CHECKED))
 
 
 def _load(path: Path, metrics: Path) -> Checkpoint:

@@ -17,6 +17,7 @@ from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
+from w2v_inf.evaluation.finite_check import check_not_diverged
 from w2v_inf.evaluation.places import place_gram
 from w2v_inf.evaluation.similarity import evaluate_model
 from w2v_inf.files import write_json
@@ -128,11 +129,13 @@ def train_model(
     evaluation = {}
     with logging_redirect_tqdm(), Progress(folder, stream, state, event_file) as progress:
         if state.steps == 0:
+            check_not_diverged(model, stream, "before the first step")
             evaluation = evaluate_model(model, vocab, questions, embedding)
             log_evaluation(evaluation, progress, 0, model)
             progress.resume()
             model.prepare(stream, lambda: bool(interruption.number))
             progress.pause()
+            check_not_diverged(model, stream, "after the preparation")
             if interruption.number:
                 log.info("interrupted before the first step: nothing to resume from")
                 interruption.act()
@@ -150,6 +153,7 @@ def train_model(
                 if is_due:
                     manager.save(progress.snapshot())
             progress.end_epoch(epoch + 1)
+            check_not_diverged(model, stream, f"after epoch {epoch + 1}")
             evaluation = evaluate_model(model, vocab, questions, embedding)
             log_evaluation(evaluation, progress, epoch + 1, model)
 
