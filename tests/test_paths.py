@@ -9,7 +9,8 @@ from w2v_inf.compose import compose_config
 from w2v_inf.config import CORPORA, Config, TextFile
 from w2v_inf.errors import UserError
 
-PATHS = "run_dir runs_dir data_dir export.out evaluate.vectors evaluate.limit_run plot.out".split()
+PATHS = """run_dir runs_dir data_dir export.out evaluate.vectors evaluate.limit_run evaluate.out
+plot.out""".split()
 
 
 def test_home_is_expanded_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from w2v_inf.compose import compose_config, read
 from w2v_inf.config import Config, Embedding, NtkLimit, Sample
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.errors import ArgumentError, UserError
+from w2v_inf.errors import ArgumentError, UserError, printable
 from w2v_inf.evaluation.analogy import load_questions
 from w2v_inf.evaluation.finite_check import check_lengths
 from w2v_inf.evaluation.places import place_gram
@@ -147,7 +147,7 @@ class Embeddings:
             return plot_places(
                 sample_initialisation(places, NARROW), f"NTK limit (sample of width {NARROW})"
             )
-        return plot_places(places, self.path.name)
+        return plot_places(places, printable(self.path.name))
 
     def _ids(self, words: Sequence[str]) -> Tensor:
         words = [words] if isinstance(words, str) else list(words)

@@ -10,8 +10,10 @@ Decisions:
 """
 
 import ast
+import codecs
 import dataclasses
 import inspect
+import io
 import logging
 import os
 import signal
@@ -105,6 +107,8 @@ corpus=NAME and model=NAME choose a member, which has its own options. experimen
 set of options from conf/experiment/. -m tries every combination of NAME=a,b,c. --hydra-help shows
 Hydra's own flags. Tables go to stdout, logs to stderr. Exit codes: 0 done, 1 a bug of ours, 2 a
 mistake explained in one line, 130 and 143 interrupted."""
+IN_ASCII = {"±": "+-", "–": "-", "×": "x"}
+"""How tables and messages look where the encoding lacks these."""
 COLUMNS, MEANING_AT = 120, 40
 
 
@@ -126,6 +130,7 @@ def main() -> None:
 def run_stage(name: str) -> None:
     """Run the stage of this name with the options of the command line."""
     stage = STAGES[name]
+    _print_any_character()
     if os.name == "nt":
         _fail(NO_WINDOWS)
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -211,6 +216,24 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
     if num_failed:
         points = "1 point" if num_failed == 1 else f"{num_failed} points"
         _fail(f"{points} of the sweep failed, as said above; the others are done")
+
+
+def _print_any_character() -> None:
+    """Let no character fail for the encoding of stdout or stderr (PYTHONIOENCODING, some clusters).
+
+    Those that the encoding lacks are written in ASCII.
+    """
+    codecs.register_error("w2v_inf", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="w2v_inf")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    known = "".join(IN_ASCII.get(c, c) for c in lacking)
+    return known.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def _is_job() -> bool:

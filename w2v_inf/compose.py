@@ -23,6 +23,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
@@ -129,6 +130,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Enum):
         return escape(value)
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def search_path() -> list[str]:
+    """Where Hydra found the options of this command: flags that tell a child process the same."""
+    config = HydraConfig.get()
+    words = [word for word in config.overrides.hydra if word.startswith("hydra.searchpath=")]
+    flags = {"command-line": "--config-dir", "main": "--config-path"}
+    for source in config.runtime.config_sources:
+        flag = flags.get(source.provider)
+        if flag and Path(source.path) != CONF:
+            words += [flag, str(Path(source.path).absolute())]
+    if config.job.config_name != "config":
+        words += ["--config-name", config.job.config_name]
+    return words
 
 
 def load(cfg: DictConfig) -> Config:

@@ -334,6 +334,8 @@ class EvaluateConfig:
     """Run folder of a muP limit; evaluate adds the distance to it to the summary of run_dir."""
     vectors: str = path_option()
     """A file of word vectors (word2vec's text or binary format) to use in place of a run."""
+    out: str = path_option()
+    """JSON file for the result; empty: evaluation-EMBEDDING.json in run_dir, or beside vectors."""
 
 
 @dataclass

@@ -14,15 +14,18 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else _escape(c) for c in message))
+        super().__init__(printable(message))
 
 
 class ArgumentError(UserError, ValueError):
     """A wrong argument of a call from Python."""
 
 
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def printable(text: str) -> str:
+    """The text with line breaks and bytes that are no UTF-8, which file names may have, escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def check(option: str, value: Any, ok: bool, allowed: str) -> None:

@@ -27,14 +27,16 @@ DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.bfloat16": "BF1
 TRAIN_AGAIN = "restore the file from a copy, or train again with another run_dir"
 
 
-def save_model(path: Path, model: Model) -> None:
+def save_model(path: Path, model: Model, state: dict[str, Tensor] | None = None) -> None:
     """Write the model's tensors. All processes call this; only the main one writes.
 
+    state: of the model, if the caller has it.
     Raises: UserError, in the process that writes, if the file cannot be written; no part of it is
       then left behind.
     """
     if not isinstance(model, ColumnShard):
-        tensors = {name: _on_cpu(tensor) for name, tensor in model.state().items()}
+        state = model.state() if state is None else state
+        tensors = {name: _on_cpu(tensor) for name, tensor in state.items()}
         write_atomically(path, lambda draft: save_file(tensors, draft))
         return
     blocks = model.whole_blocks()

@@ -74,20 +74,23 @@ def save(
     train_state: dict[str, Any],
     metrics: Path,
     provenance: dict[str, Any],
+    state: dict[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint and delete all but the last two; returns the path of its JSON.
 
     All processes call this; only the main one writes.
+    state: of the model, if the caller has it: that of the low-rank limit is a copy.
     Raises: UserError if the checkpoint cannot be written. Earlier ones are then still there, and no
       half-written file is.
     Cost: one write, sync and read of the tensors; 5 s per GiB on a shared virtual disk.
     """
     stem = f"checkpoint-{train_state['steps']:012d}"
-    needed = 1.1 * num_bytes(model.state()) * distributed.world_size()
+    state = model.state() if state is None else state
+    needed = 1.1 * num_bytes(state) * distributed.world_size()
     if distributed.is_main_process() and shutil.disk_usage(folder).free < needed:
         _keep_last(folder, NUM_KEPT - 1)
     tensors, path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
-    save_model(tensors, model)
+    save_model(tensors, model, state)
     if distributed.is_main_process():
         _save_json(path, tensors, train_state, metrics, provenance)
         _keep_last(folder, NUM_KEPT)
@@ -180,11 +183,11 @@ class CheckpointManager:
         try:
             # A later loss will stop a run with infinite weights. Until then the earlier
             # checkpoints are the ones to keep.
-            [is_diverged] = distributed.all_reduce_max(
-                not all(map(is_finite, self.model.state().values()))
-            )
+            state = self.model.state()  # once: it may be a copy
+            [is_diverged] = distributed.all_reduce_max(not all(map(is_finite, state.values())))
             if not is_diverged:
-                path = save(self.folder, self.model, train_state, self.metrics, self.provenance)
+                what = self.model, train_state, self.metrics, self.provenance, state
+                path = save(self.folder, *what)
         except UserError as error:
             log.warning("no checkpoint at step %s: %s", f"{train_state['steps']:,}", error)
         self._last = time.monotonic()

@@ -81,10 +81,8 @@ def _train(config: Config) -> Path:
     """`train` on the configured device and threads."""
     folder = run_folder(config)
     corpus, vocab = load_corpus(config)
-    if is_finished(folder, config, corpus.info["tokens_sha256"]):
-        if distributed.is_main_process():
-            checkpoint.remove_all(folder)  # a run that was killed at its very end has some
-        log.info("%s: already trained; to train again choose another run_dir", folder)
+    checksum = corpus.info["tokens_sha256"]
+    if _is_trained(folder, config, checksum):
         return folder
     stream = build_stream(config, corpus, vocab)
     if next(stream.epoch(0), None) is None:
@@ -95,7 +93,20 @@ def _train(config: Config) -> Path:
         lock(folder),
         catch_signals() as interruption,
     ):
+        # Again, now that nobody else can: another process may have trained it meanwhile.
+        if distributed.broadcast(lambda: _is_trained(folder, config, checksum)):
+            return run_folder(config)
         return train_model(model, stream, folder, config, corpus, vocab, interruption)
+
+
+def _is_trained(folder: Path, config: Config, checksum: str) -> bool:
+    """Whether the folder holds this run, finished; says so."""
+    if not is_finished(folder, config, checksum):
+        return False
+    if distributed.is_main_process():
+        checkpoint.remove_all(folder)  # a run that was killed at its very end has some
+    log.info("%s: already trained; to train again choose another run_dir", folder)
+    return True
 
 
 def train_model(
