@@ -45,6 +45,7 @@ from w2v_inf.runs.folder import (
 from w2v_inf.runs.weights import save_model
 from w2v_inf.stream import Batch, Stream, build_stream
 from w2v_inf.training import checkpoint
+from w2v_inf.training.batch_memory import BATCHES_AT_ONCE, MAX_BYTES_AT_ONCE, check_batch_memory
 from w2v_inf.training.progress import (
     NO_EXAMPLE,
     Progress,
@@ -56,8 +57,6 @@ from w2v_inf.training.signals import Interruption, catch_signals
 from w2v_inf.training.tensorboard import EventFile, import_writer
 
 log = logging.getLogger(__name__)
-BATCHES_AT_ONCE = 128
-"""Batches per call of the model: compiled models then stay in compiled code for a while."""
 
 
 def train(config: Config) -> Path:
@@ -85,6 +84,7 @@ def _train(config: Config) -> Path:
     if _is_trained(folder, config, checksum):
         return folder
     stream = build_stream(config, corpus, vocab)
+    check_batch_memory(stream)
     if next(stream.epoch(0), None) is None:
         raise UserError(NO_EXAMPLE)  # before there is a run folder
     model = build_model(config, len(vocab))
@@ -178,13 +178,21 @@ def train_model(
 
 
 def group_batches(batches: Iterator[Batch], prefetch: bool) -> Iterator[list[Batch]]:
-    """All batches in lists of `BATCHES_AT_ONCE`; `prefetch` draws the next list meanwhile.
+    """All batches in lists of `BATCHES_AT_ONCE`, or fewer large ones.
+
+    `prefetch` draws the next list meanwhile.
 
     A GPU then need not wait. On the CPU, drawing would only compete for the cores.
     """
 
     def draw() -> list[Batch]:
-        return list(islice(batches, BATCHES_AT_ONCE))
+        some, num_bytes = [], 0
+        for batch in islice(batches, BATCHES_AT_ONCE):
+            some.append(batch)
+            num_bytes += batch.context.nbytes + batch.negatives.nbytes
+            if num_bytes > MAX_BYTES_AT_ONCE:
+                break
+        return some
 
     if not prefetch:
         yield from iter(draw, [])
