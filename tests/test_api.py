@@ -3,6 +3,7 @@
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.models.linear import LinearModel
 
+NOTHING: Any = None
 WORDS = ["man", "king", "woman", "queen", "tree"]
 
 
@@ -70,7 +72,7 @@ def test_an_unknown_word_is_one_line(ask) -> None:
         (lambda e: e.gram(["king"], []), "words must be at least one word"),
         (lambda e: e.gram([["king"]]), "a word must be a text, got \\['king'\\]"),
         (lambda e: e.vector(3), "a word must be a text, got 3"),
-        (lambda e: api.load(None), "path must be that of a run folder or file, got None"),
+        (lambda e: api.load(NOTHING), "path must be that of a run folder or file, got None"),
     ],
 )
 def test_a_wrong_argument_is_one_clear_value_error(ask, message: str) -> None:
@@ -88,7 +90,7 @@ def test_a_path_is_expanded_and_checked(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_numbers_of_answers_and_words_of_numpy() -> None:
-    assert len(toy().most_similar("king", topn=np.int64(2))) == 2
+    assert len(toy().most_similar("king", topn=np.int64(2))) == 2  # pyright: ignore
     assert toy().gram(np.array(["king", "tree"])).shape == (2, 2)  # pyright: ignore
     assert toy().gram("king").shape == (1, 1)
 

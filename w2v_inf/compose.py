@@ -110,7 +110,8 @@ def _set(cfg: DictConfig, name: str, value: Any) -> None:
     if kind is None or node is None or leaf not in node:
         raise UserError(unknown_option(name, OmegaConf.get_type(node) if node else Config))
     plain = _plain(value)
-    is_text = isinstance(plain, str) or kind is not str
+    texts = plain if kind == list[str] and isinstance(plain, list) else [plain]
+    is_text = kind not in (str, list[str]) or all(isinstance(text, str) for text in texts)
     is_group, is_huge = is_dataclass(kind), isinstance(plain, int) and abs(plain) >= 2**64
     try:
         if not is_text or is_group or is_huge or plain == MISSING:

@@ -72,7 +72,7 @@ def register() -> None:
 
     Raises: UserError if numba is told not to compile: the kernels rely on C's arithmetic.
     """
-    if config.DISABLE_JIT:
+    if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
         raise UserError("NUMBA_DISABLE_JIT is set, and w2v_inf needs compiled kernels: unset it")
     if KernelLocator not in CacheImpl._locator_classes:
         CacheImpl._locator_classes.insert(0, KernelLocator)
