@@ -10,8 +10,11 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --di
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
 
-CORPUS_OPTIONS := $(if $(filter auto,$(CORPUS)),,$(if $(filter text8 fil9 wikipedia sample planted,$(CORPUS)),\
-  corpus=$(CORPUS),corpus=file 'corpus.path="$(CORPUS)"'))
+# A file name is taken as it was typed: quoted for the shell, and not read by make.
+TYPED := $(value CORPUS)
+NAMED := $(if $(word 2,$(TYPED)),,$(filter auto text8 fil9 wikipedia sample planted,$(TYPED)))
+CORPUS_OPTIONS := $(if $(NAMED),$(patsubst %,corpus=%,$(filter-out auto,$(NAMED))),\
+  corpus=file 'corpus.path=$(subst ','\'',$(TYPED))')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce figures sweep theory test check bench

@@ -27,7 +27,7 @@ import torch
 from accuracy_cost import build_stream, check, mean_and_deviation, model_of, rule_of, train
 from peers import gensim_model, train_gensim
 
-from w2v_inf.compose import compose_config, quote
+from w2v_inf.compose import compose_config
 from w2v_inf.config import Config
 from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.prepare import load_corpus
@@ -35,6 +35,7 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.evaluation.analogy import analogy_accuracy, load_questions
 from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel
+from w2v_inf.overrides import quote
 
 
 def config_of(args: argparse.Namespace, architecture: str, num_negatives: int) -> Config:

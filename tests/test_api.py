@@ -3,6 +3,7 @@
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.models.linear import LinearModel
 
+NOTHING: Any = None
 WORDS = ["man", "king", "woman", "queen", "tree"]
 
 
@@ -57,6 +59,40 @@ def test_an_unknown_word_is_one_line(ask) -> None:
         ask(toy())
     with pytest.raises(UserError, match="toy.txt has 0 of the US cities"):
         toy().plot_pca()
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda e: e.most_similar("king", topn=-5), "topn must be a whole number .*, got -5"),
+        (lambda e: e.most_similar("king", topn=None), "topn must be .*, got None"),
+        (lambda e: e.most_similar("king", topn=2.5), "topn must be .*, got 2.5"),
+        (lambda e: e.analogy("man", "king", "woman", topn=0), "topn must be .*, got 0"),
+        (lambda e: e.gram([]), "words must be at least one word"),
+        (lambda e: e.gram(["king"], []), "words must be at least one word"),
+        (lambda e: e.gram([["king"]]), "a word must be a text, got \\['king'\\]"),
+        (lambda e: e.vector(3), "a word must be a text, got 3"),
+        (lambda e: api.load(NOTHING), "path must be that of a run folder or file, got None"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_value_error(ask, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        ask(toy())
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_path_is_expanded_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/no/such/home")
+    with pytest.raises(UserError, match="/no/such/home/x"):
+        api.load("~/x")
+    with pytest.raises(UserError, match="path must be a path"):
+        api.load("a\0b")
+
+
+def test_numbers_of_answers_and_words_of_numpy() -> None:
+    assert len(toy().most_similar("king", topn=np.int64(2))) == 2  # pyright: ignore
+    assert toy().gram(np.array(["king", "tree"])).shape == (2, 2)  # pyright: ignore
+    assert toy().gram("king").shape == (1, 1)
 
 
 def test_options_by_name_are_those_of_the_scripts() -> None:

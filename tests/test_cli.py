@@ -1,6 +1,7 @@
 """Commands as a shell sees them: exit codes, one line, no traceback."""
 
 import dataclasses
+import io
 import os
 import re
 import subprocess
@@ -14,8 +15,10 @@ import pytest
 import w2v_inf
 from w2v_inf import cli
 from w2v_inf.cli import STAGES, describe
-from w2v_inf.config import PROJECT_ROOT, Config
+from w2v_inf.compose import search_path
+from w2v_inf.config import PROJECT_ROOT, Config, Finite, Sample
 from w2v_inf.errors import NO_WINDOWS
+from w2v_inf.reproduce import Job
 
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
 
@@ -76,6 +79,44 @@ def test_the_reader_of_stdout_may_stop_early() -> None:
     assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_text_fails_for_the_encoding_of_a_stream(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PYTHONIOENCODING=ascii, and names of files that are not UTF-8."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, "strict"))
+    cli._print_any_character()
+    print("5.3 ± 0.3 дом \udcff", flush=True)
+    said = written.getvalue().decode(encoding)
+    assert said.endswith("\\udcff\n")
+    assert said.startswith("5.3 +- 0.3 \\u0434" if encoding == "ascii" else "5.3 ± 0.3 ")
+
+
+def test_children_look_for_options_where_their_parent_did(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the runs of reproduce do, with a folder of the user's own."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    found: list[str] = []
+
+    def look(config: Config) -> None:
+        assert config.seed == 7
+        found.extend(search_path())
+
+    own = ["--config-dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["x.py", *own, "experiment=mine"])
+    cli.run(look)
+    assert found == own
+    job = Job(["experiment=mine"], Config(Sample(), model=Finite()), 1, 1, found)
+    assert job.command[3:] == ["train", *own, "experiment=mine"]
+    monkeypatch.setattr(sys, "argv", ["x.py"])
+    found.clear()
+    cli.run(lambda config: found.extend(search_path()))
+    assert found == []
+
+
 def test_multirun_trains_every_point(tmp_path: Path) -> None:
     text = tmp_path / "toy.txt"
     text.write_text("the cat sat on the mat and the dog sat on the cat\n" * 40)
@@ -124,7 +165,7 @@ def test_the_joblib_launcher_trains_points_at_once(tmp_path: Path) -> None:
     done = script("train.py", "-m", "model.width=4,8,16", *common, *launcher)
     assert done.returncode == 0, done.stderr
     assert (
-        len(list(tmp_path.glob("runs/toy-cbow/*/summary.json"))) == 3
+        len(list(tmp_path.glob("runs/toy-*-cbow/*/summary.json"))) == 3
         and done.stderr.count("epoch 1/1") == 3
     )
     drawn = script("plot.py", f"plot.runs=[{tmp_path}/runs]", "plot.figure=loss")
@@ -237,7 +278,9 @@ def test_an_error_of_ours_is_no_mistake_of_the_user(
     assert stop.value.code == 2
     last_line = capsys.readouterr().err.splitlines()[-1]
     path = tmp_path / "file" / "multirun"
-    reason = "cannot be written (Not a directory): choose another runs_dir"
+    reason = (
+        "cannot be written (Not a directory): a part of the path is a file: choose another folder"
+    )
     assert last_line == f"train.py: {path} {reason}"
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from w2v_inf import distributed
 from w2v_inf.errors import UserError
@@ -19,6 +20,21 @@ def test_one_process_without_torchrun() -> None:
         x = torch.ones(2)
         assert distributed.all_reduce_sum(x) is x and x.tolist() == [1, 1]
         assert distributed.broadcast(lambda: "made") == "made"
+
+
+def test_a_group_of_the_caller_is_not_ours(tmp_path: Path) -> None:
+    """In his program one process may call us: it must not wait for the others."""
+    where = f"file://{tmp_path}/store"
+    dist.init_process_group("gloo", init_method=where, rank=0, world_size=1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dist, "get_world_size", lambda: 2)  # as in a job of two
+            patch.setattr(dist, "get_rank", lambda: 1)
+            assert distributed.world_size() == 1 and distributed.is_main_process()
+            assert distributed.broadcast(lambda: "made") == "made"
+            assert distributed.all_reduce_max(3) == [3]
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("total", [0, 2, 3, 7, 391])

@@ -1,10 +1,14 @@
 """Files appear whole or not at all, and damaged ones are named."""
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from w2v_inf.errors import UserError
 from w2v_inf.files import read_json, read_text, sha256, write_atomically, write_json
@@ -56,3 +60,25 @@ def test_numbers_must_be_finite(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_follow_the_umask(mask: int, tmp_path: Path) -> None:
+    """Tensors too: safetensors makes its files for their owner alone."""
+    path, before = tmp_path / "a.safetensors", os.umask(mask)
+    try:
+        write_atomically(path, lambda draft: save_file({"x": torch.ones(2)}, draft))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_file_that_may_not_be_read_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\): ask its owner"):
+        read_json(tmp_path / "summary.json")

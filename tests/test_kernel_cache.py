@@ -5,10 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from w2v_inf import kernel_cache
 from w2v_inf.config import PROJECT_ROOT
+from w2v_inf.errors import UserError
 
 pytestmark = pytest.mark.slow  # starts processes that compile
 
@@ -110,3 +113,36 @@ def test_a_read_only_package_caches_in_the_home(copy: Path, tmp_path: Path) -> N
     (copy / "w2v_inf" / "__pycache__").write_text("no folder can be made here")
     home = tmp_path / "home"
     assert Path(python(FOLDER, copy, HOME=str(home))).is_relative_to(home / ".cache")
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", [lambda old: b"", lambda old: old[:-9], lambda old: bytes(99)])
+def test_a_file_cut_short_by_a_power_cut_is_compiled_again(suffix, damage, copy: Path) -> None:
+    folder = Path(python(FOLDER, copy))
+    assert python(HITS, copy) == "0"
+    [file] = folder.glob(f"probe.double-*.{suffix}")
+    file.write_bytes(damage(file.read_bytes()))
+    assert [python(HITS, copy) for _ in range(2)] == ["0", "1"]
+
+
+def test_a_full_disk_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    full = SimpleNamespace(free=1000)
+    monkeypatch.setattr(kernel_cache.shutil, "disk_usage", lambda folder: full)
+    kernel_cache.cache_folder.cache_clear()
+    assert not kernel_cache.cache_folder().is_relative_to(tmp_path)
+    kernel_cache.cache_folder.cache_clear()
+
+
+def test_kernels_that_may_not_be_compiled_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreted, their arithmetic would be another."""
+    monkeypatch.setattr(kernel_cache.config, "DISABLE_JIT", 1)
+    with pytest.raises(UserError, match="NUMBA_DISABLE_JIT is set"):
+        kernel_cache.register()
+
+
+def test_numba_may_be_imported_first(copy: Path) -> None:
+    assert [python("import numba\n" + HITS, copy) for _ in range(2)] == ["0", "1"]
+    with open(copy / "w2v_inf" / "models" / "probe.py", "a") as file:
+        file.write("# another\n")
+    assert python("import numba\n" + HITS, copy) == "0"

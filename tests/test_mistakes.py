@@ -23,10 +23,6 @@ MEMBERS = {
         ("reproduce.widths=[a]", "reproduce.widths must be a list of whole numbers, got [a]"),
         ("model.width=16,64", f"model.width=16,64: {IS_SWEEP}"),
         ("model=finite,mup_limit", f"model=finite,mup_limit: {IS_SWEEP}"),
-        (
-            "run_dir=a,b",
-            f"run_dir=a,b: {IS_SWEEP}; or quote a text with commas: 'run_dir=\"a,b\"'",
-        ),
         ("model.width 16", f"{NO_VALUE}=16, without blanks"),
         ("model.width = 16 seed=1", f"{NO_VALUE}=16, without blanks"),
         ("model.width =16", f"{NO_VALUE}=16, without blanks"),
@@ -37,7 +33,7 @@ MEMBERS = {
         ("model.width=null", "model.width must be a whole number, got null"),
         ("train.epochs=2.5", "train.epochs must be a whole number, got 2.5"),
         ("train.lr=fast", "train.lr must be a number, or null, got fast"),
-        ("run_dir=[a]", "run_dir must be a text, got [a]"),
+        ("run_dir=null", "run_dir must be a text, got null"),
         ("train.resume=no", "train.resume must be auto or never, got no"),
         ("device=gpu", "device must be auto, cpu or cuda, got gpu"),
         ("train=3", "train is a group of options: write train.NAME=VALUE"),
@@ -75,8 +71,8 @@ MEMBERS = {
         ("lr=0.2", "lr is not an option: did you mean train.lr? There are corpus, stream, model, "),
         ("train.foo=1", "train.foo is not an option. There are epochs, lr, weight_decay, "),
         (
-            "run_dir=a=b",
-            "run_dir=a=b cannot be read: write NAME=VALUE, and quote special characters: "
+            "hydra.run.dir=a=b",
+            "hydra.run.dir=a=b cannot be read: write NAME=VALUE, and quote special characters: "
             "'corpus.path=\"my text (1).txt\"'",
         ),
         ("hydra.nix=1", "Could not override 'hydra.nix': Key 'nix' not in 'HydraConf'"),

@@ -18,6 +18,7 @@ from fake_runs import make_family
 from hydra import initialize_config_dir
 
 from w2v_inf import cli, reproduce
+from w2v_inf.children import Children
 from w2v_inf.config import CONF, PROJECT_ROOT, Architecture, Device, Engine, Profile
 from w2v_inf.corpus import sources
 from w2v_inf.corpus.download import CorpusUnavailable
@@ -143,7 +144,7 @@ def test_terminating_ends_the_runs_too(text: Path, tmp_path: Path) -> None:
 
 def test_termination_misses_no_process() -> None:
     """Processes that run are ended, and none starts afterwards."""
-    children = reproduce._Children()
+    children = Children()
     sleeping = children.start(["sleep", "60"])
     assert sleeping is not None
     children.terminate()

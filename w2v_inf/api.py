@@ -5,9 +5,12 @@ Decisions:
   `train("corpus=planted", "model=mup_limit", **{"train.epochs": 4})`.
 - A run gets a run folder like any other. It is trained once, and can be resumed, plotted and
   reported.
-- Every error of the user is a `UserError` with a message of one line.
+- Every error of the user is a `UserError` with a message of one line; if an argument is at fault,
+  it is a `ValueError` too.
 """
 
+import numbers
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +24,18 @@ from torch import Tensor
 from w2v_inf.compose import compose_config, read
 from w2v_inf.config import Config, Embedding, NtkLimit, Sample
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.errors import UserError
+from w2v_inf.errors import ArgumentError, UserError, printable
 from w2v_inf.evaluation.analogy import load_questions
+from w2v_inf.evaluation.finite_check import check_lengths
 from w2v_inf.evaluation.places import place_gram
 from w2v_inf.evaluation.similarity import cosine_table, evaluate_model, nearest_neighbours
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.models.protocol import Model
+from w2v_inf.paths import expand
 from w2v_inf.reporting.pca import NARROW, plot_places, sample_initialisation
 from w2v_inf.runs.folder import CONFIG
 from w2v_inf.runs.weights import open_run
+from w2v_inf.system_errors import explained
 from w2v_inf.training import train as train_stage
 from w2v_inf.word2vec_format import read_vectors
 
@@ -44,7 +50,8 @@ def train(*overrides: str, **named: Any) -> "Embeddings":
     Raises: UserError as `training.train.train` does, and for options that do not exist or are out
       of range.
     """
-    return load(train_stage.train(compose_config(*overrides, **named)))
+    with explained():
+        return load(train_stage.train(compose_config(*overrides, **named)))
 
 
 def load(path: str | Path) -> "Embeddings":
@@ -52,11 +59,20 @@ def load(path: str | Path) -> "Embeddings":
 
     Raises: UserError if `path` is neither, or damaged.
     """
-    path = Path(path)
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"path must be that of a run folder or file, got {path!r}")
+    with explained():
+        return _load(Path(expand("path", str(path))))
+
+
+def _load(path: Path) -> "Embeddings":
+    """`load` of a path as the system knows it."""
     if not path.is_dir():
         vocab, vectors = read_vectors(path)
         table = torch.from_numpy(vectors)
-        return Embeddings(LinearModel(table, table), vocab, path)
+        model = LinearModel(table, table)
+        check_lengths(model, path)
+        return Embeddings(model, vocab, path)
     trained = read(path / CONFIG)
     model, vocab = open_run(path, Config(corpus=Sample(), model=NtkLimit()))
     is_sample = isinstance(trained.model, NtkLimit)
@@ -79,6 +95,7 @@ class Embeddings:
 
     def most_similar(self, word: str, topn: int = 10) -> list[tuple[str, float]]:
         """The `topn` other words of largest cosine, best first. Ties go to the commoner word."""
+        _check_topn(topn)
         self._ids([word])
         found = nearest_neighbours(self.model, self.vocab, [word], topn, self.embedding)[word]
         return [(neighbour, cosine) for neighbour, cosine in found]
@@ -88,6 +105,7 @@ class Embeddings:
 
         a, b and c themselves are left out.
         """
+        _check_topn(topn)
         ids = self._ids([a, b, c])
         cosines = cosine_table(self.model, ids, None, self.embedding).cpu()  # [3, V]
         scores = cosines[1] - cosines[0] + cosines[2]
@@ -129,9 +147,15 @@ class Embeddings:
             return plot_places(
                 sample_initialisation(places, NARROW), f"NTK limit (sample of width {NARROW})"
             )
-        return plot_places(places, self.path.name)
+        return plot_places(places, printable(self.path.name))
 
     def _ids(self, words: Sequence[str]) -> Tensor:
+        words = [words] if isinstance(words, str) else list(words)
+        for word in words:
+            if not isinstance(word, str):
+                raise ArgumentError(f"a word must be a text, got {word!r}")
+        if not words:
+            raise ArgumentError("words must be at least one word, got none")
         unknown = [word for word in words if word not in self.vocab.id_of]
         if unknown:
             raise UserError(
@@ -139,3 +163,9 @@ class Embeddings:
                 "see .vocab.words"
             )
         return torch.tensor([self.vocab.id_of[word] for word in words])
+
+
+def _check_topn(topn: Any) -> None:
+    """Raises: ArgumentError for a number of answers that is none."""
+    if not isinstance(topn, numbers.Integral) or topn < 1:
+        raise ArgumentError(f"topn must be a whole number of at least 1, got {topn!r}")

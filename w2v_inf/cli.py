@@ -10,8 +10,10 @@ Decisions:
 """
 
 import ast
+import codecs
 import dataclasses
 import inspect
+import io
 import logging
 import os
 import signal
@@ -35,6 +37,8 @@ from w2v_inf.compose import load, register
 from w2v_inf.config import CONF, MEMBERS, Config
 from w2v_inf.errors import NO_WINDOWS, UserError
 from w2v_inf.mistakes import explain
+from w2v_inf.overrides import as_typed
+from w2v_inf.system_errors import explained, system_error
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads OpenMP
 
@@ -103,6 +107,8 @@ corpus=NAME and model=NAME choose a member, which has its own options. experimen
 set of options from conf/experiment/. -m tries every combination of NAME=a,b,c. --hydra-help shows
 Hydra's own flags. Tables go to stdout, logs to stderr. Exit codes: 0 done, 1 a bug of ours, 2 a
 mistake explained in one line, 130 and 143 interrupted."""
+IN_ASCII = {"±": "+-", "–": "-", "×": "x"}
+"""How tables and messages look where the encoding lacks these."""
 COLUMNS, MEANING_AT = 120, 40
 
 
@@ -124,6 +130,7 @@ def main() -> None:
 def run_stage(name: str) -> None:
     """Run the stage of this name with the options of the command line."""
     stage = STAGES[name]
+    _print_any_character()
     if os.name == "nt":
         _fail(NO_WINDOWS)
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -160,6 +167,7 @@ def _closed_pipe_is_an_end() -> Iterator[None]:
 
 def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
     _check_flags()
+    sys.argv[1:] = as_typed(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own account of an exception
     register()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -176,7 +184,8 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
         # Its launcher would announce every point of a sweep but the first.
         logging.getLogger("hydra").setLevel(logging.WARNING)
         try:
-            stage(load(cfg))
+            with explained():
+                stage(load(cfg))
         except UserError as error:  # Hydra would print an account of its own
             if not _is_sweep_in_this_process():
                 _fail(str(error))
@@ -198,7 +207,7 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
         # Before a stage begins, only Hydra writes files: the folder of a sweep in runs_dir.
         if has_begun or not error.filename:
             raise
-        _fail(f"{error.filename} cannot be written ({error.strerror}): choose another runs_dir")
+        _fail(str(system_error(error.filename, error, "written")))
     except Exception as error:
         # Hydra meets some options (corpus=3) with exceptions of any kind. Later ones are our bugs.
         if has_begun:
@@ -207,6 +216,24 @@ def _run(stage: Callable[[Config], object], is_parallel: bool) -> None:
     if num_failed:
         points = "1 point" if num_failed == 1 else f"{num_failed} points"
         _fail(f"{points} of the sweep failed, as said above; the others are done")
+
+
+def _print_any_character() -> None:
+    """Let no character fail for the encoding of stdout or stderr (PYTHONIOENCODING, some clusters).
+
+    Those that the encoding lacks are written in ASCII.
+    """
+    codecs.register_error("w2v_inf", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="w2v_inf")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    known = "".join(IN_ASCII.get(c, c) for c in lacking)
+    return known.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def _is_job() -> bool:

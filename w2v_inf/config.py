@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 from w2v_inf.errors import check, check_range
+from w2v_inf.paths import expand_paths, path_option
 
 PACKAGE = Path(__file__).resolve().parent
 IS_CHECKOUT = (PACKAGE.parent / "pyproject.toml").is_file()
@@ -118,7 +119,7 @@ class Planted(CorpusConfig):
 
 @dataclass
 class Downloaded(CorpusConfig):
-    path: str = ""
+    path: str = path_option()
     """A local copy of the zip; empty: download it into data_dir."""
     url: str = ""
     """A mirror that has the zip; empty: the original site."""
@@ -145,7 +146,7 @@ class Wikipedia(CorpusConfig):
 
     name: str = "wikipedia"
     min_count: int = 10
-    path: str = ""
+    path: str = path_option()
     """A .parquet or .arrow file, or a folder of them, with a column `text`; empty: from the hub."""
     snapshot: str = "20231101.en"
     """Date and language of the dump."""
@@ -165,7 +166,7 @@ class TextFile(CorpusConfig):
     """Your own text file: .txt, .gz, .bz2, .xz or .zst, one document per line."""
 
     name: str = "file"
-    path: str = ""
+    path: str = path_option()
     """The file; required. It may be one long line. Words are separated by blanks."""
 
     def __post_init__(self) -> None:
@@ -329,10 +330,12 @@ class EvaluateConfig:
 
     embedding: Embedding = Embedding.input
     """Vectors that answer the questions: input (u), output (w) or their sum."""
-    limit_run: str = ""
+    limit_run: str = path_option()
     """Run folder of a muP limit; evaluate adds the distance to it to the summary of run_dir."""
-    vectors: str = ""
+    vectors: str = path_option()
     """A file of word vectors (word2vec's text or binary format) to use in place of a run."""
+    out: str = path_option()
+    """JSON file for the result; empty: evaluation-EMBEDDING.json in run_dir, or beside vectors."""
 
 
 @dataclass
@@ -347,7 +350,7 @@ class ExportConfig:
     """Columns. null: the width of a finite network, else 300."""
     format: VectorFormat = VectorFormat.text
     """text or binary as word2vec.c writes them; gensim: a file for KeyedVectors.load."""
-    out: str = ""
+    out: str = path_option()
     """File to write; empty: vectors-METHOD-DIMENSION in run_dir."""
 
     def __post_init__(self) -> None:
@@ -361,9 +364,9 @@ class PlotConfig:
     figure: Figure = Figure.all
     """Accuracy by epoch, by section, loss, PCA of cities and states, accuracy by width; transfer:
     loss over model.width and train.lr, of a sweep over both; all: all but transfer."""
-    runs: list[str] = field(default_factory=list)
+    runs: list[str] = path_option(list)
     """Run folders, or folders that hold some; empty: run_dir."""
-    out: str = ""
+    out: str = path_option()
     """Folder for the figures; empty: figures/ beside the runs."""
 
 
@@ -405,16 +408,17 @@ class Config:
     """CPU threads. null: one per core."""
     seed: int = 0
     """Of everything random: the initialisation, and which examples are drawn."""
-    run_dir: str = ""
+    run_dir: str = path_option()
     """Folder of the run; empty: CORPUS-ARCHITECTURE/MODEL-seedN in runs_dir."""
-    runs_dir: str = str(PROJECT_ROOT / "runs")
+    runs_dir: str = path_option(str(PROJECT_ROOT / "runs"))
     """Folder of runs and reports."""
-    data_dir: str = str(PROJECT_ROOT / "data" / "cache")
+    data_dir: str = path_option(str(PROJECT_ROOT / "data" / "cache"))
     """Folder of downloads and encoded corpora."""
 
     def __post_init__(self) -> None:
         check("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to 2^63 - 1")
         check_range("num_threads", self.num_threads, 1, 1024, "one per core")
+        expand_paths(self)
         self._fill_in_defaults()
         group, batch = self.stream.group_size, self.stream.batch_size
         check("stream.group_size", group, group <= batch, f"at most stream.batch_size = {batch}")

@@ -29,6 +29,8 @@ from torch import Tensor
 
 from w2v_inf.errors import UserError
 
+_has_joined = False
+"""Whether `process_group` is open. A group that the caller of a library function started is his."""
 TIMEOUT = timedelta(hours=1)
 """How long processes wait for one that is alive: the main one may be preparing a corpus."""
 T = TypeVar("T")
@@ -51,9 +53,12 @@ def process_group() -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _collective("joining"):
         dist.init_process_group(backend, timeout=TIMEOUT)
+    global _has_joined
+    _has_joined = True
     try:
         yield
     finally:
+        _has_joined = False
         dist.destroy_process_group()
 
 
@@ -74,12 +79,12 @@ def _collective(doing: str) -> Iterator[None]:
 
 def world_size() -> int:
     """Processes of this job; 1 without torchrun."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if _has_joined else 1
 
 
 def rank() -> int:
     """The number of this process in the job, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _has_joined else 0
 
 
 def is_main_process() -> bool:

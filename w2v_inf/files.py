@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from w2v_inf.errors import UserError
+from w2v_inf.system_errors import system_error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -25,17 +27,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     draft = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch()
+        mode = draft.stat().st_mode
         write(draft)
+        draft.chmod(mode)  # as the umask says: safetensors makes files for their owner alone
         sync(draft)
         os.replace(draft, path)
         sync(path.parent)
     except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(
-            f"{path} cannot be written ({reason}): free some space or choose another folder"
-        ) from error
+        raise system_error(path, error, "written") from error
     finally:
-        if path.parent.is_dir():
+        with suppress(OSError):  # above all no such folder
             draft.unlink(missing_ok=True)
 
 
@@ -67,7 +69,9 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path.absolute()} not found: run w2v-inf train first") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise system_error(path, error, "read") from error
+    except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is damaged ({str(error).splitlines()[0]}): train the run again"
         ) from error

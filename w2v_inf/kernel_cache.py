@@ -17,6 +17,7 @@ Decisions:
 import atexit
 import hashlib
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,9 +27,14 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from numba import config
 from numba.core.caching import CacheImpl, _CacheLocator
 
+from w2v_inf.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parent
+NEEDED_BYTES = 64 << 20
+"""Room for all kernels."""
 KERNEL_SOURCES = ("stream.py", "models/**/*.py")
 """Patterns of the files that define kernels, below the package."""
 
@@ -62,7 +68,12 @@ class KernelLocator(_CacheLocator):
 
 
 def register() -> None:
-    """Have numba cache the kernels of this package here; call before the first is defined."""
+    """Have numba cache the kernels of this package here; call before the first is defined.
+
+    Raises: UserError if numba is told not to compile: the kernels rely on C's arithmetic.
+    """
+    if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+        raise UserError("NUMBA_DISABLE_JIT is set, and w2v_inf needs compiled kernels: unset it")
     if KernelLocator not in CacheImpl._locator_classes:
         CacheImpl._locator_classes.insert(0, KernelLocator)
 
@@ -81,7 +92,8 @@ def cache_folder() -> Path:
     The temporary folder goes with the process. Its name cannot be guessed by others.
     """
     for folder in _candidates():
-        if _is_private(folder):
+        if _is_private(folder) and _has_room(folder):
+            _remove_damaged(folder)
             return folder
     temporary = Path(tempfile.mkdtemp(prefix="w2v_inf-"))
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
@@ -100,6 +112,23 @@ def _candidates() -> Iterator[Path]:
     yield PACKAGE / "__pycache__" / "kernels"
     with suppress(RuntimeError):  # a user without a home
         yield Path.home() / ".cache" / own_name
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether the kernels fit: a full disk must not stop a run whose files lie elsewhere."""
+    return shutil.disk_usage(folder).free >= NEEDED_BYTES
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Delete files that a power cut has left empty, cut short or full of zeros.
+
+    numba writes pickles, which end with a full stop. It would fail at each start.
+    """
+    for file in folder.rglob("*.nb[ci]"):
+        with suppress(OSError), file.open("rb") as content:
+            content.seek(max(0, file.stat().st_size - 1))
+            if content.read() != pickle.STOP:
+                file.unlink()
 
 
 def _is_private(folder: Path) -> bool:

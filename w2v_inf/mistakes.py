@@ -37,6 +37,7 @@ HYDRA_INTERNALS = (
 )
 """First words of lines in Hydra's messages that are no use to a user."""
 WHERE = "(options: --help, or w2v_inf/config.py)"
+LITERAL = r"${NAME} stands for the value of NAME: for these characters themselves write \${NAME}"
 ALLOWED = {int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -57,7 +58,7 @@ def _explain(error: Exception, words: Sequence[str]) -> str:
         found = re.search(pattern, text)
         if found and (message := say(*found.groups())):
             return message
-    return f"{text} {WHERE}"
+    return f"{text} {f'({LITERAL})' if '${' in text else WHERE}"
 
 
 def unknown_option(option: str, kind: Any) -> str:
@@ -105,16 +106,16 @@ def _unreadable(word: str, words: list[str]) -> str:
 
 
 def _several_values(option: str, value: str) -> str:
-    hint = _hint(option)
+    hint = type_of(option)
     if get_origin(hint) is list:
         return _is_list(option, value)
-    quoted = f"; or quote a text with commas: '{option}=\"{value}\"'" if hint is str else ""
-    return f"{option}={value}: several values need a sweep: add -m{quoted}"
+    return f"{option}={value}: several values need a sweep: add -m"
 
 
-def _wrong_value(option: str, value: str) -> str:
-    hint = _hint(option)
-    if hint is None:  # an option of Hydra's own
+def wrong_value(option: str, value: str) -> str:
+    """Why `option` cannot have this value; empty for an option of Hydra's own."""
+    hint = type_of(option)
+    if hint is None:
         return ""
     if dataclasses.is_dataclass(hint):
         return f"{option} is a group of options: write {option}.NAME=VALUE"
@@ -146,7 +147,7 @@ def _no_name(kind: str) -> str:
 
 PATTERNS = {
     r"Ambiguous value for argument '(.+?)=(.*?)' 1\.": _several_values,
-    r"Error merging override \+*([\w.]+)=(.*?): (?:Value|Invalid|Cannot|field) ": _wrong_value,
+    r"Error merging override \+*([\w.]+)=(.*?): (?:Value|Invalid|Cannot|field) ": wrong_value,
     r"Could not override '(.+?)': Key '.+?' not in '(\w+)'": _unknown_key,
     r"Could not find '([\w/]+)/(.*?)' Available options in '[\w/]+': (.*)": _unknown_member,
     r"Config group override must be a string or a list. Got (\w+)": _no_name,
@@ -162,7 +163,7 @@ def _kinds(group: str) -> Sequence[Any]:
     return MEMBERS.get(group) or ([kind] if kind else [])
 
 
-def _hint(option: str) -> Any:
+def type_of(option: str) -> Any:
     """The declared type of an option, or None."""
     group, _, name = option.rpartition(".")
     hints = (get_type_hints(kind).get(name) for kind in _kinds(group))

@@ -10,11 +10,8 @@ Decisions:
 
 import dataclasses
 import logging
-import os
 import shlex
-import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +21,8 @@ import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 
-from w2v_inf.compose import load
+from w2v_inf.children import Children
+from w2v_inf.compose import load, search_path
 from w2v_inf.config import (
     CONF,
     Architecture,
@@ -48,7 +46,14 @@ from w2v_inf.models.memory_check import GIB, OVERHEAD_BYTES, model_bytes, rank_o
 from w2v_inf.reporting.findings import format_table
 from w2v_inf.reporting.plot import plot
 from w2v_inf.reporting.report import report
-from w2v_inf.runs.folder import SUMMARY, Summary, corpus_label, model_label, run_folder
+from w2v_inf.runs.folder import (
+    SUMMARY,
+    Summary,
+    corpus_folder,
+    corpus_label,
+    model_label,
+    run_folder,
+)
 from w2v_inf.runs.results import find_runs, group_runs
 from w2v_inf.runs.weights import open_run
 from w2v_inf.stream import keep_probability
@@ -93,6 +98,8 @@ class Job:
     """Estimated training time on one CPU thread."""
     bytes: int
     """Estimated memory on its device."""
+    search_path: list[str] = dataclasses.field(default_factory=list)
+    """Hydra's flags that say where its options come from."""
 
     @property
     def name(self) -> str:
@@ -102,7 +109,7 @@ class Job:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "w2v_inf", "train", *self.overrides]
+        return [sys.executable, "-m", "w2v_inf", "train", *self.search_path, *self.overrides]
 
     @property
     def folder(self) -> Path:
@@ -123,6 +130,8 @@ def reproduce(config: Config) -> Path:
     typed = typed_options()
     corpora = choose_corpora(typed, Path(config.data_dir))
     jobs = [job for corpus in corpora for job in plan(config, corpus, typed)]
+    for job in jobs:
+        job.search_path = search_path()
     print_plan(jobs)
     run_jobs(jobs)
     compare_with_limits(jobs, config)
@@ -140,7 +149,7 @@ def reproduce(config: Config) -> Path:
 
 def report_folder(jobs: list[Job]) -> Path:
     """RUNS_DIR/report-CORPORA-ARCHITECTURE-EXPERIMENTS: one folder per comparison."""
-    corpora = dict.fromkeys(corpus_label(job.config) for job in jobs)
+    corpora = dict.fromkeys(corpus_folder(job.config) for job in jobs)
     options = dict.fromkeys(option for job in jobs for option in job.overrides)
     names = [o.removeprefix("experiment=") for o in options if o.startswith("experiment=")]
     first = jobs[0].config
@@ -314,34 +323,8 @@ def print_plan(jobs: list[Job]) -> None:
     log.info("%d runs, %d at a time, %s in all:", len(jobs), num_cores(), duration(jobs))
     for job in jobs:
         done = "  (done)" if (job.folder / SUMMARY).exists() else ""
-        command = shlex.join(["w2v-inf", "train", *job.overrides])
+        command = shlex.join(["w2v-inf", "train", *job.search_path, *job.overrides])
         log.info("  %5.1f GiB %6.0f CPU s  %s%s", job.bytes / GIB, job.seconds, command, done)
-
-
-class _Children:
-    """The running processes. One lock guards start and end, so that termination misses none."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.processes: list[subprocess.Popen[str]] = []
-        self.stopping = False
-
-    def start(self, command: list[str]) -> "subprocess.Popen[str] | None":
-        """Start a process that writes stderr to a pipe; None after `terminate`."""
-        env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        with self.lock:
-            if self.stopping:
-                return None
-            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
-            self.processes.append(process)
-            return process
-
-    def terminate(self) -> None:
-        """Terminate all processes and start no more."""
-        with self.lock:
-            self.stopping = True
-            for process in self.processes:
-                process.terminate()
 
 
 def run_jobs(jobs: list[Job]) -> None:
@@ -350,7 +333,7 @@ def run_jobs(jobs: list[Job]) -> None:
     Raises: UserError that names the first failed run; the others still finish.
     """
     ordered = sorted(jobs, key=lambda job: -job.seconds)
-    children = _Children()
+    children = Children()
     with ThreadPoolExecutor(num_cores()) as pool:
         try:
             failures = [*filter(None, pool.map(lambda job: _run(job, children), ordered))]
@@ -362,7 +345,7 @@ def run_jobs(jobs: list[Job]) -> None:
         raise UserError(f"{len(failures)} of {len(jobs)} runs failed; {failures[0]}")
 
 
-def _run(job: Job, children: _Children) -> str:
+def _run(job: Job, children: Children) -> str:
     """Train one job and print its log line by line; returns its last line if it failed."""
     process = children.start(job.command)
     if process is None:

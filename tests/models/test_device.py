@@ -1,6 +1,7 @@
 """The device picked, and the memory and cores found under fake control groups."""
 
 import os
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -161,3 +162,11 @@ def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(distributed, "local_world_size", lambda: 3)
     with pytest.raises(UserError, match="3 processes on a machine with 2 GPUs: use torchrun"):
         pick_device(Device.auto)
+
+
+def test_the_limit_of_the_shell_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ulimit -v, which nothing else shows before an allocation fails."""
+    used = psutil.Process().memory_info().vms
+    limits = (used + 2**20, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    assert 0 <= free_bytes(torch.device("cpu")) <= 2**21

@@ -67,3 +67,8 @@ def test_unwritable_pages_are_a_users_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written .*choose another folder"):
         write_page(tmp_path / "file" / "page.html", "theory", title="t", sections=[])
+
+
+def test_names_of_files_need_not_be_utf_8(tmp_path: Path) -> None:
+    path = write_page(tmp_path / "page.html", "theory", title="a\udcffb", sections=[])
+    assert "a\\udcffb" in path.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fake_runs import make_run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from w2v_inf.errors import UserError
+from w2v_inf.overrides import quote
 from w2v_inf.runs import folder as folder_module
 from w2v_inf.runs.folder import Summary, check_same_run, lock, run_folder, trained_options
 
@@ -42,10 +44,41 @@ def test_default_run_folders_differ_whenever_options_do() -> None:
         "mup-256-seed0",
     ]
     assert folders[11].name == "mup_limit-seed0-engine_lowrank-rank_8"
-    assert folders[-2].parent.name == "wiki-cbow"
+    assert re.fullmatch("wiki-[0-9a-f]{6}-cbow", folders[-2].parent.name)
     for folder in folders:  # as typed, without quotes
         parsed = OverridesParser.create().parse_override(f"run_dir={folder}").value()
         assert parsed == str(folder)
+
+
+def test_texts_of_one_name_have_folders_of_their_own() -> None:
+    """Also the points of a sweep over them, and names of which no shell needs quotes."""
+    paths = [
+        "train.txt",
+        "en/train.txt",
+        "de/train.txt",
+        "/en/train.txt",
+        "train.txt.gz",
+        "train.v2",
+    ]
+    paths += ["it's.txt", "it_s.txt", "é" * 200 + ".txt", "é" * 201 + ".txt", ".txt", "\udcff.txt"]
+    folders = [run_folder(config_of("corpus=file", f"corpus.path={quote(path)}")) for path in paths]
+    assert len(set(folders)) == len(paths)
+    assert folders[0].parent.name == "train-cbow"  # the mark only where it is needed
+    same = ["corpus=file", "corpus.path=./en/train.txt"]
+    assert run_folder(config_of(*same)) == folders[1]
+    for folder in folders:
+        assert re.fullmatch(r"[\w.+-]+", folder.parent.name) and len(folder.parent.name) < 80
+    wikipedia = [["corpus=wikipedia", f"corpus.path={path}"] for path in ("", "a", "b")]
+    assert len({run_folder(config_of(*options)) for options in wikipedia}) == 3
+
+
+def test_a_name_is_no_longer_than_a_file_system_takes() -> None:
+    many = ["stream.window=3", "stream.num_negatives=7", "stream.subsample_threshold=0.001"]
+    many += ["stream.batch_size=64", "stream.interleave=16", "stream.group_size=8", "train.lr=0.1"]
+    many += ["stream.shared_negatives=9", "train.epochs=17", "train.weight_decay=0.01"]
+    many += ["train.context_gradient=whole", "train.sigmoid=tp4", "evaluate.embedding=output"]
+    first, second = (run_folder(config_of(*many, f"corpus.min_count={n}")) for n in (2, 3))
+    assert first != second and len(first.name) < 200
 
 
 def test_options_that_change_no_result_do_not_change_the_run() -> None:

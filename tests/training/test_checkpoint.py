@@ -284,6 +284,22 @@ def test_half_written_checkpoints_are_cleared_away(options) -> None:
     assert not [path for path in folder.iterdir() if "checkpoint" in path.name]
 
 
+def test_the_state_is_made_once_per_checkpoint(tmp_path: Path) -> None:
+    """That of the low-rank limit copies the pair table."""
+    made = []
+
+    class Counting(LinearModel):
+        def state(self) -> dict[str, torch.Tensor]:
+            made.append(1)
+            return super().state()
+
+    (tmp_path / "metrics.jsonl").touch()
+    model = Counting(torch.ones(3, 2), torch.ones(3, 2))
+    manager = checkpoint.CheckpointManager(tmp_path, tmp_path / "metrics.jsonl", model, {})
+    made.clear()
+    assert manager.save({"steps": 1}) and len(made) == 1
+
+
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(
     options, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from composed import config_of
 from small_runs import read_metrics, small_config
 
+from w2v_inf import compose
 from w2v_inf.config import PROJECT_ROOT, Config
 from w2v_inf.corpus.load import open_corpus
 from w2v_inf.corpus.prepare import prepare
@@ -326,3 +328,24 @@ def test_a_cache_with_edited_tokens_is_refused(arguments: list[str], tmp_path: P
     with pytest.raises(UserError, match=r"tokens.bin must have sha256 .*: delete the folder"):
         train_stage.train(config_of(*arguments))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A duplicate job waits for the corpus while the first one trains."""
+    config = small_config(tmp_path, "train.epochs=1", run="run")
+    folder = train_stage.train(small_config(tmp_path, "train.epochs=1", run="first"))
+
+    @contextmanager
+    def finish_meanwhile(path: Path) -> Iterator[None]:
+        folder.rename(path)
+        compose.save(config, path / "config.yaml")
+        yield
+
+    def refuse(*args: object) -> None:
+        pytest.fail("trained again")
+
+    monkeypatch.setattr(train_stage, "lock", finish_meanwhile)
+    monkeypatch.setattr(train_stage, "train_model", refuse)
+    assert train_stage.train(config) == tmp_path / "run"

@@ -10,6 +10,7 @@ from w2v_inf import distributed
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
+from w2v_inf.evaluation.finite_check import check_lengths
 from w2v_inf.evaluation.limit_distance import add_limit_distance
 from w2v_inf.evaluation.similarity import evaluate_model
 from w2v_inf.files import write_json
@@ -27,9 +28,9 @@ def evaluate(config: Config) -> dict[str, Any]:
 
     Writes evaluation-EMBEDDING.json into the run folder. With `evaluate.limit_run`, the distance to
     that run is printed too, and goes into the summary. With `evaluate.vectors`, that file is
-    evaluated instead, into FILE.evaluation.json.
-    Raises: UserError for a folder without a finished run, a file without vectors, or two runs of
-      different vocabularies.
+    evaluated instead, into FILE.evaluation.json. `evaluate.out` names another file.
+    Raises: UserError for a folder without a finished run, a file without vectors, two runs of
+      different vocabularies, or a result that cannot be saved; it is printed then.
     """
     with training_threads(config.num_threads):
         return _evaluate(config)
@@ -38,12 +39,13 @@ def evaluate(config: Config) -> dict[str, Any]:
 def _evaluate(config: Config) -> dict[str, Any]:
     """`evaluate` on the configured threads."""
     if config.evaluate.vectors:
-        return evaluate_vectors(Path(config.evaluate.vectors))
+        return evaluate_vectors(Path(config.evaluate.vectors), config.evaluate.out)
     folder = finished_folder(config)
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
     evaluation = evaluate_model(model, vocab, load_questions(vocab), embedding)
-    _save(folder / f"evaluation-{embedding.value}.json", evaluation)
+    path = folder / f"evaluation-{embedding.value}.json"
+    _print_and_save(evaluation, Path(config.evaluate.out or path))
     if config.evaluate.limit_run:
         limit = Path(config.evaluate.limit_run)
         if (kind := Summary.load(limit).model) != "mup_limit":
@@ -56,19 +58,29 @@ def _evaluate(config: Config) -> dict[str, Any]:
     return evaluation
 
 
-def evaluate_vectors(path: Path) -> dict[str, Any]:
-    """Evaluate a file of word vectors, from any program."""
+def evaluate_vectors(path: Path, out: str = "") -> dict[str, Any]:
+    """Evaluate a file of word vectors, from any program; the result goes to `out` or beside it."""
     vocab, vectors = read_vectors(path)
     table = torch.from_numpy(vectors)
-    evaluation = evaluate_model(LinearModel(table, table), vocab, load_questions(vocab))
-    _save(path.with_name(path.name + ".evaluation.json"), evaluation)
+    model = LinearModel(table, table)
+    check_lengths(model, path)
+    evaluation = evaluate_model(model, vocab, load_questions(vocab))
+    beside = path.with_name(path.name + ".evaluation.json")
+    _print_and_save(evaluation, Path(out or beside))
     return evaluation
 
 
-def _save(path: Path, evaluation: dict[str, Any]) -> None:
-    if distributed.is_main_process():
+def _print_and_save(evaluation: dict[str, Any], path: Path) -> None:
+    """In this order: the folder may belong to another user."""
+    if not distributed.is_main_process():
+        return
+    print(format_evaluation(evaluation), flush=True)
+    try:
         write_json(path, evaluation)
-        print(format_evaluation(evaluation))
+    except UserError as error:
+        raise UserError(
+            f"the result is printed, but not saved: {error}; or set evaluate.out"
+        ) from error
 
 
 def format_evaluation(evaluation: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ Decisions:
 """
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def free_bytes(device: torch.device, root: Path = ROOT) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = min([psutil.virtual_memory().available, *_free_in_groups(root)])
+    free = min([psutil.virtual_memory().available, *_free_in_groups(root), *_free_in_limits()])
     return max(0, free) // distributed.local_world_size()
 
 
@@ -71,6 +72,13 @@ def usable_cores(root: Path = ROOT) -> int:
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return max(1, int(min([cores, *_core_quotas(root)])))
+
+
+def _free_in_limits() -> Iterator[int]:
+    """Bytes left under `ulimit -v`."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield limit - psutil.Process().memory_info().vms
 
 
 def _free_in_groups(root: Path) -> Iterator[int]:

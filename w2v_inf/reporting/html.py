@@ -40,5 +40,7 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
     Raises: UserError if the file cannot be written.
     """
     page = _environment.get_template(f"{template}.html.j2").render(content)
-    write_atomically(path, lambda file: file.write_text(page, encoding="utf-8"))
+    # Names of files need not be UTF-8.
+    content_ = page.encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda file: file.write_bytes(content_))
     return path

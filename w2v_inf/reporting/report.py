@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from w2v_inf.compose import quote
 from w2v_inf.config import Config
 from w2v_inf.errors import UserError
+from w2v_inf.overrides import quote
 from w2v_inf.reporting import findings
 from w2v_inf.reporting.findings import Table
 from w2v_inf.reporting.html import write_page

@@ -6,6 +6,7 @@ import logging
 import platform
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import psutil
 import torch
 
 from w2v_inf.config import IS_CHECKOUT, PROJECT_ROOT, Config
+from w2v_inf.models.cpu import threads
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +61,14 @@ def environment(config: Config, device: torch.device, corpus_checksum: str) -> d
         "numpy": np.__version__,
         "platform": platform.platform(),
         "cpu": f"{_cpu_name()} x {psutil.cpu_count()}",
-        "num_threads": torch.get_num_threads(),
+        "num_threads": threads.size(),  # those that train: torch may have another number
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda,
         "triton": _version("triton"),
         "corpus_checksum": corpus_checksum,
         "seed": config.seed,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 

@@ -11,6 +11,7 @@
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -25,14 +26,17 @@ from w2v_inf import compose
 from w2v_inf.config import (
     MEMBERS,
     Config,
+    Embedding,
     Finite,
     ModelConfig,
     Parametrization,
     StreamConfig,
     TextFile,
+    Wikipedia,
 )
-from w2v_inf.errors import UserError
+from w2v_inf.errors import UserError, printable
 from w2v_inf.files import read_json, write_atomically, write_json
+from w2v_inf.system_errors import system_error
 
 SUMMARY, CONFIG, METRICS = "summary.json", "config.yaml", "metrics.jsonl"
 STATE, PLACES, VOCABULARY = "model.safetensors", "places.npz", "vocab.tsv"
@@ -49,6 +53,10 @@ NAMED = (
     "seed",
 )
 """Options that every name of a run folder says in its own way."""
+NOT_IN_NAMES = r"[^\w.+-]+"
+"""Characters that would need quotes in a shell."""
+MAX_LABEL, MAX_NAME = 60, 180
+"""Characters; a file system takes 255 bytes."""
 MAX_NAMED = 4
 """Differences between two runs that a message names."""
 
@@ -114,7 +122,28 @@ class Summary:
 def corpus_label(config: Config) -> str:
     """`text8`, or a file's name without its extensions."""
     corpus = config.corpus
-    return Path(corpus.path).name.split(".")[0] if isinstance(corpus, TextFile) else corpus.name
+    if not isinstance(corpus, TextFile):
+        return corpus.name
+    name = Path(corpus.path).name
+    return printable(name.split(".")[0] or name)
+
+
+def corpus_folder(config: Config) -> str:
+    """The label as a name for folders, with a mark of the path if the label alone does not tell it.
+
+    `train.txt` is `train`; `en/train.txt` and `de/train.txt` get different marks.
+    """
+    corpus, label = config.corpus, corpus_label(config)
+    name = re.sub(NOT_IN_NAMES, "_", label)[:MAX_LABEL]
+    if not isinstance(corpus, TextFile | Wikipedia) or not corpus.path:
+        return name
+    is_told = isinstance(corpus, TextFile) and corpus.path in (name, f"{name}.txt")
+    return name if is_told else f"{name}-{_mark(os.path.normpath(corpus.path))}"
+
+
+def _mark(text: str) -> str:
+    """Six hexadecimal digits of the sha256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:6]
 
 
 def model_label(model: ModelConfig) -> str:
@@ -142,21 +171,31 @@ def run_folder(config: Config) -> Path:
     }
     parts = [model_label(config.model), f"seed{config.seed}"]
     parts += [f"{name.split('.')[-1]}_{value}" for name, value in changed.items()]
-    group = f"{corpus_label(config)}-{config.stream.architecture.value}"
-    return Path(config.runs_dir) / group / re.sub(r"[^\w.+-]+", "_", "-".join(parts))
+    group = f"{corpus_folder(config)}-{config.stream.architecture.value}"
+    name = re.sub(NOT_IN_NAMES, "_", "-".join(parts))
+    if len(name) > MAX_NAME:
+        name = f"{name[:MAX_NAME]}-{_mark(name)}"
+    return Path(config.runs_dir) / group / name
 
 
 def finished_folder(config: Config) -> Path:
     """The run folder of a finished run.
 
+    evaluate.embedding names the vectors that are asked now: a run trained with another one is the
+    same run.
     Raises: UserError if the user named no folder, and none is at the default place.
     """
     folder = run_folder(config)
-    if not config.run_dir and not (folder / SUMMARY).exists():
-        raise UserError(
-            f"no finished run at {folder} (the default for these options): give run_dir=FOLDER"
-        )
-    return folder
+    if config.run_dir or (folder / SUMMARY).exists():
+        return folder
+    for embedding in Embedding:
+        evaluate = dataclasses.replace(config.evaluate, embedding=embedding)
+        other = run_folder(dataclasses.replace(config, evaluate=evaluate))
+        if (other / SUMMARY).exists():
+            return other
+    raise UserError(
+        f"no finished run at {folder} (the default for these options): give run_dir=FOLDER"
+    )
 
 
 def default_config(config: Config) -> Config:
@@ -193,7 +232,7 @@ def is_finished(folder: Path, config: Config, corpus_checksum: str) -> bool:
     if not (folder / SUMMARY).exists():
         return False
     trained_on = Summary.load(folder).corpus_checksum
-    check_same_run(folder, config, corpus_checksum, trained_on, "delete the folder")
+    check_same_run(folder, config, corpus_checksum, trained_on, "runs_dir")
     return True
 
 
@@ -241,7 +280,7 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise system_error(f"run_dir={folder}", error, "written") from error
     try:
         _lock(descriptor, folder)
         yield
@@ -258,9 +297,7 @@ def _lock(descriptor: int, folder: Path) -> None:
             "or choose another folder"
         ) from error
     except OSError as error:  # some network file systems have no locks
-        raise UserError(
-            f"run_dir={folder} cannot be locked ({error.strerror}): choose a folder on a local disk"
-        ) from error
+        raise system_error(f"run_dir={folder}", error, "locked") from error
 
 
 def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
@@ -274,7 +311,7 @@ def start_run(folder: Path, config: Config, metrics_bytes: int = 0) -> None:
         with open(folder / METRICS, "a") as file:
             file.truncate(metrics_bytes)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise system_error(f"run_dir={folder}", error, "written") from error
 
 
 def append_metrics(folder: Path, line: dict[str, Any]) -> None:
@@ -284,10 +321,4 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
         with path.open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): free some space") from error
-
-
-def _not_writable(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"run_dir={folder} cannot be written ({error.strerror}): choose another folder"
-    )
+        raise system_error(path, error, "written") from error

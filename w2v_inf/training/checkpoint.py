@@ -24,15 +24,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from w2v_inf import distributed
 from w2v_inf.errors import UserError
+from w2v_inf.evaluation.finite_check import is_finite
 from w2v_inf.files import read_json, sha256, sync, write_json
 from w2v_inf.models.protocol import Model
 from w2v_inf.runs.weights import save_model
+from w2v_inf.system_errors import system_error
 
 FORMAT_VERSION = 3
 NUM_KEPT = 2
@@ -41,7 +42,6 @@ SHARE = 0.02
 """Largest share of the training time spent on checkpoints."""
 DEFAULT_BYTES_PER_S = 2e8
 """Assumed speed of the first checkpoint; later ones go by the speed of the last."""
-ROWS_CHECKED = 1024
 DRAFTS = (".[0-9]*-*", ".tmp??????")
 """Names of half-written files: those of `files.write_atomically`, and those of safetensors, which
 fills a file of its own before it renames that to our draft."""
@@ -74,20 +74,23 @@ def save(
     train_state: dict[str, Any],
     metrics: Path,
     provenance: dict[str, Any],
+    state: dict[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint and delete all but the last two; returns the path of its JSON.
 
     All processes call this; only the main one writes.
+    state: of the model, if the caller has it: that of the low-rank limit is a copy.
     Raises: UserError if the checkpoint cannot be written. Earlier ones are then still there, and no
       half-written file is.
     Cost: one write, sync and read of the tensors; 5 s per GiB on a shared virtual disk.
     """
     stem = f"checkpoint-{train_state['steps']:012d}"
-    needed = 1.1 * num_bytes(model.state()) * distributed.world_size()
+    state = model.state() if state is None else state
+    needed = 1.1 * num_bytes(state) * distributed.world_size()
     if distributed.is_main_process() and shutil.disk_usage(folder).free < needed:
         _keep_last(folder, NUM_KEPT - 1)
     tensors, path = folder / f"{stem}.safetensors", folder / f"{stem}.json"
-    save_model(tensors, model)
+    save_model(tensors, model, state)
     if distributed.is_main_process():
         _save_json(path, tensors, train_state, metrics, provenance)
         _keep_last(folder, NUM_KEPT)
@@ -113,9 +116,7 @@ def _save_json(
         }
         write_json(path, content | {"sha256": _content_sha256(content)})
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): free some space or choose another folder"
-        ) from error
+        raise system_error(path, error, "written") from error
 
 
 def load_newest(folder: Path, metrics: Path) -> Checkpoint | None:
@@ -182,21 +183,16 @@ class CheckpointManager:
         try:
             # A later loss will stop a run with infinite weights. Until then the earlier
             # checkpoints are the ones to keep.
-            [is_diverged] = distributed.all_reduce_max(
-                not all(map(_is_finite, self.model.state().values()))
-            )
+            state = self.model.state()  # once: it may be a copy
+            [is_diverged] = distributed.all_reduce_max(not all(map(is_finite, state.values())))
             if not is_diverged:
-                path = save(self.folder, self.model, train_state, self.metrics, self.provenance)
+                what = self.model, train_state, self.metrics, self.provenance, state
+                path = save(self.folder, *what)
         except UserError as error:
             log.warning("no checkpoint at step %s: %s", f"{train_state['steps']:,}", error)
         self._last = time.monotonic()
         self._cost_s = self._last - start
         return path
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Whether all entries are finite; by slices of rows, which keeps the mask small."""
-    return all(bool(torch.isfinite(rows).all()) for rows in tensor.split(ROWS_CHECKED))
 
 
 def _load(path: Path, metrics: Path) -> Checkpoint:

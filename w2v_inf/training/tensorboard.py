@@ -14,6 +14,7 @@ from typing import Any
 
 from w2v_inf.errors import UserError
 from w2v_inf.runs.folder import METRICS
+from w2v_inf.system_errors import system_error
 
 SCALARS = ("loss", "lr", "words_per_s")
 
@@ -49,10 +50,8 @@ class EventFile:
                     self._writer.add_scalar(name, value, line["words_seen"], when)
             self._writer.flush()
         except OSError as error:
-            raise UserError(
-                f"{self._writer.log_dir}: the event file cannot be written ({error.strerror}): "
-                "free some space, or set train.log=jsonl"
-            ) from error
+            path = f"the event file of train.log=tensorboard in {self._writer.log_dir}"
+            raise system_error(path, error, "written") from error
 
     def close(self) -> None:
         """Flush and close the file."""

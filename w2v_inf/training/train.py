@@ -16,6 +16,7 @@ from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.evaluation.analogy import load_questions
+from w2v_inf.evaluation.finite_check import check_not_diverged
 from w2v_inf.evaluation.places import place_gram
 from w2v_inf.evaluation.similarity import evaluate_model
 from w2v_inf.files import write_json
@@ -43,6 +44,7 @@ from w2v_inf.runs.folder import (
 from w2v_inf.runs.weights import save_model
 from w2v_inf.stream import Batch, Stream, build_stream
 from w2v_inf.training import checkpoint
+from w2v_inf.training.batch_memory import BATCHES_AT_ONCE, MAX_BYTES_AT_ONCE, check_batch_memory
 from w2v_inf.training.examples import check_examples
 from w2v_inf.training.progress import (
     Progress,
@@ -54,8 +56,6 @@ from w2v_inf.training.signals import Interruption, catch_signals
 from w2v_inf.training.tensorboard import EventFile, import_writer
 
 log = logging.getLogger(__name__)
-BATCHES_AT_ONCE = 128
-"""Batches per call of the model: compiled models then stay in compiled code for a while."""
 
 
 def train(config: Config) -> Path:
@@ -79,12 +79,11 @@ def _train(config: Config) -> Path:
     """`train` on the configured device and threads."""
     folder = run_folder(config)
     corpus, vocab = load_corpus(config)
-    if is_finished(folder, config, corpus.info["tokens_sha256"]):
-        if distributed.is_main_process():
-            checkpoint.remove_all(folder)  # a run that was killed at its very end has some
-        log.info("%s: already trained; delete the folder to train again", folder)
+    checksum = corpus.info["tokens_sha256"]
+    if _is_trained(folder, config, checksum):
         return folder
     stream = build_stream(config, corpus, vocab)
+    check_batch_memory(stream)
     check_examples(stream)  # before there is a run folder
     model = build_model(config, len(vocab))
     with (
@@ -92,7 +91,20 @@ def _train(config: Config) -> Path:
         lock(folder),
         catch_signals() as interruption,
     ):
+        # Again, now that nobody else can: another process may have trained it meanwhile.
+        if distributed.broadcast(lambda: _is_trained(folder, config, checksum)):
+            return run_folder(config)
         return train_model(model, stream, folder, config, corpus, vocab, interruption)
+
+
+def _is_trained(folder: Path, config: Config, checksum: str) -> bool:
+    """Whether the folder holds this run, finished; says so."""
+    if not is_finished(folder, config, checksum):
+        return False
+    if distributed.is_main_process():
+        checkpoint.remove_all(folder)  # a run that was killed at its very end has some
+    log.info("%s: already trained; to train again choose another run_dir", folder)
+    return True
 
 
 def train_model(
@@ -126,11 +138,13 @@ def train_model(
     evaluation = {}
     with logging_redirect_tqdm(), Progress(folder, stream, state, event_file) as progress:
         if state.steps == 0:
+            check_not_diverged(model, stream, "before the first step")
             evaluation = evaluate_model(model, vocab, questions, embedding)
             log_evaluation(evaluation, progress, 0, model)
             progress.resume()
             model.prepare(stream, lambda: bool(interruption.number))
             progress.pause()
+            check_not_diverged(model, stream, "after the preparation")
             if interruption.number:
                 log.info("interrupted before the first step: nothing to resume from")
                 interruption.act()
@@ -148,6 +162,7 @@ def train_model(
                 if is_due:
                     manager.save(progress.snapshot())
             progress.end_epoch(epoch + 1)
+            check_not_diverged(model, stream, f"after epoch {epoch + 1}")
             evaluation = evaluate_model(model, vocab, questions, embedding)
             log_evaluation(evaluation, progress, epoch + 1, model)
 
@@ -161,13 +176,21 @@ def train_model(
 
 
 def group_batches(batches: Iterator[Batch], prefetch: bool) -> Iterator[list[Batch]]:
-    """All batches in lists of `BATCHES_AT_ONCE`; `prefetch` draws the next list meanwhile.
+    """All batches in lists of `BATCHES_AT_ONCE`, or fewer large ones.
+
+    `prefetch` draws the next list meanwhile.
 
     A GPU then need not wait. On the CPU, drawing would only compete for the cores.
     """
 
     def draw() -> list[Batch]:
-        return list(islice(batches, BATCHES_AT_ONCE))
+        some, num_bytes = [], 0
+        for batch in islice(batches, BATCHES_AT_ONCE):
+            some.append(batch)
+            num_bytes += batch.context.nbytes + batch.negatives.nbytes
+            if num_bytes > MAX_BYTES_AT_ONCE:
+                break
+        return some
 
     if not prefetch:
         yield from iter(draw, [])

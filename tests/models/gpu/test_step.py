@@ -102,3 +102,31 @@ def test_processes_take_the_same_path(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         assert gpu_step.kernels_run_on(torch.device("cuda")) == (not another_cannot)
     gpu_step._all_can_launch.cache_clear()
+
+
+def test_kernels_that_have_not_proved_themselves_are_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They take a small step beside torch's; a difference or a failure is a reason against them."""
+    assert gpu_step.why_not_trusted(DEVICE) == ""
+    launch = gpu_step.kernel_steps
+
+    def wrong(u: torch.Tensor, *given: Any) -> torch.Tensor:
+        losses = launch(u, *given)
+        u[2] *= 1.5
+        return losses
+
+    def ruined(u: torch.Tensor, *given: Any) -> torch.Tensor:
+        u[2] = torch.nan
+        return launch(u, *given)
+
+    def fail(*given: Any) -> torch.Tensor:
+        raise RuntimeError("no image for this device\nand more")
+
+    for stand_in, said in (
+        (wrong, "the kernels' step differs from torch's .torch.float32: error"),
+        (ruined, "the kernels' step differs from torch's .torch.float32: error nan"),
+        (fail, "the kernels fail here .no image for this device.$"),
+    ):
+        monkeypatch.setattr(gpu_step, "kernel_steps", stand_in)
+        assert re.match(said, gpu_step.why_not_trusted(DEVICE))

@@ -35,6 +35,8 @@ MAX_SAMPLES = 4096
 """Most examples and negatives of a batch that is packed."""
 MIN_TRITON, MIN_CAPABILITY = (3, 6), (8, 0)
 """Oldest Triton release that the kernels were tested with; oldest GPUs that have tf32 products."""
+TRIAL_TOLERANCE = 0.05
+"""Largest error of the trial step, relative to its largest change: tf32 and bfloat16 round."""
 SMALL_O = 16
 """Outputs per block in the gradients and the update."""
 TORCH_DTYPES = {
@@ -135,7 +137,48 @@ def _why_not(device: torch.device) -> str:
     major, minor = torch.cuda.get_device_capability(device)
     if (major, minor) < MIN_CAPABILITY:
         return f"GPUs of compute capability {major}.{minor} have no tf32"
+    return why_not_trusted(device)
+
+
+def why_not_trusted(device: torch.device) -> str:
+    """Take one small step by the kernels and in torch; empty if both agree, else what is wrong.
+
+    The kernels were never run on every GPU and release of Triton: they must prove themselves here.
+    """
+    try:
+        for dtype in (torch.float32, torch.bfloat16):
+            by_kernels, in_torch = (
+                _trial_step(device, dtype, kernels) for kernels in (True, False)
+            )
+            error = float((by_kernels - in_torch).abs().max() / in_torch.abs().max())
+            if not error <= TRIAL_TOLERANCE:
+                return f"the kernels' step differs from torch's ({dtype}: error {error:.2g})"
+    except Exception as error:  # of compilers, drivers and launches
+        said = (str(error).splitlines() or [repr(error)])[0]
+        return f"the kernels fail here ({said})"
     return ""
+
+
+def _trial_step(device: torch.device, dtype: torch.dtype, kernels: bool) -> Tensor:
+    """What one step adds to small random tables, [2 V, D] float32."""
+    size, generator = 16, torch.Generator().manual_seed(0)
+    rows = torch.randn(2 * size, size, generator=generator).to(device, dtype)
+    u, w = (table.clone() for table in rows.split(size))
+    ids = np.arange(size, dtype=np.int32)
+    batch = Batch(ids[:4, None], ids[4:8], ids[None, 8:], np.zeros(4, np.int32), 2.0, 0.5, 0)
+    scales = None
+    if dtype is torch.bfloat16:
+        scales = (torch.ones(size, device=device), torch.ones(size, device=device))
+    if kernels:
+        packed = pack_for_kernels([batch], 0.0, size, dtype)
+        assert packed is not None
+        kernel_steps(u, w, [batch], packed, UpdateRule(0.0), scales)
+    else:
+        torch_steps(u, w, [batch], UpdateRule(0.0), scales)
+    after = [table.float() for table in (u, w)]
+    if scales:
+        after = [scale[:, None] * table for scale, table in zip(scales, after, strict=True)]
+    return torch.cat(after) - rows.float()
 
 
 def pack_for_kernels(
