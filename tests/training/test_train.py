@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from composed import config_of
 from small_runs import read_metrics, small_config
+from toy import toy_batch
 
 from w2v_inf import compose
 from w2v_inf.config import PROJECT_ROOT, Config
@@ -27,6 +27,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.models import memory_check
 from w2v_inf.runs import weights
 from w2v_inf.runs.folder import Summary, lock, run_folder
+from w2v_inf.stream import Batch
 from w2v_inf.training import train as train_stage
 
 pytestmark = pytest.mark.slow  # trains whole runs or starts processes
@@ -202,28 +203,28 @@ def test_useless_texts(content: str, message: str, options, tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [0, 1, 128, 300])
 def test_prefetched_batches_are_the_same(number: int) -> None:
     """In order, in lists of one size but the last; at most one list ahead of the one in use."""
+    batches = [toy_batch(k, 7, 5, 4, 3, 1) for k in range(number)]
     drawn: list[int] = []
 
-    def batches() -> Iterator[Any]:
-        for k in range(number):
+    def draw() -> Iterator[Batch]:
+        for k, batch in enumerate(batches):
             drawn.append(k)
-            yield k
+            yield batch
 
     at_once = train_stage.BATCHES_AT_ONCE
     for prefetch in (False, True):
         drawn.clear()
-        lists = []
-        for some in train_stage.group_batches(batches(), prefetch):
+        lists: list[list[Batch]] = []
+        for some in train_stage.group_batches(draw(), prefetch):
             lists.append(some)
             assert len(drawn) <= at_once * (len(lists) + prefetch)
-        assert lists == [
-            list(range(k, min(number, k + at_once))) for k in range(0, number, at_once)
-        ]
+        expected = [batches[k : k + at_once] for k in range(0, number, at_once)]
+        assert [list(map(id, some)) for some in lists] == [list(map(id, x)) for x in expected]
 
 
 def test_an_error_while_batches_are_prefetched_is_raised() -> None:
-    def failing() -> Iterator[Any]:
-        yield 0
+    def failing() -> Iterator[Batch]:
+        yield toy_batch(0, 7, 5, 4, 3, 1)
         raise UserError("no more")
 
     with pytest.raises(UserError, match="no more"):

@@ -31,6 +31,11 @@ from w2v_inf.theory.exhibit import (
 
 WIDTHS, SEEDS, VOCAB = (64, 256, 1024, 4096, 16384), 5, 500
 NUM_BATCHES = {Architecture.cbow: 1000, Architecture.skipgram: 600}
+STREAMS = {
+    Architecture.cbow: StreamConfig(),
+    Architecture.skipgram: StreamConfig(Architecture.skipgram, batch_size=16, shared_negatives=64),
+}
+"""Small batches for skip-gram: in the order of the text, 500 words are met again all the time."""
 NAMES = {Architecture.cbow: "CBOW", Architecture.skipgram: "skip-gram"}
 COLOURS = {Architecture.cbow: PURPLE, Architecture.skipgram: TEAL}
 QUANTITIES = ("logits", "cosines")
@@ -70,8 +75,8 @@ def show(config: Config) -> Exhibit:
     figure, panels = new_axes(10.0, 4.2, 2)
     rows, texts = [["", "distance of", "predicted slope", "measured"]], []
     for architecture, name in NAMES.items():
-        stream = StreamConfig(architecture=architecture)
-        text = read_text(config, VOCAB, NUM_BATCHES[architecture], stream, TrainConfig())
+        stream, num_batches = STREAMS[architecture], NUM_BATCHES[architecture]
+        text = read_text(config, VOCAB, num_batches, stream, TrainConfig())
         texts.append(f"{name}: {text.label}")
         look = {"color": COLOURS[architecture], "marker": "o"}
         for axes, quantity, values in zip(panels, QUANTITIES, distances(text), strict=True):
