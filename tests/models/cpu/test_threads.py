@@ -1,5 +1,7 @@
 """Threads that wait for each other inside compiled code, and the limits set for a training."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -73,6 +75,24 @@ def test_limits_hold_inside_and_are_restored() -> None:
         assert inside == [{1}] and max(blas_threads()) <= 3
         raise KeyError
     assert (threads.size(), torch.get_num_threads(), blas_threads()) == before
+
+
+FORK = """
+import os, signal, torch
+from w2v_inf.models.cpu.threads import training_threads
+x = torch.ones(1500, 1500)
+with training_threads(2):
+    torch.sort(x @ x)
+if child := os.fork():
+    raise SystemExit(os.waitpid(child, 0)[1])
+signal.alarm(30)
+torch.sort(x @ x)
+os._exit(0)
+"""
+
+
+def test_a_child_forked_after_a_training_does_not_hang() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True)
 
 
 def test_zero_takes_this_processs_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,17 @@ Decisions:
   keeps its columns through many batches; a barrier is an atomic addition and a read.
 - A waiting thread yields its core after a short spin. On cores with other jobs, pure spinning made
   two threads 20 to 60 times slower than one.
+- A process that is forked after a training has no threads, but OpenMP counts on those it had, and a
+  parallel loop would wait for them for ever. So the child computes on one thread.
 - BLAS calls inside compiled code run on one thread: the parallelism is ours. Outside, BLAS and
   torch keep the threads they are given.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,6 +51,7 @@ def training_threads(num_threads: int | None) -> Iterator[None]:
     processes share the machine.
     """
     global _size, _pool
+    _keep_children_alive()
     processes = distributed.local_world_size()
     before, torch_before = (_size, _pool), torch.get_num_threads()
     _size = num_threads or max(1, num_cores() // processes)
@@ -60,6 +65,12 @@ def training_threads(num_threads: int | None) -> Iterator[None]:
         _pool.shutdown()
         _size, _pool = before
         torch.set_num_threads(torch_before)
+
+
+@cache
+def _keep_children_alive() -> None:
+    """Once per process, and not on import: a process that never trains is left as it is."""
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def size() -> int:
