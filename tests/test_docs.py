@@ -44,7 +44,7 @@ FIRST = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CONTRIBUTING.md", DOCS / "r
 PAGES = [*FIRST, *sorted(set(DOCS.glob("*.md")) - {*FIRST})]
 WITHOUT_COMMANDS = {
     *("extending.md", "index.md", "lowrank.md", "mathematics.md"),
-    *("notebook.md", "parallel.md", "results.md"),
+    *("limit-of.md", "notebook.md", "parallel.md", "results.md"),
 }
 NOT_RUN = (
     *("make setup", "make test", "make check", "make help"),
@@ -271,6 +271,16 @@ def test_the_model_of_the_docs_is_trained_drawn_and_reported(
     assert {"width.svg", "pca.svg", "loss.svg", "sections.svg", "accuracy.svg"} <= drawn
     page = report(runs).read_text()
     assert page.index("muP limit</td>") < page.index("count</td>")
+
+
+def test_the_example_of_a_users_network_prints_what_the_page_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = DOCS / "limit-of.md"
+    [example], [printed] = code_blocks(page, "python"), code_blocks(page, "text")
+    with torch.random.fork_rng():
+        exec(compile(example, str(page), "exec"), {})
+    assert capsys.readouterr().out == printed
 
 
 def test_the_pages_have_commands() -> None:

@@ -13,7 +13,8 @@ converge. The limit is the network of width d_in + d_out with W1 = [s1 I; 0], W2
 the same updates (TP4 Corollary 6.2).
 
 Scope. Nothing else was used. Any loss of the logits, any schedule, momentum and weight decay (all
-linear in the rows) carry over. Adam does not: it is not linear in the rows.
+linear in the rows) carry over. Adam does not: it is not linear in the rows. docs/limit-of.md has
+biases, embeddings, multipliers and sums as well.
 
 Example d_in = d_out = 1. W1 = a U + b V, W2 = c U + d V over the initial U, V. Training starts at
 a = d = 1, b = c = 0. With g = dL/df, learning rate lr and weight decay wd:
@@ -28,6 +29,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
+from w2v_inf.network_limit import NetworkLimit, limit_of
 from w2v_inf.reporting.style import GREEN, PURPLE, TEAL, Drawing, new_axes
 from w2v_inf.theory.exhibit import (
     Exhibit,
@@ -100,33 +102,14 @@ def limit_network(d_in: int, d_out: int, scales: tuple[float, float]) -> nn.Sequ
     return make_network(scales[0] * eye[:, :d_in], scales[1] * eye[d_in:])
 
 
-def limit_of(network: nn.Sequential) -> nn.Sequential:
-    """The untrained limit of widening an untrained network under muP.
-
-    Variances fall as 1/n and the learning rate is constant. The scales s1 and s2 are n^1/2 times
-    the root mean squares of the two weights; a weight that is zero stays zero.
-
-    Raises: ValueError unless the network is Linear, Linear without biases.
-    """
-    layers = list(network)
-    if len(layers) != 2 or not all(
-        isinstance(layer, nn.Linear) and layer.bias is None for layer in layers
-    ):
-        wanted = "Sequential(Linear(bias=False), Linear(bias=False))"
-        raise ValueError(f"network must be {wanted}, got {network}")
-    w1, w2 = (weight.detach() for weight in network.parameters())
-    s1, s2 = (float((len(w1) * w.double().square().mean()).sqrt()) for w in (w1, w2))
-    return limit_network(w1.shape[1], w2.shape[0], (s1, s2)).to(w1.dtype)
-
-
-def product(network: nn.Sequential) -> Tensor:
+def product(network: nn.Module) -> Tensor:
     """W2 W1, [d_out, d_in], which is all that the network computes."""
     w1, w2 = (weight.detach() for weight in network.parameters())
     return w2 @ w1
 
 
 def train(
-    network: nn.Sequential,
+    network: nn.Module,
     batches: Batches,
     loss: Loss,
     lr: Callable[[int], float],
@@ -153,19 +136,13 @@ def train(
 
 
 def train_limit(
-    network: nn.Sequential,
+    network: nn.Module,
     batches: Batches,
     loss: Loss,
     lr: Callable[[int], float],
     weight_decay: float = 0.0,
-) -> tuple[nn.Sequential, list[float]]:
-    """Train the infinite-width limit of an untrained linear network, which stays as it is.
-
-    See `limit_of` and `train`. Example: let `network` be
-      nn.Sequential(nn.Linear(5, 64, bias=False), nn.Linear(64, 3, bias=False)).
-    train_limit(network, [(x, y)], nn.CrossEntropyLoss(), lambda step: 0.1) trains the network of
-    width 8 that the trained networks approach as 64 grows.
-    """
+) -> tuple[NetworkLimit, list[float]]:
+    """`train` the muP limit of an untrained network, which stays as it is; see `limit_of`."""
     limit = limit_of(network)
     return limit, train(limit, batches, loss, lr, weight_decay)
 
