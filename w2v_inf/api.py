@@ -67,6 +67,10 @@ def load(path: str | Path) -> "Embeddings":
 
 def _load(path: Path) -> "Embeddings":
     """`load` of a path as the system knows it."""
+    if not path.exists():
+        raise UserError(f"{path} not found: give a run folder, or a file of word2vec's format")
+    if path.is_dir() and not (path / CONFIG).is_file():
+        raise UserError(f"{path} is no run folder (it has no {CONFIG}): give the folder of one run")
     if not path.is_dir():
         vocab, vectors = read_vectors(path)
         table = torch.from_numpy(vectors)

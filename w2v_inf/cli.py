@@ -139,9 +139,20 @@ def run_stage(name: str) -> None:
         return
 
     def load_and_run(config: Config) -> None:
-        getattr(import_module(f"w2v_inf.{stage.module}"), stage.function)(config)
+        module = import_module(f"w2v_inf.{stage.module}")
+        if signal.getsignal(signal.SIGINT) is _end_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        getattr(module, stage.function)(config)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_at_once)
 
     run(load_and_run, stage.is_parallel)
+
+
+def _end_at_once(number: int, frame: object) -> None:
+    """Ctrl-C before a stage begins: nothing can be lost, and Hydra and torch would complain."""
+    os._exit(130)
 
 
 def run(stage: Callable[[Config], object], is_parallel: bool = False) -> None:

@@ -425,7 +425,12 @@ class Config:
         places, allowed = self.stream.interleave, f"a divisor of stream.batch_size = {batch}"
         check("stream.interleave", places, batch % places == 0, allowed)
         lr, decay = self.train.lr, self.train.weight_decay
-        check("train.weight_decay", decay, lr * decay < 1, f"below 1 / train.lr = {1 / lr:g}")
+        check(
+            "train.weight_decay",
+            decay,
+            lr * decay < 1,
+            f"below 1 / train.lr = {1 / lr:g} (lower either)",
+        )
 
     def _fill_in_defaults(self) -> None:
         # Not in StreamConfig: Hydra makes one with the default architecture before the overrides.

@@ -189,7 +189,8 @@ def _read_text(
         except ValueError as error:
             raise UserError(
                 f"{path}, row {number + 1} must be a word and {num_columns:,} numbers, "
-                f"got {line[:40]!r}"
+                f"got {line[:40]!r} ({max(0, len(line.split()) - 1):,} numbers)"
+                f"{': is the header right?' if number == 0 else ''}"
             ) from error
         words.append(word)
     if len(lines) != num_words:

@@ -109,10 +109,11 @@ class Progress:
         state.lr = lr
         if not math.isfinite(loss):
             epoch = words_seen / self.stream.words_per_epoch
+            size = self.stream.config.batch_size
             raise UserError(
                 f"the loss is {loss} at step {state.steps:,} (epoch {epoch:.2f}): "
-                f"lower train.lr (now {self.stream.lr:g}) or stream.batch_size "
-                f"(now {self.stream.config.batch_size}); "
+                f"lower train.lr (now {self.stream.lr:g})"
+                f"{f' or stream.batch_size (now {size})' if size > 1 else ''}; "
                 f"{self.folder} holds the log, and the last checkpoint if there is one"
             )
         state.examples += num_examples
