@@ -17,7 +17,7 @@ CORPUS_OPTIONS := $(if $(NAMED),$(patsubst %,corpus=%,$(filter-out auto,$(NAMED)
   corpus=file 'corpus.path=$(subst ','\'',$(TYPED))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce figures sweep theory test check bench
+.PHONY: help setup reproduce figures sweep theory maml test check bench
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ sweep: setup  ## a small width sweep through Hydra's multirun
 
 theory: setup  ## measure what the theory predicts: runs/theory/theory.html
 	$(BIN)/python scripts/theory.py $(ARGS)
+
+maml: setup  ## first-order MAML at infinite width: runs/maml/maml.png
+	$(BIN)/python scripts/maml.py $(ARGS)
 
 test: setup  ## all tests that need no network and no GPU
 	$(PYTEST) $(ARGS)

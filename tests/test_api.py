@@ -156,3 +156,10 @@ def test_the_ntk_limits_map_is_a_sample_and_says_so(tmp_path: Path) -> None:
     )
     assert run.most_similar("france", topn=1)[0][1] == 0 and run.vector("france").sum() == 1
     assert "sample of width 64" in run.plot_pca().axes[0].get_title()
+
+
+def test_load_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nope not found: give a run folder"):
+        w2v_inf.load(tmp_path / "nope")
+    with pytest.raises(UserError, match="is no run folder .*give the folder of one run"):
+        w2v_inf.load(tmp_path)

@@ -47,7 +47,10 @@ from w2v_inf.errors import UserError
         ("+model.storage=bfloat16", "model.storage is now model.dtype"),
         ("+model.memory_gib=1", "model.memory_gib is now model.pair_table_gib"),
         ("train.epochs=0", "train.epochs must be from 1"),
-        ("train.weight_decay=30", "train.weight_decay must be below 1 / train.lr = 20, got 30.0"),
+        (
+            "train.weight_decay=30",
+            "train.weight_decay must be below 1 / train.lr = 20 (lower either), got 30.0",
+        ),
         ("corpus.min_count=0", "corpus.min_count must be at least 1, got 0"),
         ("corpus.max_vocab=1", "corpus.max_vocab must be 0 (all) or at least 2, got 1"),
         ("train.weight_decay=-1", "train.weight_decay must be 0 or more, got -1.0"),

@@ -49,8 +49,12 @@ WITHOUT_COMMANDS = {
 NOT_RUN = (
     *("make setup", "make test", "make check", "make help"),
     *("pip install ", "pre-commit install", "source .venv"),
+    "make maml",
 )
-"""Commands that install, that run the tests themselves, or that list the others."""
+"""Commands that install, that run the tests themselves, or that list the others.
+
+tests/maml runs scripts/maml.py, which takes no options of the stages.
+"""
 RUN = ("w2v-inf ", "torchrun ", "make ", "tr ")
 FEW_POINTS = ["model.width=4,8", "train.lr=0.01,0.02", "train.epochs=1"]
 """In place of the many points that experiment=figure-transfer gives."""

@@ -70,8 +70,13 @@ def fit_slope(widths: Sequence[float], values: np.ndarray) -> Estimate:
         wanted = f"values must be positive, [seeds >= 2, {len(widths)}]"
         raise ValueError(f"{wanted}, got {list(values.shape)} from {values.min():g}")
     slopes = np.polyfit(np.log(widths), np.log(values).T, 1)[0]  # [seeds]
-    half = t.ppf((1 + LEVEL) / 2, len(slopes) - 1) * slopes.std(ddof=1) / np.sqrt(len(slopes))
-    return Estimate(*(float(slopes.mean() + side * half) for side in (0, -1, 1)))
+    return estimate_mean(slopes)
+
+
+def estimate_mean(values: np.ndarray) -> Estimate:
+    """The mean of independent values, [at least 2], with Student's interval."""
+    half = t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return Estimate(*(float(values.mean() + side * half) for side in (0, -1, 1)))
 
 
 def draw_against_width(

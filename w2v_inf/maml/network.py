@@ -1,0 +1,131 @@
+"""First-order MAML of a linear network with one hidden layer, at any width and in the limit.
+
+TP4 Section 7. The network is f(x) = V (U x + b), with U [n, d], V [C, n], b [n]. A task
+has one support and one query image per class. With the loss l, cross-entropy averaged over images:
+
+  inner steps: (U, V, b) -= inner_lr grad l(support),     from the same weights for every task,
+  outer step:  the gradients of l(query) at the adapted weights, summed over tasks, clipped, SGD.
+
+Decisions:
+- An adapted U is never formed. A step subtracts lr A^T X from U and lr sum_j A_j from b. Here
+  X [C, d] are a task's support images, and A [C, n] the gradients of their hidden vectors. So the
+  hidden vector of x moves by -lr A^T (X x + 1). All tasks take their steps together.
+- The paper's multipliers alpha and beta are 1, as in its limit.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Tasks(NamedTuple):
+    """Few-shot tasks: image c of a task has label c. Both [T, C, d]."""
+
+    support: Tensor
+    query: Tensor
+
+
+@dataclass
+class Network:
+    """Weights U [n, d], V [C, n], b [n] of a finite network or of the limit."""
+
+    u: Tensor
+    v: Tensor
+    b: Tensor
+
+    def copy(self) -> "Network":
+        """The same with weights of its own."""
+        return Network(self.u.clone(), self.v.clone(), self.b.clone())
+
+
+class Adapted(NamedTuple):
+    """Query images after the inner steps: hidden vectors and adapted V [T, C, n], logits f."""
+
+    hidden: Tensor
+    v: Tensor
+    f: Tensor
+
+
+def init_limit(d: int, num_classes: int, scales: tuple[float, float]) -> Network:
+    """The muP limit: U = s1 [I; 0], V = s2 [0, I], b = 0; width d + C, float64."""
+    eye = torch.eye(d + num_classes, dtype=torch.float64)
+    u, v = scales[0] * eye[:, :d], scales[1] * eye[d:]
+    return Network(u.contiguous(), v, torch.zeros(len(eye), dtype=torch.float64))
+
+
+def sample(limit: Network, width: int, generator: torch.Generator) -> Network:
+    """A finite network of the limit: n^-1/2 Omega U, n^-1/2 V Omega^T, with Gaussian Omega."""
+    omega = torch.randn(width, len(limit.u), generator=generator, dtype=torch.float64)
+    omega /= width**0.5
+    return Network(omega @ limit.u, limit.v @ omega.T, omega @ limit.b)
+
+
+def adapt(network: Network, tasks: Tasks, lr: float, steps: int) -> Adapted:
+    """Take `steps` steps of SGD on the support images of each task; changes nothing.
+
+    Cost: one GEMM of [2 T C, d] x [d, n]; then O(T C^2 n) FLOP per step.
+    """
+    support, query = tasks
+    hidden, query_hidden = (x @ network.u.T + network.b for x in tasks)  # [T, C, n]
+    # How much a gradient of each support image moves a hidden vector, [T, C, C].
+    among = support @ support.mT + 1
+    across = query @ support.mT + 1
+    v = network.v.expand(len(support), -1, -1)
+    for _ in range(steps):
+        g = logit_gradient(hidden @ v.mT)  # [T, C, C]
+        hidden_gradient = g @ v  # [T, C, n]
+        v = v - lr * g.mT @ hidden
+        hidden = hidden - lr * among @ hidden_gradient
+        query_hidden = query_hidden - lr * across @ hidden_gradient
+    return Adapted(query_hidden, v, query_hidden @ v.mT)
+
+
+def logit_gradient(f: Tensor) -> Tensor:
+    """Gradient of the mean cross-entropy of each task by the logits f [T, C, C]."""
+    eye = torch.eye(f.shape[-1], dtype=f.dtype)
+    return (f.softmax(-1) - eye) / f.shape[-2]
+
+
+def outer_gradients(
+    network: Network, tasks: Tasks, lr: float, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the query losses at the adapted weights, summed over tasks; of U, V and b."""
+    adapted = adapt(network, tasks, lr, steps)
+    g = logit_gradient(adapted.f)
+    hidden_gradient = (g @ adapted.v).flatten(0, 1)  # [T C, n]
+    u = hidden_gradient.T @ tasks.query.flatten(0, 1)
+    v = g.flatten(0, 1).T @ adapted.hidden.flatten(0, 1)
+    return u, v, hidden_gradient.sum(0)
+
+
+def outer_step(
+    network: Network, tasks: Tasks, inner_lr: float, meta_lr: float, max_norm: float
+) -> None:
+    """One step of first-order MAML in place, with one inner step; clips all gradients together."""
+    gradients = outer_gradients(network, tasks, inner_lr, 1)
+    norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
+    factor = meta_lr * min(1.0, max_norm / max(norm, 1e-300))
+    for weights, gradient in zip((network.u, network.v, network.b), gradients, strict=True):
+        weights.sub_(gradient, alpha=factor)
+
+
+def num_right(network: Network, tasks: Tasks, lr: float, steps: int) -> int:
+    """Query images of all tasks whose largest logit is the right one; a tie is wrong."""
+    return count_right(adapt(network, tasks, lr, steps).f)
+
+
+def kernel_right(tasks: Tasks) -> int:
+    """The same for the linear NTK and GP kernel <x, x'> + 1: least squares on the support."""
+    kernel = tasks.support @ tasks.support.mT + 1
+    across = tasks.query @ tasks.support.mT + 1
+    return count_right(torch.linalg.solve(kernel, across.mT).mT)
+
+
+def count_right(f: Tensor) -> int:
+    """Rows c of f [T, C, C] whose entry c is larger than every other."""
+    own = f.diagonal(dim1=-2, dim2=-1)
+    others = f.masked_fill(torch.eye(f.shape[-1], dtype=torch.bool), -torch.inf).amax(-1)
+    return int((own > others).sum())
