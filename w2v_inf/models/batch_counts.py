@@ -16,7 +16,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from w2v_inf.models.cpu.threads import unowned
+from w2v_inf.models.cpu.threads import barrier, unowned
 from w2v_inf.stream import Batch
 
 
@@ -263,6 +263,24 @@ def count_share(
         views.negative_counts[:] = counts.negative_counts
         views.input_update_counts[:] = counts.input_update_counts
         views.output_update_counts[:] = counts.output_update_counts
+
+
+@njit(cache=True, nogil=True)
+def count_together(
+    thread_id: int,
+    num_threads: int,
+    sync: np.ndarray,
+    batches: StackedBatches,
+    stored: StoredCounts,
+    vocab_size: int,
+) -> StoredCounts:
+    """Count a share of the batches, and wait at the first barrier for the other threads.
+
+    Returns: `stored` as `threads.unowned` arrays, complete.
+    """
+    count_share(thread_id, num_threads, batches, stored, vocab_size)
+    barrier(sync, num_threads, num_threads)
+    return unowned_counts(stored)
 
 
 @njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ No entry of a table is touched by two.
 import numpy as np
 from numba import njit
 
-from w2v_inf.models.batch_counts import count_share, counts_of, unowned_counts
+from w2v_inf.models.batch_counts import count_together, counts_of
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.row_steps import has_means, input_shares, row_steps, store_scales
 from w2v_inf.models.cpu.rows import (
@@ -35,13 +35,12 @@ def train_columns(
     gradients, num_gradients,
 ):  # fmt: skip
     """The steps of all batches on the columns of one thread."""
-    u, w, parts, stored = unowned(u), unowned(w), unowned(parts), unowned_counts(stored)
+    stored = count_together(thread_id, num_threads, sync, batches, stored, len(u))
+    arrivals = num_threads
+    u, w, parts = unowned(u), unowned(w), unowned(parts)
     zero = parts[0, 0, :1]  # for its type, that of the computation
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    count_share(thread_id, num_threads, batches, stored, len(u))
-    arrivals = num_threads
-    threads.barrier(sync, arrivals, num_threads)
     scratch = np.empty(most_scratch_rows(stored) * tile, zero.dtype)
     for b in range(len(batches.lr)):
         counts = counts_of(stored, b)

@@ -10,7 +10,7 @@ After each phase the threads wait for each other. No row is written by two, or w
 import numpy as np
 from numba import njit
 
-from w2v_inf.models.batch_counts import count_share, counts_of, unowned_counts
+from w2v_inf.models.batch_counts import count_together, counts_of
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.column_split import keep_gradients, split_logits
 from w2v_inf.models.cpu.row_steps import NO_SCALES, decay_of_updates, has_means, input_shares
@@ -42,14 +42,13 @@ def train_positions(
       [E, D]; their gradients [E, D]; what each thread's hidden vectors add to the negatives,
       [threads, N, D]; a loss per thread.
     """
-    count_share(thread_id, num_threads, batches, stored, len(u))
+    stored = count_together(thread_id, num_threads, sync, batches, stored, len(u))
     arrivals = num_threads
-    threads.barrier(sync, arrivals, num_threads)
     logits_memory, hidden_memory, gradient_memory, part_memory, loss_parts = (
         unowned(shared[0]), unowned(shared[1]), unowned(shared[2]), unowned(shared[3]),
         unowned(shared[4]),
     )  # fmt: skip
-    u, w, stored = unowned(u), unowned(w), unowned_counts(stored)
+    u, w = unowned(u), unowned(w)
     width, zero = u.shape[1], logits_memory[:1]
     negatives_memory = np.empty(stored.sizes[:, 5].max() * width, zero.dtype)
     for b in range(len(batches.lr)):

@@ -78,7 +78,7 @@ def _steps(u, w, batches, rule, scales, tile, kept) -> np.ndarray:
     counted = stack(batches), stored_counts(batches, len(u))
     same = u_table, w_table, *counted, compiled_rule(rule), losses, gradients, num_gradients
     if shares_positions(u, batches):
-        memory = memory_of_positions(u.shape[1], batches, dtype)
+        memory = memory_of_positions(u, batches, most, dtype)
         threads.run(train_positions, threads.size(), memory, *same)
     else:
         num_threads = num_threads_for(u.shape[1])
@@ -99,14 +99,17 @@ def shares_positions(u: torch.Tensor, batches: Sequence[Batch]) -> bool:
 
 
 def memory_of_positions(
-    width: int, batches: Sequence[Batch], dtype: np.dtype
+    u: torch.Tensor, batches: Sequence[Batch], num_logits: int, dtype: np.dtype
 ) -> tuple[np.ndarray, ...]:
     """Memory that threads share, as `train_positions` takes it."""
-    most, num_threads = max(len(b.target) for b in batches), threads.size()
-    most_negatives = max(b.negatives.size for b in batches)
-    rows = most, most, num_threads * most_negatives
-    logits = np.empty(most * (most_negatives + 1), dtype)
-    return logits, *(np.empty(n * width, dtype) for n in rows), np.empty(num_threads)
+    vocab_size, width = u.shape
+    num_hidden, num_threads = max(len(b.target) for b in batches), threads.size()
+    num_negatives = min(max(b.negatives.size for b in batches), vocab_size)
+    hidden, gradient, parts = (
+        np.empty(rows * width, dtype)
+        for rows in (num_hidden, num_hidden, num_threads * num_negatives)
+    )
+    return np.empty(num_logits, dtype), hidden, gradient, parts, np.empty(num_threads)
 
 
 def numpy_tables(

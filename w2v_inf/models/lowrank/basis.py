@@ -27,11 +27,10 @@ from numba import njit
 
 from w2v_inf.errors import UserError
 from w2v_inf.models.batch_counts import (
-    count_share,
+    count_together,
     counts_of,
     stack,
     stored_counts,
-    unowned_counts,
 )
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.column_split import (
@@ -285,10 +284,9 @@ def transpose_steps(
 @njit(cache=True, nogil=True)
 def _transpose(thread_id, num_threads, sync, u, w, batches, stored, rule, tile, kept):
     """The transposed steps of all batches on the columns of one thread."""
-    u, w, stored = unowned(u), unowned(w), unowned_counts(stored)
+    stored = count_together(thread_id, num_threads, sync, batches, stored, len(u))
+    u, w = unowned(u), unowned(w)
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
-    count_share(thread_id, num_threads, batches, stored, len(u))
-    threads.barrier(sync, num_threads, num_threads)
     scratch = np.empty(most_scratch_rows(stored) * min(tile, stop - start), kept.dtype)
     end = len(kept)
     for k in range(len(batches.lr) - 1, -1, -1):

@@ -19,11 +19,10 @@ import numpy as np
 from numba import njit
 
 from w2v_inf.models.batch_counts import (
-    count_share,
+    count_together,
     counts_of,
     stack,
     stored_counts,
-    unowned_counts,
 )
 from w2v_inf.models.cpu import threads
 from w2v_inf.models.cpu.column_split import (
@@ -117,14 +116,13 @@ def _train(
         unowned(factors.u), unowned(factors.w), unowned(factors.n), unowned(factors.b),
         factors.s, factors.own,
     )  # fmt: skip
-    stored, parts = unowned_counts(stored), unowned(parts)
+    parts = unowned(parts)
     u, w, s = factors.u, factors.w, copies[thread_id]
+    stored = count_together(thread_id, num_threads, sync, batches, stored, len(u))
+    arrivals = num_threads
     zero = parts[0, 0, :1]
     start, stop = threads.column_slice(thread_id, num_threads, u.shape[1])
     tile = min(tile, stop - start)
-    count_share(thread_id, num_threads, batches, stored, len(u))
-    arrivals = num_threads
-    threads.barrier(sync, arrivals, num_threads)
     scratch = np.empty(most_scratch_rows(stored) * tile, zero.dtype)
     most_rows = (stored.sizes[:, 0] + stored.sizes[:, 1]).max()
     bn_scratch = np.empty(most_rows * tile, zero.dtype)
