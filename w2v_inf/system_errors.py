@@ -61,6 +61,15 @@ def system_error(path: Path | str, error: Exception, doing: str) -> UserError:
     return UserError(f"{path} cannot be {doing} ({reason}): {advice}")
 
 
+def raise_if_refused(path: Path, error: BaseException) -> None:
+    """Raise the one line for a file that the system does not let us read.
+
+    Returns otherwise: then the file is missing or damaged, which the caller can say better.
+    """
+    if isinstance(error, OSError) and error.errno in ADVICE:
+        raise system_error(path, error, "read") from error
+
+
 def _number(error: Exception) -> int:
     """The errno of an exception, also of a library in Rust; 0 if it has none."""
     if isinstance(error, OSError):

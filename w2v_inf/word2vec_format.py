@@ -25,6 +25,7 @@ from w2v_inf.corpus.archives import compression
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.files import write_atomically
+from w2v_inf.system_errors import raise_if_refused
 
 log = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"
@@ -117,6 +118,7 @@ def _read_header(path: Path) -> tuple[bytes, int, int]:
     try:
         content = path.read_bytes()
     except OSError as error:
+        raise_if_refused(path, error)
         raise UserError(
             f"evaluate.vectors: {path.absolute()} cannot be read ({error.strerror}): "
             "give a word2vec file, text or binary"

@@ -1,7 +1,9 @@
 """Encoded corpora are read back, and damage is found."""
 
+import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +67,22 @@ def test_a_damaged_cache_names_the_file_and_the_folder_to_delete(tmp_path, file,
     with pytest.raises(UserError, match=f"{file}.*delete .*{tmp_path / 'c'}") as caught:
         check_tokens(open_corpus(tmp_path / "c"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["tokens.bin", "documents.npy", "vocab.tsv", "corpus.json"])
+def test_a_cache_that_may_not_be_read_is_not_called_damaged(tmp_path, file, monkeypatch):
+    encode([TEXT], tmp_path / "c", ORIGIN)
+    opened = Path.open
+
+    def refuse(path: Path, *args: Any, **options: Any) -> Any:
+        if path.name == file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=rf"{file} cannot be read \(Permission denied\)") as caught:
+        check_tokens(open_corpus(tmp_path / "c"))
+    assert "delete" not in str(caught.value)
 
 
 def test_select_vocabulary_needs_two_words(tmp_path):

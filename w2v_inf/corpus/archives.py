@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 from w2v_inf.errors import UserError
 from w2v_inf.files import sha256
+from w2v_inf.system_errors import raise_if_refused
 
 _CHUNK_BYTES = 1 << 20
 _COMPRESSED_BYTES = 1 << 13
@@ -233,5 +234,7 @@ def _as_user_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         advice = "give the path of an existing file, or corpus=text8|fil9|wikipedia|sample|planted"
         raise UserError(f"corpus.path: {path.absolute()} not found: {advice}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except OSError as error:  # bz2 raises it for damage too
+        raise_if_refused(path, error)
+        advice = "download or make it again"
+        raise UserError(f"{path} cannot be read ({error.strerror or error}): {advice}") from error

@@ -19,6 +19,7 @@ from w2v_inf.corpus.encode import FORMAT_VERSION
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.files import sha256
+from w2v_inf.system_errors import raise_if_refused
 
 _FIELDS = ("name", "num_tokens", "tokens_sha256", "documents_sha256", "vocab_sha256")
 
@@ -85,6 +86,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
+        raise_if_refused(path, error)
         raise _damaged(path, "cannot be read") from error
     if not isinstance(info, dict) or any(field not in info for field in _FIELDS):
         raise _damaged(path, f"must give {', '.join(_FIELDS)}")
@@ -98,6 +100,7 @@ def _check_sha256(path: Path, expected: str) -> None:
     try:
         found = sha256(path)
     except OSError as error:
+        raise_if_refused(path, error)
         raise _damaged(path, f"cannot be read ({error.strerror})") from error
     if found != expected:
         raise _damaged(path, f"must have sha256 {expected[:12]}..., has {found[:12]}...")

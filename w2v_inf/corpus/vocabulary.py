@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from w2v_inf.errors import UserError
+from w2v_inf.system_errors import raise_if_refused
 
 
 @dataclass
@@ -86,6 +87,7 @@ def _read_lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
+        raise_if_refused(path, error)
         raise UserError(f"{path} cannot be read ({error}): {advice}") from error
     # Not splitlines(): to the encoder, Unicode's other line separators are letters of words.
     *lines, rest = text.split("\n")

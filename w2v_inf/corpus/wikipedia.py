@@ -32,6 +32,7 @@ from w2v_inf.config import Cleaning
 from w2v_inf.corpus.download import CorpusUnavailable
 from w2v_inf.corpus.wikifil import spell_letters
 from w2v_inf.errors import UserError
+from w2v_inf.system_errors import raise_if_refused
 
 VERSIONS = {Cleaning.text8: "1", Cleaning.unicode: "2"}
 HUB_NAME = "wikimedia/wikipedia"
@@ -129,6 +130,7 @@ def _saved_files(folder: Path) -> list[Path]:
         content = json.loads(state.read_bytes())
         files = [folder / Path(entry["filename"]).name for entry in content["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_if_refused(state, error)
         raise UserError(f"{state} is damaged ({error!r}): save the data set again") from error
     missing = [file.name for file in files if not file.is_file()]
     if not files or missing:
@@ -175,6 +177,7 @@ def read_files(files: list[Path]) -> Iterator[str]:
                 )  # damaged offsets and bytes would surface as all kinds of errors further on
                 yield from (text for text in batch.column("text").to_pylist() if text)
         except (pa.ArrowException, OSError) as error:
+            raise_if_refused(file, error)
             raise UserError(
                 f"{file} is damaged or cut short ({str(error).splitlines()[0]}): download it again"
             ) from error

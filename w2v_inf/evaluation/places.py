@@ -12,7 +12,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import read_questions
 from w2v_inf.files import write_atomically
 from w2v_inf.models.protocol import Model
-from w2v_inf.system_errors import ADVICE, system_error
+from w2v_inf.system_errors import raise_if_refused
 
 PLACE_SECTION = "city-in-state"
 NUM_FOLDS = 5
@@ -52,8 +52,7 @@ class Places:
             return cls(words.tolist(), is_state, gram)
         # On damaged bytes, zipfile and numpy raise a dozen kinds, some without a message.
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in ADVICE:
-                raise system_error(path, error, "read") from error
+            raise_if_refused(path, error)
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"{path} is missing or damaged ({reason}): train the run again"

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from w2v_inf.errors import UserError
 from w2v_inf.maml.network import Tasks
+from w2v_inf.system_errors import raise_if_refused
 
 SIDE, NUM_TRAIN = 28, 200
 BACKGROUND = ("images_background_small1.zip", "images_background_small2.zip")
@@ -122,6 +123,7 @@ def _read_zip(path: Path) -> tuple[dict[str, Tensor], list[str]]:
                 if name.endswith("/class_labels.txt") and not name.startswith("__MACOSX"):
                     lines += archive.read(name).decode().split("\n")
     except (zipfile.BadZipFile, OSError, ValueError, SyntaxError, EOFError) as error:
+        raise_if_refused(path, error)
         raise UserError(f"{path} is damaged ({error}): get it again") from None
     if not images:
         raise UserError(f"{path} has no PNG files: get it from github.com/brendenlake/omniglot")
