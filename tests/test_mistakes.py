@@ -7,7 +7,7 @@ from w2v_inf.errors import UserError
 
 NO_VALUE = "model.width has no value: write model.width"
 IS_SWEEP = "several values need a sweep: add -m"
-WHERE = " (options: --help, or w2v_inf/config.py)"
+WHERE = " (options: --help, or w2v_inf/config/)"
 MEMBERS = {
     "corpus": "fil9, file, planted, sample, text8, wikipedia",
     "model": "finite, mup_limit, ntk_limit",

@@ -4,7 +4,7 @@ Decisions:
 - Hydra reads the options, the library does the work. A user's mistake is one line and exit code 2.
 - scripts/NAME.py is the same as `w2v-inf NAME`. A stage is imported once its options are right, so
   help and mistakes need not wait for torch.
-- --help is written from the docstrings of config.py, so it cannot miss an option.
+- --help is written from the docstrings of config/, so it cannot miss an option.
 - Waiting OpenMP threads sleep. Threads that spin take 20 to 60 times as long as one thread alone
   when anything else runs on the cores. Only the command sets that: a notebook keeps its own choice.
 """
@@ -305,10 +305,12 @@ def describe(about: str) -> str:
 
 
 def _docstrings() -> dict[str, dict[str, str]]:
-    """For each class of config.py the docstring of each field, and its own under the empty name."""
+    """For each class of config/ the docstring of each field, and its own under the empty name."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(options)).body:
-        if isinstance(node, ast.ClassDef):
+    for kind in filter(inspect.isclass, vars(options).values()):
+        if dataclasses.is_dataclass(kind):
+            (node,) = ast.parse(inspect.getsource(kind)).body
+            assert isinstance(node, ast.ClassDef)
             found[node.name] = {"": ast.get_docstring(node) or ""}
             for field, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):

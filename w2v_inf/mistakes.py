@@ -36,7 +36,7 @@ HYDRA_INTERNALS = (
     "See https:",
 )
 """First words of lines in Hydra's messages that are no use to a user."""
-WHERE = "(options: --help, or w2v_inf/config.py)"
+WHERE = "(options: --help, or w2v_inf/config/)"
 LITERAL = r"${NAME} stands for the value of NAME: for these characters themselves write \${NAME}"
 ALLOWED = {int: "a whole number", float: "a number", str: "a text"}
 

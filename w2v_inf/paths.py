@@ -9,7 +9,7 @@ from w2v_inf.errors import check
 
 
 def path_option(default: Any = "") -> Any:
-    """A field of config.py whose value is a path, or with `list` as the default a list of paths."""
+    """A field of config/ whose value is a path, or with `list` as the default a list of paths."""
     if default is list:
         return field(default_factory=list, metadata={"is_path": True})
     return field(default=default, metadata={"is_path": True})
