@@ -19,7 +19,7 @@ from w2v_inf.config import (
 )
 from w2v_inf.corpus.load import open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
-from w2v_inf.models.batch_counts import dense_batch_counts
+from w2v_inf.models.dense_batch_counts import dense_batch_counts
 from w2v_inf.models.step import UpdateRule, sgd_step
 from w2v_inf.reference import updates as reference
 from w2v_inf.stream import Batch, Stream

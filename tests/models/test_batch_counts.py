@@ -5,7 +5,8 @@ import pytest
 import torch
 from toy import SHAPES, arrays, toy_batch
 
-from w2v_inf.models.batch_counts import batch_counts, dense_batch_counts, stack
+from w2v_inf.models.batch_counts import batch_counts, stack
+from w2v_inf.models.dense_batch_counts import dense_batch_counts
 from w2v_inf.reference.updates import examples
 from w2v_inf.stream import Batch
 

@@ -5,7 +5,7 @@ import torch
 from toy import RULES, SHAPES, References, toy_batch
 
 from w2v_inf.config import ContextGradient, Sigmoid
-from w2v_inf.models.batch_counts import dense_batch_counts
+from w2v_inf.models.dense_batch_counts import dense_batch_counts
 from w2v_inf.models.step import (
     MIN_SCALE,
     UpdateRule,

@@ -9,7 +9,7 @@ from composed import config_of
 from toy import toy_batch
 
 from w2v_inf.corpus.prepare import load_corpus
-from w2v_inf.models.batch_counts import dense_batch_counts
+from w2v_inf.models.dense_batch_counts import dense_batch_counts
 from w2v_inf.models.ntk_limit import init_ntk_limit
 from w2v_inf.stream import Batch, Stream, negatives_cdf
 from w2v_inf.theory.ntk import limit_logits

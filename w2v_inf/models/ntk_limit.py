@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from w2v_inf.config import Embedding
-from w2v_inf.models.batch_counts import dense_batch_counts
+from w2v_inf.models.dense_batch_counts import dense_batch_counts
 from w2v_inf.models.linear import ROWS_AT_ONCE, gram_matmul
 from w2v_inf.models.protocol import Model
 from w2v_inf.models.step import MIN_SCALE, UpdateRule, logit_gradient, row_decay

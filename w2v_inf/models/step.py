@@ -30,7 +30,7 @@ from torch.nn.functional import softplus
 
 from w2v_inf import distributed
 from w2v_inf.config import ContextGradient, Sigmoid
-from w2v_inf.models.batch_counts import DenseBatchCounts
+from w2v_inf.models.dense_batch_counts import DenseBatchCounts
 
 TABLE_SIZE, MAX_EXP = 1000, 12
 """Entries and range of the sigmoid table in the authors' program; the names are theirs."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import SHAPES, toy_batch
 
-from w2v_inf.models.batch_counts import dense_batch_counts
+from w2v_inf.models.dense_batch_counts import dense_batch_counts
 from w2v_inf.models.gpu.packing import pack
 
 

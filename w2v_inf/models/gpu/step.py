@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from w2v_inf import distributed
-from w2v_inf.models.batch_counts import dense_batch_counts
 from w2v_inf.models.cpu.threads import prefetch
+from w2v_inf.models.dense_batch_counts import dense_batch_counts
 from w2v_inf.models.gpu.packing import Packed, pack
 from w2v_inf.models.step import MIN_SCALE, UpdateRule, rounding_seed, sgd_step
 from w2v_inf.stream import Batch
