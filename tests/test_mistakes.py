@@ -37,6 +37,11 @@ MEMBERS = {
         ("train.resume=no", "train.resume must be auto or never, got no"),
         ("device=gpu", "device must be auto, cpu or cuda, got gpu"),
         ("train=3", "train is a group of options: write train.NAME=VALUE"),
+        (
+            "experiment=vectors model=mup_limit",
+            "experiment=vectors sets model.width, which model=mup_limit does not have: leave out "
+            "the experiment and write its other options",
+        ),
         ("corpus=3", "corpus, model and experiment take a name, got int: for instance corpus="),
         (
             "corpus=planed",

@@ -133,6 +133,17 @@ def _unknown_key(option: str, class_name: str) -> str:
     return unknown_option(option, kind) if kind else ""
 
 
+def _unknown_in_experiment(experiment: str, key: str, class_name: str) -> str:
+    for group, members in MEMBERS.items():
+        for member in members:
+            if member.__name__ == class_name:
+                return (
+                    f"experiment={experiment} sets {group}.{key}, which {group}={member.name} does "
+                    f"not have: leave out the experiment and write its other options"
+                )
+    return ""
+
+
 def _unknown_member(group: str, name: str, existing: str) -> str:
     if group == "experiment" and (new := RENAMED_EXPERIMENTS.get(name)):
         return f"experiment={name} is now experiment={new} (plot.figure=NAME for one figure)"
@@ -149,6 +160,9 @@ PATTERNS = {
     r"Ambiguous value for argument '(.+?)=(.*?)' 1\.": _several_values,
     r"Error merging override \+*([\w.]+)=(.*?): (?:Value|Invalid|Cannot|field) ": wrong_value,
     r"Could not override '(.+?)': Key '.+?' not in '(\w+)'": _unknown_key,
+    r"In 'experiment/([\w/-]+)': ConfigKeyError .*: Key '(\w+)' not in '(\w+)'": (
+        _unknown_in_experiment
+    ),
     r"Could not find '([\w/]+)/(.*?)' Available options in '[\w/]+': (.*)": _unknown_member,
     r"Config group override must be a string or a list. Got (\w+)": _no_name,
 }
