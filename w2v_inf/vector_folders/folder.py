@@ -93,7 +93,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if not isinstance(config, dict) or config.get("library") != LIBRARY:
         raise UserError(f"{path} is not of w2v_inf: give a folder that w2v-inf export wrote")
-    if config.get("format") not in {format.value for format in DATA}:
+    if config.get("format") not in [format.value for format in DATA]:
         raise damaged(path, f"format={config.get('format')!r}")
     sizes = [config.get(name) for name in ("format_version", "vocab_size", "dimension")]
     sums = config.get("sha256")
