@@ -113,6 +113,8 @@ def local_hub(monkeypatch: pytest.MonkeyPatch, cache: str) -> Iterator[Hub]:
         thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        address = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", cache)
         monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", f"{cache}/no-token")
         monkeypatch.setenv("HF_TOKEN", TOKEN)
