@@ -164,5 +164,8 @@ def test_the_ntk_limits_map_is_a_sample_and_says_so(tmp_path: Path) -> None:
 def test_load_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nope not found: give a run folder"):
         w2v_inf.load(tmp_path / "nope")
-    with pytest.raises(UserError, match="is no run folder .*give the folder of one run"):
+    with pytest.raises(UserError, match="is no run folder .*no export .*give the folder of one"):
+        w2v_inf.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="config.json is not of w2v_inf"):
         w2v_inf.load(tmp_path)

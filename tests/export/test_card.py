@@ -29,9 +29,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(small_config(root, "model.width=8", "train.epochs=1", run="run"))
 
 
-@pytest.fixture
-def facts(run: Path, tmp_path: Path) -> dict[str, Any]:
-    out = export(config_of(f"run_dir={run}", f"export.out={tmp_path}/v", "export.format=hub"))
+@pytest.fixture(scope="module")
+def facts(run: Path) -> dict[str, Any]:
+    out = export(config_of(f"run_dir={run}", f"export.out={run.parent}/v", "export.format=hub"))
     config = read_json(out / "config.json")
     errors = ("gram_error", "cosines", "analogy", "analogy_of_model")
     return gather_facts(
