@@ -52,6 +52,7 @@ def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
     """
     draft = folder.with_name(f".{os.getpid()}-{folder.name}")
     try:
+        shutil.rmtree(draft, ignore_errors=True)  # of a killed process that had this number
         draft.mkdir(parents=True)
         write(draft)
         for file in draft.iterdir():
@@ -72,6 +73,7 @@ def _put_in_place(draft: Path, folder: Path) -> None:
         draft.rename(folder)
         return
     old = draft.with_name(f"{draft.name}-old")
+    shutil.rmtree(old, ignore_errors=True)
     folder.rename(old)
     try:
         draft.rename(folder)

@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def facts(run: Path) -> dict[str, Any]:
     out = export(config_of(f"run_dir={run}", f"export.out={run.parent}/v", "export.format=hub"))
     config = read_json(out / "config.json")
-    errors = ("gram_error", "cosines", "analogy", "analogy_of_model")
+    errors = ("gram_error", "cosines", "analogy", "analogy_of_model", "approximation")
     return gather_facts(
         run, VectorMethod.own, Embedding.input, {name: config[name] for name in errors}
     )

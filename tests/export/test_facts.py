@@ -8,6 +8,7 @@ import pytest
 from small_runs import small_config
 
 from w2v_inf.config import Embedding, Planted, Sample, Text8, TextFile, VectorMethod, Wikipedia
+from w2v_inf.errors import UserError
 from w2v_inf.export.facts import LICENCES, describe_text, gather_facts
 from w2v_inf.export.reduce import LOSES
 from w2v_inf.files import read_json
@@ -48,3 +49,12 @@ def test_facts_are_those_of_the_run_without_paths(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(facts)
     (run / "environment.json").unlink()
     assert gather_facts(run, VectorMethod.fit, Embedding.sum, errors)["commit"] is None
+
+
+def test_a_damaged_summary_is_one_line(tmp_path: Path) -> None:
+    run = train(small_config(tmp_path, "model.width=8", "train.epochs=1", run="run"))
+    summary = read_json(run / "summary.json")
+    for evaluation in ({}, {"analogy": None}, {"analogy": {"3cosadd": {"total": 1}}}):
+        (run / "summary.json").write_text(json.dumps(summary | {"evaluation": evaluation}))
+        with pytest.raises(UserError, match="summary.json is damaged .evaluation."):
+            gather_facts(run, VectorMethod.fit, Embedding.sum, {})

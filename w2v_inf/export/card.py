@@ -7,6 +7,7 @@ Decisions:
 - The front matter has only what is known. Its licence is that of the text.
 """
 
+import json
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -32,7 +33,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters["code"] = inline_code
-_environment.filters["python"] = repr
+_environment.filters["python"] = lambda text: json.dumps(text, ensure_ascii=False)
 _environment.filters["number"] = lambda value: f"{value:,}"
 
 

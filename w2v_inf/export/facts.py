@@ -20,9 +20,10 @@ from w2v_inf.config import (
     Wikipedia,
 )
 from w2v_inf.corpus.wikipedia import HUB_NAME
+from w2v_inf.errors import UserError
 from w2v_inf.export.reduce import LOSES
 from w2v_inf.files import read_json
-from w2v_inf.runs.folder import CONFIG, Summary, trained_options
+from w2v_inf.runs.folder import CONFIG, SUMMARY, Summary, trained_options
 
 NOT_STATED = "not stated"
 LICENCES = {
@@ -38,11 +39,11 @@ SWITCH = "202306"
 
 
 def gather_facts(
-    folder: Path, method: VectorMethod, embedding: Embedding, errors: dict[str, Any]
+    folder: Path, method: VectorMethod, embedding: Embedding, measured: dict[str, Any]
 ) -> dict[str, Any]:
     """All that config.json says of vectors of the run in `folder`, beside their size.
 
-    errors: see `stage.compare`.    Raises: UserError if a file of the run is damaged.
+    measured: see `stage.compare`.    Raises: UserError if a file of the run is damaged.
     """
     config, summary = compose.read(folder / CONFIG), Summary.load(folder)
     path = folder / "environment.json"
@@ -56,7 +57,7 @@ def gather_facts(
         "method": method.value,
         "loses": LOSES[method],
         "embedding": embedding.value,
-        **errors,
+        **measured,
         "corpus": summary.corpus,
         "synthetic": summary.synthetic,
         "corpus_words": summary.tokens,
@@ -65,8 +66,7 @@ def gather_facts(
         "licence_id": licence,
         "language": language,
         "dataset": dataset,
-        "approximation": summary.approximation or {},
-        "evaluation": _totals(summary.evaluation),
+        "evaluation": _totals(folder / SUMMARY, summary.evaluation),
         "training": {name: options[name] for name in options if name != "corpus.path"},
     }
 
@@ -87,11 +87,11 @@ def describe_text(corpus: CorpusConfig) -> tuple[str, str | None, str | None]:
     return "unknown", None, None
 
 
-def _totals(evaluation: dict[str, Any]) -> dict[str, Any]:
+def _totals(path: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
     """The run's own evaluation, without its sections and neighbours."""
-    totals = {
-        part: counts
-        for part, counts in evaluation["analogy"]["3cosadd"].items()
-        if part != "sections"
-    }
-    return {"protocol": evaluation["protocol"], "analogy": totals}
+    try:
+        counts = evaluation["analogy"]["3cosadd"]
+        totals = {part: counts[part] for part in ("total", "semantic", "syntactic")}
+        return {"protocol": evaluation["protocol"], "analogy": totals}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged (evaluation): train the run again") from error

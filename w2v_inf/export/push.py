@@ -8,9 +8,11 @@ Decisions:
 """
 
 import logging
+from importlib import metadata
 from pathlib import Path
 
 from w2v_inf.errors import UserError, check
+from w2v_inf.vector_folders.folder import LIBRARY
 
 log = logging.getLogger(__name__)
 REFUSED = "the token may not write there: take one with the right to write, or another OWNER"
@@ -49,7 +51,7 @@ def push_folder(folder: Path, repository: str) -> str:
             f"export.push={repository} needs a token of huggingface.co, found none: "
             f"set HF_TOKEN or run `hf auth login`; {later}"
         )
-    api = HfApi(library_name="w2v_inf")
+    api = HfApi(library_name=LIBRARY, library_version=metadata.version(LIBRARY))
     try:
         address = api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(

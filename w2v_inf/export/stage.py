@@ -4,6 +4,7 @@ The methods are in reduce.py. Files are written by word2vec_format.py, folders b
 """
 
 import logging
+import os
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,34 +63,34 @@ def _export(config: Config) -> Path:
     name = f"vectors-{method.value}-{dimension}{end}"
     path = Path(config.export.out) if config.export.out else folder / name
     if format in DATA:
-        path = path.resolve()  # a folder is renamed: not a link, nor `.`
+        path = Path(os.path.realpath(path))  # a folder is renamed: not a link, nor `.`
         check_replaceable(path)
     _announce(path, method, dimension, len(vocab))
     vectors = reduce(model, method, dimension, embedding)
-    errors = compare(model, vectors, vocab, embedding)
-    facts = gather_facts(folder, method, embedding, errors)
-    _write(path, config, vocab, vectors.cpu().numpy(), facts)
-    print(format_comparison(errors))
+    measured = compare(model, vectors, vocab, embedding)
+    facts = gather_facts(folder, method, embedding, measured)
+    if format in DATA:
+        _write_folder(path, config, vocab, vectors.cpu().numpy(), facts)
+    else:
+        write_vectors(path, vocab, vectors.cpu().numpy(), format)
+        write_json(path.with_name(path.name + ".json"), facts | {"run": str(folder)})
+    print(format_comparison(measured))
     log.info("%s: %s words, %d columns, %s", path, f"{len(vocab):,}", dimension, method.value)
     if config.export.push:
         push_folder(path, config.export.push)
     return path
 
 
-def _write(
+def _write_folder(
     path: Path, config: Config, vocab: Vocabulary, vectors: np.ndarray, facts: dict[str, Any]
 ) -> None:
-    """Write vectors [V, D] in the format of the options, with their facts."""
-    match config.export.format:
-        case VectorFormat.hub:
-            version, push = metadata.version(LIBRARY), config.export.push
-            card = render_card(facts, vocab, vectors.shape[1], version, push)
-            write_hub(path, vocab, vectors, facts, card)
-        case VectorFormat.projector:
-            write_projector(path, vocab, vectors, facts)
-        case format:
-            write_vectors(path, vocab, vectors, format)
-            write_json(path.with_name(path.name + ".json"), facts)
+    """Write vectors [V, D] as the folder that the options want, with their facts."""
+    if config.export.format is VectorFormat.projector:
+        write_projector(path, vocab, vectors, facts)
+        return
+    version = metadata.version(LIBRARY)
+    card = render_card(facts, vocab, vectors.shape[1], version, config.export.push)
+    write_hub(path, vocab, vectors, facts, card)
 
 
 def _announce(path: Path, method: VectorMethod, dimension: int, num_words: int) -> None:
@@ -105,7 +106,8 @@ def compare(
 ) -> dict[str, Any]:
     """The errors of vectors [V, k] beside their model, and the accuracy of both.
 
-    Returns: {'dimension', 'gram_error', 'cosines', 'analogy', 'analogy_of_model'}, with
+    Returns: {'dimension', 'gram_error', 'cosines', 'analogy', 'analogy_of_model', 'approximation'},
+      the last the model's own diagnostics, with
       'gram_error' the relative Frobenius distance of inner products, and 'cosines' the numbers of
       `limit_distance`, its 'gram_error' as 'error'. Both are on the 2,000 commonest words.
     """
@@ -124,6 +126,7 @@ def compare(
         "cosines": cosines,
         "analogy": analogy_accuracy(ours, questions)["3cosadd"]["total"],
         "analogy_of_model": reference["3cosadd"]["total"],
+        "approximation": model.diagnostics(),
     }
 
 
