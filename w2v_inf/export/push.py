@@ -8,6 +8,7 @@ Decisions:
 """
 
 import logging
+import shlex
 from importlib import metadata
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def push_folder(folder: Path, repository: str) -> str:
     """
     from huggingface_hub import HfApi, get_token
 
-    later = f"{folder} is complete (later: hf upload {repository} {folder})"
+    later = f"{folder} is complete (later: hf upload {repository} {shlex.quote(str(folder))})"
     if get_token() is None:
         raise UserError(
             f"export.push={repository} needs a token of huggingface.co, found none: "

@@ -107,9 +107,9 @@ def compare(
     """The errors of vectors [V, k] beside their model, and the accuracy of both.
 
     Returns: {'dimension', 'gram_error', 'cosines', 'analogy', 'analogy_of_model', 'approximation'},
-      the last the model's own diagnostics, with
-      'gram_error' the relative Frobenius distance of inner products, and 'cosines' the numbers of
-      `limit_distance`, its 'gram_error' as 'error'. Both are on the 2,000 commonest words.
+      with 'gram_error' the relative Frobenius distance of inner products, and 'cosines' the numbers
+      of `limit_distance`, its 'gram_error' as 'error'. Both are on the 2,000 commonest words.
+      'approximation' has the model's own diagnostics.
     """
     ids = torch.arange(min(COMMONEST, len(vocab)), device=vectors.device)
     ours = LinearModel(vectors, vectors)

@@ -38,9 +38,9 @@ def check_replaceable(folder: Path) -> None:
         return
     except NotADirectoryError as error:
         raise UserError(
-            f"export.out must be a folder, {folder} is a file: choose another"
+            f"export.out must be a folder, {folder} is a file: choose another name"
         ) from error
-    advice = "choose another folder, or delete this one"
+    advice = "choose another name"
     if names and CONFIG not in names:
         raise UserError(f"export.out={folder} holds no earlier export: {advice}")
     if names:
