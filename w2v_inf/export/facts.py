@@ -25,15 +25,16 @@ from w2v_inf.export.reduce import LOSES
 from w2v_inf.files import read_json
 from w2v_inf.runs.folder import CONFIG, SUMMARY, Summary, trained_options
 
-NOT_STATED = "not stated"
 LICENCES = {
     "cc-by-sa-4.0": "CC BY-SA 4.0 (parts from before June 2023: 3.0), Wikipedia contributors",
     "cc-by-sa-3.0": "CC BY-SA 3.0 and GFDL, Wikipedia contributors",
     "cc": "CC BY-SA, Wikipedia contributors; the file does not say which version",
     "other": "none claimed: the text is generated",
-    "unknown": NOT_STATED,
+    "unknown": "not stated",
 }
 """Of texts, by the hub's names (data/README.md has the sources)."""
+PRIVATE = ("corpus.path", "corpus.url")
+"""Options that say where a text lies on the user's machine or network."""
 SWITCH = "202306"
 """Year and month in which Wikipedia went from CC BY-SA 3.0 to 4.0."""
 
@@ -67,7 +68,7 @@ def gather_facts(
         "language": language,
         "dataset": dataset,
         "evaluation": _totals(folder / SUMMARY, summary.evaluation),
-        "training": {name: options[name] for name in options if name != "corpus.path"},
+        "training": {name: options[name] for name in options if name not in PRIVATE},
     }
 
 
