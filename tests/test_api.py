@@ -72,7 +72,10 @@ def test_an_unknown_word_is_one_line(ask) -> None:
         (lambda e: e.gram(["king"], []), "words must be at least one word"),
         (lambda e: e.gram([["king"]]), "a word must be a text, got \\['king'\\]"),
         (lambda e: e.vector(3), "a word must be a text, got 3"),
-        (lambda e: api.load(NOTHING), "path must be that of a run folder or file, got None"),
+        (
+            lambda e: api.load(NOTHING),
+            "path must be that of a run .*, got None",
+        ),
     ],
 )
 def test_a_wrong_argument_is_one_clear_value_error(ask, message: str) -> None:
@@ -161,5 +164,8 @@ def test_the_ntk_limits_map_is_a_sample_and_says_so(tmp_path: Path) -> None:
 def test_load_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nope not found: give a run folder"):
         w2v_inf.load(tmp_path / "nope")
-    with pytest.raises(UserError, match="is no run folder .*give the folder of one run"):
+    with pytest.raises(UserError, match="is no run folder .*no export .*give the folder of one"):
+        w2v_inf.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="config.json is not of w2v_inf"):
         w2v_inf.load(tmp_path)

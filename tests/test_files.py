@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and damaged ones are named."""
+"""Files and folders appear whole or not at all, and damaged ones are named."""
 
 import errno
 import hashlib
@@ -11,7 +11,14 @@ import torch
 from safetensors.torch import save_file
 
 from w2v_inf.errors import UserError
-from w2v_inf.files import read_json, read_text, sha256, write_atomically, write_json
+from w2v_inf.files import (
+    read_json,
+    read_text,
+    sha256,
+    write_atomically,
+    write_folder,
+    write_json,
+)
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -82,3 +89,36 @@ def test_a_file_that_may_not_be_read_is_not_damaged(
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\): ask its owner"):
         read_json(tmp_path / "summary.json")
+
+
+def test_a_folder_appears_whole_and_replaces_another(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "v"
+    for left in (f".{os.getpid()}-v", f".{os.getpid()}-v-old"):  # by a killed process
+        (folder.parent / left / "x").mkdir(parents=True)
+    for name in ("a", "b"):
+        write_folder(folder, lambda draft, name=name: (draft / name).write_text(name))
+        assert [path.name for path in folder.iterdir()] == [name]
+    assert [path.name for path in folder.parent.iterdir()] == ["v"]
+
+
+@pytest.mark.parametrize("when", ["while it is written", "when it is put in place"])
+def test_a_failure_leaves_the_old_folder(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rename = tmp_path / "v", Path.rename
+    write_folder(folder, lambda draft: (draft / "a").write_text("old"))
+
+    def fail(draft: Path) -> None:
+        (draft / "a").write_text("half")
+        if when == "while it is written":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(path: Path, target: Path) -> Path:
+        if when == "when it is put in place" and target == folder and "old" not in path.name:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UserError, match=f"{folder} cannot be written"):
+        write_folder(folder, fail)
+    assert (folder / "a").read_text() == "old" and list(tmp_path.iterdir()) == [folder]

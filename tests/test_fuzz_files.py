@@ -1,8 +1,8 @@
 """Fuzz tests of files beside independent readers: equal, or refused in one line.
 
 Decisions:
-- Vectors are compared with gensim's reader, in the format in which the file was written. Read as
-  the other format, a damaged file is garbage to both.
+- Files of vectors are compared with gensim's reader, in the format in which the file was written.
+  Read as the other format, a damaged file is garbage to both.
 - Compressed texts are composed of streams, padding and damage, so the right text is known. A file
   without damage is also read by Python's own modules.
 """
@@ -21,11 +21,16 @@ import pytest
 import zstandard
 from corpora import lines
 from fuzzing import MEMORY, damaged, fuzzed
+from hostile import VOCAB, table
 from hypothesis import event, given
 from hypothesis import strategies as st
 
 from w2v_inf.config import TextFile
 from w2v_inf.errors import UserError
+from w2v_inf.vector_folders.folder import PROJECTOR
+from w2v_inf.vector_folders.hub import write_hub
+from w2v_inf.vector_folders.projector import write_projector
+from w2v_inf.vector_folders.read import read_file_or_folder
 from w2v_inf.word2vec_format import read_vectors
 
 pytestmark = pytest.mark.slow  # hundreds of examples
@@ -93,6 +98,28 @@ def test_vectors_are_those_that_gensim_reads(case: tuple[bytes, bool, bool]) -> 
             event("refused")
             return
         assert (vocab.words, vectors.tobytes()) == read_by_gensim(path, binary)
+        event("read")
+
+
+@fuzzed(300)
+@given(st.data(), st.sampled_from(["hub", "projector"]))
+def test_damaged_folders_of_vectors_are_whole_or_refused(data: st.DataObject, kind: str) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as root:
+        folder = Path(root, "vectors")
+        if kind == "hub":
+            write_hub(folder, VOCAB, table(), {}, "# a card\n")
+        else:
+            write_projector(folder, VOCAB, table(), {})
+        names = sorted({path.name for path in folder.iterdir()} - {"README.md", PROJECTOR})
+        path = folder / data.draw(st.sampled_from(names))
+        path.write_bytes(damaged(path.read_bytes(), data.draw))
+        try:
+            vocab, vectors = read_file_or_folder(folder)
+        except UserError as error:
+            assert "\n" not in str(error) and str(folder) in str(error)
+            event("refused")
+            return
+        assert vocab.words == VOCAB.words and vectors.tobytes() == table().tobytes()
         event("read")
 
 

@@ -15,7 +15,11 @@ from w2v_inf.config import PROJECT_ROOT
 pytestmark = pytest.mark.slow  # builds a wheel and starts processes
 
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "conf", "data/planted", "w2v_inf")
-DATA = [PROJECT_ROOT / folder for folder in ("conf", "data/planted", "w2v_inf/reporting/templates")]
+TEMPLATES = ("reporting/templates", "export/templates")
+DATA = [
+    *(PROJECT_ROOT / folder for folder in ("conf", "data/planted")),
+    *(PROJECT_ROOT / "w2v_inf" / folder for folder in TEMPLATES),
+]
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,7 +63,7 @@ def test_every_file_of_ours_travels(package: Path) -> None:
     root = package / "w2v_inf"
     for path in (PROJECT_ROOT / "w2v_inf").rglob("*.py"):
         assert (root / path.relative_to(PROJECT_ROOT / "w2v_inf")).is_file(), path
-    places = [root / "conf", root / "corpus" / "tables", root / "reporting" / "templates"]
+    places = [root / "conf", root / "corpus" / "tables", *(root / name for name in TEMPLATES)]
     for folder, place in zip(DATA, places, strict=True):
         names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
         assert names and all((place / name).is_file() for name in names), folder

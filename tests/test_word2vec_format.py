@@ -21,7 +21,7 @@ def table() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
 
 
-@pytest.mark.parametrize("format", list(VectorFormat))
+@pytest.mark.parametrize("format", list(SUFFIXES))
 def test_gensim_reads_the_same_bits(
     format: VectorFormat, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,7 +37,8 @@ from w2v_inf.runs.folder import CONFIG
 from w2v_inf.runs.weights import open_run
 from w2v_inf.system_errors import explained
 from w2v_inf.training import train as train_stage
-from w2v_inf.word2vec_format import read_vectors
+from w2v_inf.vector_folders.folder import CONFIG as EXPORTED
+from w2v_inf.vector_folders.read import read_file_or_folder
 
 
 def train(*overrides: str, **named: Any) -> "Embeddings":
@@ -55,12 +56,13 @@ def train(*overrides: str, **named: Any) -> "Embeddings":
 
 
 def load(path: str | Path) -> "Embeddings":
-    """The model of a finished run, by its folder, or a word2vec file, text or binary.
+    """The model of a finished run, by its folder, or exported vectors.
 
-    Raises: UserError if `path` is neither, or damaged.
+    path: a run folder, a folder of export.format=hub or projector, or a word2vec file.
+    Raises: UserError if `path` is none of these, or damaged.
     """
     if not isinstance(path, str | os.PathLike):
-        raise ArgumentError(f"path must be that of a run folder or file, got {path!r}")
+        raise ArgumentError(f"path must be that of a run folder, export or file, got {path!r}")
     with explained():
         return _load(Path(expand("path", str(path))))
 
@@ -68,11 +70,16 @@ def load(path: str | Path) -> "Embeddings":
 def _load(path: Path) -> "Embeddings":
     """`load` of a path as the system knows it."""
     if not path.exists():
-        raise UserError(f"{path} not found: give a run folder, or a file of word2vec's format")
-    if path.is_dir() and not (path / CONFIG).is_file():
-        raise UserError(f"{path} is no run folder (it has no {CONFIG}): give the folder of one run")
-    if not path.is_dir():
-        vocab, vectors = read_vectors(path)
+        raise UserError(
+            f"{path} not found: give a run folder, an exported one, or a file of word2vec's format"
+        )
+    if path.is_dir() and not any((path / name).is_file() for name in (CONFIG, EXPORTED)):
+        raise UserError(
+            f"{path} is no run folder (it has no {CONFIG}) and no export (it has no {EXPORTED}): "
+            "give the folder of one run or export"
+        )
+    if not (path / CONFIG).is_file():
+        vocab, vectors = read_file_or_folder(path)
         table = torch.from_numpy(vectors)
         model = LinearModel(table, table)
         check_lengths(model, path)
@@ -87,7 +94,7 @@ def _load(path: Path) -> "Embeddings":
 class Embeddings:
     """Words and their embeddings; all answers come from inner products, at any width.
 
-    path: the run folder or file.    embedding: which of the model's vectors answer.
+    path: of the run, export or file.    embedding: which of the model's vectors answer.
     ntk: whether this is the NTK limit, whose embeddings are all orthogonal.
     """
 

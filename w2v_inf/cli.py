@@ -82,7 +82,7 @@ STAGES = {
         "Write report.html, one page on finished runs (plot.runs=[FOLDER]).",
     ),
     "export": Stage(
-        "export",
+        "export.stage",
         "export",
         "Write the vectors of a finished run (run_dir=FOLDER) for other programs.",
     ),

@@ -1,4 +1,4 @@
-"""Reading and writing small files; every file appears whole or not at all.
+"""Reading and writing small files; every file, and every folder, appears whole or not at all.
 
 Writers fill a draft beside the target, which is then synced and renamed.
 """
@@ -6,6 +6,7 @@ Writers fill a draft beside the target, which is then synced and renamed.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,47 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):  # above all no such folder
             draft.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a draft beside `folder` with files, sync it and put it in its place.
+
+    A folder that is there is replaced whole: it gets a hidden name, the draft takes its place, and
+    then it is deleted. Only a power cut between the two renamings can leave it hidden.
+    Raises: UserError if the folder cannot be written or the disk is full; no draft is left behind,
+      and an earlier folder stays.
+    """
+    draft = folder.with_name(f".{os.getpid()}-{folder.name}")
+    try:
+        shutil.rmtree(draft, ignore_errors=True)  # of a killed process that had this number
+        draft.mkdir(parents=True)
+        write(draft)
+        for file in draft.iterdir():
+            file.chmod(draft.stat().st_mode & 0o666)  # as the umask says (`write_atomically`)
+            sync(file)
+        sync(draft)
+        _put_in_place(draft, folder)
+        sync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        raise system_error(folder, error, "written") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put_in_place(draft: Path, folder: Path) -> None:
+    """Rename a draft to `folder`, which may exist."""
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    old = draft.with_name(f"{draft.name}-old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    try:
+        draft.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
 
 
 def sync(path: Path) -> None:

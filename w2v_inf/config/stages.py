@@ -23,7 +23,16 @@ Figure = StrEnum(
 Profile = StrEnum(
     "Profile", {"auto": "auto", "smoke": "smoke", "laptop": "laptop", "paper": "paper"}
 )
-VectorFormat = StrEnum("VectorFormat", {"text": "text", "binary": "binary", "gensim": "gensim"})
+VectorFormat = StrEnum(
+    "VectorFormat",
+    {
+        "text": "text",
+        "binary": "binary",
+        "gensim": "gensim",
+        "hub": "hub",
+        "projector": "projector",
+    },
+)
 VectorMethod = StrEnum(
     "VectorMethod",
     {"auto": "auto", "own": "own", "principal": "principal", "sample": "sample", "fit": "fit"},
@@ -55,12 +64,18 @@ class ExportConfig:
     dimension: int | None = None
     """Columns. null: the width of a finite network, else 300."""
     format: VectorFormat = VectorFormat.text
-    """text or binary as word2vec.c writes them; gensim: a file for KeyedVectors.load."""
+    """text or binary as word2vec.c writes them; gensim: a file for KeyedVectors.load; hub: a folder
+    for the Hugging Face hub; projector: a folder for TensorBoard's projector."""
     out: str = path_option()
-    """File to write; empty: vectors-METHOD-DIMENSION in run_dir."""
+    """File or folder to write; empty: vectors-METHOD-DIMENSION in run_dir."""
+    push: str = ""
+    """OWNER/NAME on the Hugging Face hub, to which format=hub uploads the folder as well; a new
+    repository is private. The token is HF_TOKEN or that of `hf auth login`."""
 
     def __post_init__(self) -> None:
         check_range("export.dimension", self.dimension, 1, 1_000_000, "the default")
+        ok = not self.push or self.format is VectorFormat.hub
+        check("export.push", self.push, ok, "empty unless export.format=hub")
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Stage 3: evaluate a finished run again: other vectors, or its distance to the limit."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from w2v_inf.models.cpu.threads import training_threads
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.runs.folder import Summary, finished_folder
 from w2v_inf.runs.weights import open_run
-from w2v_inf.word2vec_format import read_vectors
+from w2v_inf.vector_folders.read import read_file_or_folder
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,9 @@ def _evaluate(config: Config) -> dict[str, Any]:
 
 
 def evaluate_vectors(path: Path, out: str = "") -> dict[str, Any]:
-    """Evaluate a file of word vectors, from any program; the result goes to `out` or beside it."""
-    vocab, vectors = read_vectors(path)
+    """Evaluate word vectors of a file or an exported folder; the result goes to `out` or beside."""
+    path = Path(os.path.abspath(path))  # a folder may be `.`, which has no name
+    vocab, vectors = read_file_or_folder(path)
     table = torch.from_numpy(vectors)
     model = LinearModel(table, table)
     check_lengths(model, path)

@@ -26,7 +26,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluation.places import Places, pca, place_gram, separation
 from w2v_inf.models.linear import LinearModel
 from w2v_inf.runs.results import Run, by_model, caption_of, check_one_group
-from w2v_inf.word2vec_format import read_vectors
+from w2v_inf.vector_folders.read import read_file_or_folder
 
 PLACES = "places.npz"
 MIN_PLACES = 3
@@ -67,7 +67,7 @@ def plot_vectors(path: Path) -> Figure:
 
     Raises: UserError if it cannot be read or has fewer than three cities and states.
     """
-    vocab, vectors = read_vectors(path)
+    vocab, vectors = read_file_or_folder(path)
     table = torch.from_numpy(vectors)
     return plot_places(place_gram(LinearModel(table, table), vocab), path.name)
 

@@ -1,6 +1,7 @@
 """Stage 4: which figures are drawn from which runs, and where their files go."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -92,10 +93,10 @@ def plot_stage(config: Config) -> None:
 def plot(config: Config) -> list[Path]:
     """Draw `plot.figure` from `plot.runs` into `plot.out`, one figure per group; prints the paths.
 
-    With `evaluate.vectors` only the PCA map of that file is drawn, by default beside the file.
+    With `evaluate.vectors` only the PCA map of that file or folder is drawn, by default beside it.
     """
     if config.evaluate.vectors:
-        file = Path(config.evaluate.vectors)
+        file = Path(os.path.abspath(config.evaluate.vectors))
         paths = save(plot_vectors(file), config.plot.out or file.parent, f"pca-{file.stem}")
     else:
         folders = folders_to_read(config)

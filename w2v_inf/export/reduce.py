@@ -1,4 +1,4 @@
-"""Vectors for other programs: any trained model, limits included, at any number of columns.
+"""Vectors of any trained model, limits included, at any number of columns.
 
 A limit has V columns; programs that compare words by cosines want a few hundred. Let u [V, D] be
 the embeddings, L the diagonal matrix of their lengths, G = u u^T the Gram matrix, C = L^-1 G L^-1
@@ -20,75 +20,29 @@ Decisions:
   `EXTRA_COLUMNS` more columns than wanted.
 """
 
-import logging
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from w2v_inf import compose
 from w2v_inf.config import Config, Embedding, Finite, ModelConfig, NtkLimit, VectorMethod
-from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
-from w2v_inf.evaluation.analogy import analogy_accuracy, inverse_lengths, load_questions
-from w2v_inf.evaluation.limit_distance import COMMONEST, limit_distance
-from w2v_inf.evaluation.similarity import cosine_table
-from w2v_inf.files import write_json
-from w2v_inf.models.cpu.threads import training_threads
-from w2v_inf.models.linear import LinearModel, row_blocks
+from w2v_inf.evaluation.analogy import inverse_lengths
+from w2v_inf.models.linear import row_blocks
 from w2v_inf.models.protocol import Model
-from w2v_inf.runs.folder import CONFIG, finished_folder
-from w2v_inf.runs.weights import open_run
-from w2v_inf.word2vec_format import SUFFIXES, write_vectors
 
-log = logging.getLogger(__name__)
 DEFAULT_DIMENSION = 300
 EXTRA_COLUMNS, POWER_STEPS = 10, 4
 FIT_STEPS = 50
-
-
-def export(config: Config) -> Path:
-    """Write the vectors of the run in run_dir to `export.out`, and their errors to OUT.json.
-
-    The errors are printed as a table too.
-    Raises: UserError for a folder without a finished run, a dimension that the model does not have,
-      or the NTK limit.
-    Cost: for `fit`, about 60 products G X of 4 V D k FLOP each; 2 minutes of one core at
-      V = D = 8,000, k = 300. In the low-rank limit D counts as 2 r.
-    """
-    with training_threads(config.num_threads):
-        return _export(config)
-
-
-def _export(config: Config) -> Path:
-    """`export` on the configured threads."""
-    folder = finished_folder(config)
-    model, vocab = open_run(folder, config)
-    embedding = config.evaluate.embedding
-    method, dimension = choose(model, compose.read(folder / CONFIG).model, config)
-    name = f"vectors-{method.value}-{dimension}{SUFFIXES[config.export.format]}"
-    path = Path(config.export.out) if config.export.out else folder / name
-    _announce(path, method, dimension, len(vocab))
-    vectors = reduce(model, method, dimension, embedding)
-    write_vectors(path, vocab, vectors.cpu().numpy(), config.export.format)
-    errors = compare(model, vectors, vocab, embedding)
-    origin = {"run": str(folder), "method": method.value, "embedding": embedding.value}
-    write_json(path.with_name(path.name + ".json"), origin | errors)
-    print(format_comparison(errors))
-    log.info(
-        "%s: %s words, %d columns, %s", path, f"{len(vocab):,}", vectors.shape[1], method.value
-    )
-    return path
-
-
-def _announce(path: Path, method: VectorMethod, dimension: int, num_words: int) -> None:
-    """Say what begins: it may take minutes, and may cost an older file."""
-    if path.exists():
-        log.info("%s exists and will be overwritten", path)
-    if method is not VectorMethod.own:
-        log.info("reducing %s words to %d columns (%s)", f"{num_words:,}", dimension, method.value)
+LOSES = {
+    VectorMethod.own: "nothing: these are all columns of the model",
+    VectorMethod.fit: "part of the direction that each word shares with no other; "
+    "lengths are kept, and cosines are the closest that so few columns allow",
+    VectorMethod.principal: "the direction that each word shares with no other, and length with "
+    "it: cosines come out too large",
+    VectorMethod.sample: "accuracy: inner products are right on average, with a random error that "
+    "falls with the square root of the number of columns",
+}
+"""What the vectors of a method lack beside the model's own."""
 
 
 def choose(model: Model, trained: ModelConfig, config: Config) -> tuple[VectorMethod, int]:
@@ -185,50 +139,3 @@ def principal_factor(
     values, rotation = torch.linalg.eigh(basis.T @ gram_times(model, scale, basis, embedding))
     leading = slice(-dimension, None)
     return (basis @ rotation[:, leading].flip(1)) * values[leading].flip(0).clamp(min=0).sqrt()
-
-
-def compare(
-    model: Model, vectors: Tensor, vocab: Vocabulary, embedding: Embedding
-) -> dict[str, Any]:
-    """The errors of vectors [V, k] beside their model, and the accuracy of both.
-
-    Returns: {'dimension', 'gram_error', 'cosines', 'analogy', 'analogy_of_model'}, with
-      'gram_error' the relative Frobenius distance of inner products, and 'cosines' the numbers of
-      `limit_distance`, its 'gram_error' as 'error'. Both are on the 2,000 commonest words.
-    """
-    ids = torch.arange(min(COMMONEST, len(vocab)), device=vectors.device)
-    ours = LinearModel(vectors, vectors)
-    gram = model.gram(ids, ids, embedding)
-    questions = load_questions(vocab)
-    reference = analogy_accuracy(model, questions, embedding=embedding)
-    cosines = limit_distance(
-        cosine_table(ours, ids, ids).cpu(), cosine_table(model, ids, ids, embedding).cpu()
-    )
-    cosines["error"] = cosines.pop("gram_error")
-    return {
-        "dimension": vectors.shape[1],
-        "gram_error": float((ours.gram(ids, ids) - gram).norm() / gram.norm()),
-        "cosines": cosines,
-        "analogy": analogy_accuracy(ours, questions)["3cosadd"]["total"],
-        "analogy_of_model": reference["3cosadd"]["total"],
-    }
-
-
-def format_comparison(errors: dict[str, Any]) -> str:
-    """The table that `export` prints."""
-    cosines = errors["cosines"]
-    error = "-" if cosines["error"] is None else f"{cosines['error']:.4f}"
-    rows = {
-        "Gram error": f"{errors['gram_error']:.4f}",
-        "cosine error": error,
-        "10 neighbours kept": f"{100 * cosines['neighbour_overlap']:.1f} %",
-        "analogies": _accuracy(errors["analogy"]),
-        "analogies of the model": _accuracy(errors["analogy_of_model"]),
-    }
-    return "\n".join(f"{name:26}{value}" for name, value in rows.items())
-
-
-def _accuracy(counts: dict[str, Any]) -> str:
-    if counts["accuracy"] is None:
-        return "no question in the vocabulary"
-    return f"{counts['accuracy']:.2f} % of {counts['questions']:,}"

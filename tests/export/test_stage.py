@@ -1,4 +1,4 @@
-"""Export: the guarantees of the methods, the options, and analogies through gensim and back."""
+"""Export: files and folders of vectors, and analogies through gensim and back."""
 
 import logging
 from pathlib import Path
@@ -8,16 +8,19 @@ import pytest
 import torch
 from composed import config_of
 from gensim.models import KeyedVectors
+from local_hub import local_hub
+from small_runs import small_config
 
-from w2v_inf.config import Embedding, Finite, MupLimit, NtkLimit, VectorFormat, VectorMethod
+from w2v_inf import api
+from w2v_inf.config import VectorFormat
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import analogy_accuracy, load_questions
 from w2v_inf.evaluation.evaluate import evaluate
-from w2v_inf.export import choose, export, gram_times, reduce
+from w2v_inf.export import stage
+from w2v_inf.export.stage import export
 from w2v_inf.files import read_json
 from w2v_inf.models.linear import LinearModel
-from w2v_inf.models.ntk_limit import init_ntk_limit
 from w2v_inf.reporting.plot import plot
 from w2v_inf.training.train import train
 from w2v_inf.word2vec_format import read_vectors, write_vectors
@@ -28,120 +31,6 @@ VOCAB = Vocabulary(WORDS, np.array([9, 8, 7, 6, 5, 4]))
 
 def table(rows: int = 6, columns: int = 5, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
-
-
-def limit_like(vocab_size: int = 60, seed: int = 0) -> LinearModel:
-    """Like the limit: the identity, a learnt part of low rank, and a common component."""
-    generator = torch.Generator().manual_seed(seed)
-    a, b = (torch.randn(vocab_size, 4, generator=generator) for _ in range(2))
-    u = torch.eye(vocab_size) + 0.1 * a @ b.T + 0.1
-    return LinearModel(u, torch.zeros_like(u))
-
-
-def cosines(vectors: torch.Tensor) -> torch.Tensor:
-    unit = torch.nn.functional.normalize(vectors)
-    return unit @ unit.T
-
-
-def test_principal_is_the_best_factor_of_the_gram_matrix() -> None:
-    model = limit_like()
-    gram = model.u @ model.u.T
-    values, vectors = torch.linalg.eigh(gram.double())
-    for k in (1, 3, 10):
-        best = (vectors[:, -k:] * values[-k:]) @ vectors[:, -k:].T
-        x = reduce(model, VectorMethod.principal, k, Embedding.input)
-        error = float((x @ x.T - gram).norm()), float((best - gram).norm())
-        assert x.shape == (60, k) and error[0] == pytest.approx(error[1], rel=1e-3)
-
-
-def test_principal_at_full_rank_is_the_model() -> None:
-    model = LinearModel(torch.from_numpy(table()), torch.from_numpy(table(seed=1)))
-    for embedding in Embedding:
-        x = reduce(model, VectorMethod.principal, 5, embedding)
-        torch.testing.assert_close(
-            x @ x.T, model.gram(torch.arange(6), None, embedding), atol=1e-5, rtol=1e-5
-        )
-
-
-def test_sample_is_right_on_average_and_halves_its_error_with_four_times_the_columns() -> None:
-    model = limit_like()
-    gram = model.u @ model.u.T
-    errors = {}
-    for k in (50, 200, 800, 3200):
-        x = reduce(model, VectorMethod.sample, k, Embedding.input)
-        errors[k] = float((x @ x.T - gram).norm() / gram.norm())
-    slope = np.polyfit(np.log(list(errors)), np.log(list(errors.values())), 1)[0]
-    assert -0.6 < slope < -0.4, errors
-
-
-def test_fit_keeps_lengths_and_never_gets_worse() -> None:
-    model = limit_like()
-    target, lengths = cosines(model.u), model.u.norm(dim=1)
-    errors = []
-    for steps in (0, 1, 2, 5, 20, 100):
-        x = reduce(model, VectorMethod.fit, 12, Embedding.input, steps)
-        torch.testing.assert_close(x.norm(dim=1), lengths, rtol=1e-5, atol=0)
-        errors.append(float((cosines(x) - target).norm()))
-    assert errors == sorted(errors, reverse=True)
-    others = [
-        reduce(model, method, 12, Embedding.input)
-        for method in (VectorMethod.principal, VectorMethod.sample)
-    ]
-    assert all(errors[-1] < 0.9 * float((cosines(other) - target).norm()) for other in others)
-
-
-def test_gram_products_block_by_block() -> None:
-    """2,100 rows are three blocks."""
-    u, x, column = (torch.from_numpy(table(2100, columns)).double() for columns in (5, 3, 1))
-    scale = column[:, 0]
-    model = LinearModel(u, u)
-    expected = scale[:, None] * (model.u @ (model.u.T @ (scale[:, None] * x)))
-    torch.testing.assert_close(gram_times(model, scale, x, Embedding.input), expected)
-
-
-@pytest.mark.parametrize(
-    ("options", "trained", "chosen"),
-    [
-        ([], Finite(), (VectorMethod.own, 5)),
-        (["export.dimension=5"], Finite(), (VectorMethod.own, 5)),
-        (["export.dimension=3"], Finite(), (VectorMethod.fit, 3)),
-        ([], MupLimit(), (VectorMethod.fit, 5)),
-        (["export.method=own"], MupLimit(), (VectorMethod.own, 5)),
-        (["export.method=sample", "export.dimension=100"], MupLimit(), (VectorMethod.sample, 100)),
-        (
-            ["export.method=own", "export.dimension=3"],
-            Finite(),
-            "export.dimension must be null or 5 with export.method=own",
-        ),
-        (["export.dimension=6"], MupLimit(), "export.dimension must be at most 5"),
-        (
-            [],
-            NtkLimit(),
-            "model=ntk_limit has no vectors .* or its coefficients with evaluate.embedding=output",
-        ),
-        (
-            ["evaluate.embedding=output"],
-            NtkLimit(output_init_scale=1.0),
-            "model=ntk_limit has no vectors to export",
-        ),
-    ],
-)
-def test_the_choice_of_auto_and_what_is_refused(options, trained, chosen) -> None:
-    model = LinearModel(torch.from_numpy(table()), torch.from_numpy(table()))
-    if isinstance(chosen, tuple):
-        assert choose(model, trained, config_of(*options)) == chosen
-    else:
-        with pytest.raises(UserError, match=chosen):
-            choose(model, trained, config_of(*options))
-
-
-@pytest.mark.parametrize("embedding", list(Embedding))
-@pytest.mark.parametrize("scale", [0.0, 1.0])
-def test_the_ntk_limits_vectors_have_its_inner_products(embedding: Embedding, scale: float) -> None:
-    model = init_ntk_limit(6, scale, torch.Generator().manual_seed(0))
-    model.z.rows.normal_(generator=torch.Generator().manual_seed(1))
-    vectors = model.vectors(slice(0, 6), embedding)
-    torch.testing.assert_close(vectors @ vectors.T, model.gram(torch.arange(6), None, embedding))
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +52,97 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         train(config_of(*common, *model, f"run_dir={root}/{name}"))
     return root
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of width 8 and the limit, on 30 words."""
+    root = tmp_path_factory.mktemp("small")
+    for name, *model in (["finite", "model.width=8"], ["limit", "model=mup_limit"]):
+        train(small_config(root, *model, "train.epochs=1", run=name))
+    return root
+
+
+@pytest.mark.parametrize("format", ["hub", "projector"])
+@pytest.mark.parametrize("run", ["finite", "limit"])
+def test_a_folder_has_the_cosines_and_facts_of_its_run(
+    run: str, format: str, small: Path, tmp_path: Path
+) -> None:
+    options = [f"run_dir={small}/{run}", f"export.format={format}"]
+    path = export(config_of(*options, f"export.out={tmp_path}/v", "export.method=own"))
+    trained, loaded = api.load(small / run), api.load(path)
+    assert loaded.vocab.words == trained.vocab.words
+    assert loaded.vocab.counts.tolist() == trained.vocab.counts.tolist()
+    words = loaded.vocab.words
+    np.testing.assert_array_equal(loaded.gram(words), trained.gram(words))
+    assert loaded.most_similar("king") == trained.most_similar("king")
+    facts = read_json(path / "config.json")
+    assert (facts["format"], facts["method"], facts["run"]) == (format, "own", run)
+    assert facts["gram_error"] == 0 and facts["vocab_size"] == len(words)
+
+
+def test_a_reduced_folder_says_what_it_lost(small: Path, tmp_path: Path) -> None:
+    options = [f"run_dir={small}/limit", f"export.out={tmp_path}/v", "export.format=hub"]
+    facts = read_json(export(config_of(*options, "export.dimension=3")) / "config.json")
+    loaded, trained = api.load(tmp_path / "v"), api.load(small / "limit")
+    exact = trained.gram(trained.vocab.words)
+    error = np.linalg.norm(loaded.gram(trained.vocab.words) - exact) / np.linalg.norm(exact)
+    assert facts["method"] == "fit" and facts["loses"].startswith("part of the direction")
+    assert facts["gram_error"] == pytest.approx(error, rel=1e-4) and error > 0.01
+    card = (tmp_path / "v" / "README.md").read_text()
+    assert f"error of inner products {error:.4f}" in card
+
+
+def test_a_folder_has_a_default_name_and_is_evaluated_and_drawn(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = export(config_of(f"run_dir={small}/finite", "export.format=hub"))
+    assert path == small / "finite" / "vectors-own-8-hub"
+    monkeypatch.chdir(path)
+    ours = evaluate(config_of("evaluate.vectors=."))
+    theirs = read_json(small / "finite" / "summary.json")["evaluation"]
+    assert ours["analogy"] == theirs["analogy"] and ours["neighbours"] == theirs["neighbours"]
+    assert (path.parent / f"{path.name}.evaluation.json").is_file()
+    paths = plot(config_of("evaluate.vectors=."))
+    assert [p.name for p in paths] == [f"pca-{path.name}{end}" for end in (".png", ".svg")]
+    assert all(p.parent == path.parent for p in paths)
+
+
+def test_what_is_in_the_way_is_refused_before_the_work(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    monkeypatch.setattr(stage, "reduce", lambda *arguments: pytest.fail("worked in vain"))
+    options = [f"run_dir={small}/limit", "export.format=hub"]
+    with pytest.raises(UserError, match="export.out=.*mine holds no earlier export"):
+        export(config_of(*options, f"export.out={tmp_path}/mine"))
+    with pytest.raises(UserError, match="export.push must be OWNER/NAME"):
+        export(config_of(*options, f"export.out={tmp_path}/v", "export.push=words"))
+    with pytest.raises(UserError, match="export.out=.*limit holds no earlier export"):
+        export(config_of(*options, f"export.out={small}/limit"))
+
+
+def test_a_link_to_an_earlier_export_stays_a_link(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("v")
+    options = [f"run_dir={small}/finite", "export.format=projector"]
+    for _ in range(2):
+        export(config_of(*options, f"export.out={tmp_path}/link"))
+    assert (tmp_path / "link").is_symlink() and len(api.load(tmp_path / "v").vocab) == 30
+
+
+def test_a_failed_upload_leaves_the_folder(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [f"run_dir={small}/finite", "export.format=hub", f"export.out={tmp_path}/v"]
+    with local_hub(monkeypatch, f"{tmp_path}/cache") as hub:
+        hub.refusals = {"/create": 403}
+        with pytest.raises(UserError, match="export.push=me/words failed"):
+            export(config_of(*options, "export.push=me/words"))
+        assert len(api.load(tmp_path / "v").vocab) == 30
+        hub.refusals = {}
+        export(config_of(*options, "export.push=me/words"))
+        assert set(hub.files["me/words"]) == {path.name for path in (tmp_path / "v").iterdir()}
 
 
 @pytest.mark.slow  # trains whole runs
