@@ -14,8 +14,8 @@ import numpy as np
 
 from w2v_inf import distributed
 from w2v_inf.config import Config, CorpusConfig
-from w2v_inf.corpus.encode import FORMAT_VERSION, Origin
 from w2v_inf.corpus.encode import encode as encode_text
+from w2v_inf.corpus.encoded_folder import FORMAT_VERSION, Origin
 from w2v_inf.corpus.load import EncodedCorpus, check_tokens, open_corpus, select_vocabulary
 from w2v_inf.corpus.sources import describe
 from w2v_inf.corpus.vocabulary import Vocabulary
