@@ -104,7 +104,7 @@ def encode_phrases(plain: EncodedCorpus, folder: Path, rule: PhraseRule) -> None
             text = text._replace(path=joined.replace(draft / TOKENS))
             words += [_name(words, pair) for pair in pairs]
             log.info(
-                "%s: joined %s pairs, %s words are left",
+                "%s: %s distinct pairs joined, %s words are left",
                 *(doing, f"{len(pairs):,}", f"{text.documents[-1]:,}"),
             )
         if np.count_nonzero(counts) < 2:
@@ -151,11 +151,10 @@ def _find_pairs(
         taken.add(name)
     if refused:
         names = ", ".join(_name(words, pair) for pair in refused[:5])
-        more = ", ..." if len(refused) > 5 else ""
         log.warning(
-            "%s: %d pairs are not joined, because a word of the text has their name (%s%s): "
+            "%s: %d distinct pairs not joined, because a word of the text has their name (%s%s): "
             'replace "_" in the text by a blank to count both as one',
-            *(doing, len(refused), names, more),
+            *(doing, len(refused), names, ", ..." if len(refused) > 5 else ""),
         )
     return free
 
