@@ -22,6 +22,7 @@ from w2v_inf.corpus.load import EncodedCorpus, open_corpus
 from w2v_inf.corpus.phrases import PhraseRule, encode_phrases
 from w2v_inf.corpus.prepare import prepare, prepare_stage
 from w2v_inf.errors import UserError
+from w2v_inf.evaluation.analogy import load_questions
 from w2v_inf.reference.encoding import encode_slowly
 from w2v_inf.reference.phrases import join_slowly
 
@@ -193,6 +194,15 @@ def test_the_stage_prints_the_phrases(tmp_path, capsys):
     assert "phrases               4 distinct, 140 tokens" in printed
     assert "frequent phrases      new_york 80, a_b 20, c_d 20, " in printed
     assert "vocabulary            4 (" in printed  # max_vocab counts phrases
+
+
+def test_questions_find_phrases(tmp_path):
+    (tmp_path / "questions.txt").write_text(": cities\nNew_York times Old_the new\n")
+    text = TEXT + "old the\n" * 20
+    vocab = joined(text, tmp_path, PhraseRule(1, 2.0, 5)).vocab
+    ids = load_questions(vocab, tmp_path / "questions.txt").ids
+    words = [[vocab.words[i] for i in question] for question in ids.tolist()]
+    assert words == [["new_york", "times", "old_the", "new"]]
 
 
 def test_a_failure_leaves_the_plain_corpus_only(tmp_path, monkeypatch):

@@ -8,10 +8,11 @@ the scale of their program word2phrase.c:
 n_ab counts the places where b follows a, n_a and n_b count the words, and T all words of the text.
 
 Decisions:
-- T scales the score, as in word2phrase.c. The score is then how many times more often the pair
-  occurs than if words were drawn independently. It does not depend on the size of the text. gensim
-  puts in place of T the number of distinct words and pairs, which grows with the text. Its
-  threshold t is ours of t * T / that number; its default 10 is about 22 on 100 MB of Wikipedia.
+- T scales the score, as in word2phrase.c, and its default threshold 100 belongs to that. The score
+  is then how many times more often the pair occurs than if words were drawn independently. gensim
+  puts the number of distinct words and pairs, D, in place of T. D grows with the text, more slowly
+  than T, and has no such meaning. gensim's threshold t is ours of t * T / D: its default 10 is ours
+  of 18 on 3 MB of Wikipedia, and of 40 on 100 MB.
 - Neighbours are neighbours in the text of one document, rare words included. `corpus.min_count` and
   `corpus.max_vocab` apply to the result.
 - Places are counted with overlap: "a a a" has the pair (a, a) twice. They are joined from left to
@@ -91,7 +92,7 @@ def encode_phrases(plain: EncodedCorpus, folder: Path, rule: PhraseRule) -> None
     """Join the phrases of an encoded corpus into a corpus of their own, whole or not at all.
 
     Raises: UserError if `plain` is damaged, the folder cannot be written, or one word is left.
-    Cost: per pass 1 s of one core for 100 MB of English. A pass reads the tokens twice, and more
+    Cost: per pass 2 to 4 s of one core for 100 MB of English. A pass reads the tokens twice, and more
       often if over 20 million distinct pairs are candidates. Memory: at most 0.5 GB, beside the
       words, the phrases and the offsets of the documents.
     """

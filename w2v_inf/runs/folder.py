@@ -147,6 +147,7 @@ def corpus_folder(config: Config) -> str:
     if not isinstance(corpus, TextFile | Wikipedia) or not corpus.path:
         return name + phrases
     is_told = isinstance(corpus, TextFile) and corpus.path in (name, f"{name}.txt")
+    is_told = is_told and not re.search(r"-phrases\d$", name)
     return (name if is_told else f"{name}-{_mark(os.path.normpath(corpus.path))}") + phrases
 
 
