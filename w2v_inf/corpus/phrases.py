@@ -92,9 +92,9 @@ def encode_phrases(plain: EncodedCorpus, folder: Path, rule: PhraseRule) -> None
     """Join the phrases of an encoded corpus into a corpus of their own, whole or not at all.
 
     Raises: UserError if `plain` is damaged, the folder cannot be written, or one word is left.
-    Cost: per pass 2 to 4 s of one core for 100 MB of English. A pass reads the tokens twice, and more
-      often if over 20 million distinct pairs are candidates. Memory: at most 0.5 GB, beside the
-      words, the phrases and the offsets of the documents.
+    Cost: per pass 2 to 4 s of one core for 100 MB of English. A pass reads the tokens twice, and
+      more often if over 20 million distinct pairs are candidates. Memory: at most 0.5 GB, beside
+      the words, the phrases and the offsets of the documents.
     """
     check_tokens(plain)  # an edited id would read memory outside the counts
     text = _Text(plain.folder / TOKENS, plain.documents)
