@@ -18,7 +18,8 @@ from pathlib import Path
 
 from w2v_inf.config import Sample
 from w2v_inf.corpus.archives import read_text_file
-from w2v_inf.corpus.encode import Origin, encode
+from w2v_inf.corpus.encode import encode
+from w2v_inf.corpus.encoded_folder import Origin
 from w2v_inf.corpus.load import open_corpus
 from w2v_inf.corpus.sources import describe
 from w2v_inf.files import sha256

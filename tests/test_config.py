@@ -53,6 +53,11 @@ from w2v_inf.errors import UserError
         ),
         ("corpus.min_count=0", "corpus.min_count must be at least 1, got 0"),
         ("corpus.max_vocab=1", "corpus.max_vocab must be 0 (all) or at least 2, got 1"),
+        ("corpus.phrases=3", "corpus.phrases must be 0, 1 or 2, got 3"),
+        (
+            "corpus.phrase_threshold=50",
+            "corpus.phrase_threshold must be 100.0 with corpus.phrases=0 (give corpus.phrases=1",
+        ),
         ("train.weight_decay=-1", "train.weight_decay must be 0 or more, got -1.0"),
         (
             "model.name=ntk_limit",

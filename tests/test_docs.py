@@ -29,7 +29,7 @@ from toy import toy_batch
 from w2v_inf import cli, compose, config, reproduce
 from w2v_inf.config import PROJECT_ROOT, Config, CorpusConfig
 from w2v_inf.corpus import planted, sources
-from w2v_inf.corpus.encode import Origin
+from w2v_inf.corpus.encoded_folder import Origin
 from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, read_questions
 from w2v_inf.models import build
 from w2v_inf.models.protocol import Model

@@ -35,7 +35,7 @@ from w2v_inf.errors import UserError
 PACKAGE = Path(__file__).resolve().parent
 NEEDED_BYTES = 64 << 20
 """Room for all kernels."""
-KERNEL_SOURCES = ("stream.py", "models/**/*.py")
+KERNEL_SOURCES = ("stream.py", "corpus/phrases.py", "models/**/*.py")
 """Patterns of the files that define kernels, below the package."""
 
 

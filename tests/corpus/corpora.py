@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from w2v_inf.config import CorpusConfig
-from w2v_inf.corpus.load import open_corpus
+from w2v_inf.corpus.load import EncodedCorpus, open_corpus
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.errors import UserError
 
@@ -21,6 +21,15 @@ def lines(corpus: CorpusConfig, data_dir: Path) -> list[str]:
     encoded = open_corpus(prepare(corpus, data_dir))
     words = [encoded.vocab.words[i] for i in encoded.tokens]
     return [" ".join(words[a:b]) for a, b in itertools.pairwise(encoded.documents)]
+
+
+def content(corpus: EncodedCorpus) -> tuple[list[int], list[int], list[str], list[int]]:
+    return (
+        corpus.tokens.tolist(),
+        corpus.documents.tolist(),
+        corpus.vocab.words,
+        corpus.vocab.counts.tolist(),
+    )
 
 
 def expect_error(corpus: CorpusConfig, data_dir: Path, message: str) -> UserError:

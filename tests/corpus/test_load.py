@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from w2v_inf.config import CorpusConfig
-from w2v_inf.corpus.encode import Origin, encode
+from w2v_inf.corpus.encode import encode
+from w2v_inf.corpus.encoded_folder import Origin
 from w2v_inf.corpus.load import EncodedCorpus, check_tokens, open_corpus, select_vocabulary
 from w2v_inf.errors import UserError
 

@@ -15,7 +15,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from w2v_inf.errors import UserError
 from w2v_inf.overrides import quote
 from w2v_inf.runs import folder as folder_module
-from w2v_inf.runs.folder import Summary, check_same_run, lock, run_folder, trained_options
+from w2v_inf.runs.folder import (
+    Summary,
+    check_same_run,
+    corpus_label,
+    lock,
+    run_folder,
+    trained_options,
+)
 
 
 def test_default_run_folders_differ_whenever_options_do() -> None:
@@ -70,6 +77,19 @@ def test_texts_of_one_name_have_folders_of_their_own() -> None:
         assert re.fullmatch(r"[\w.+-]+", folder.parent.name) and len(folder.parent.name) < 80
     wikipedia = [["corpus=wikipedia", f"corpus.path={path}"] for path in ("", "a", "b")]
     assert len({run_folder(config_of(*options)) for options in wikipedia}) == 3
+
+
+def test_phrases_are_told_by_the_name_of_the_corpus() -> None:
+    def parts(*options: str) -> tuple[str, str]:
+        folder = run_folder(config_of(*options))
+        return folder.parent.name, folder.name
+
+    assert parts("corpus.phrases=1") == ("sample-phrases1-cbow", "mup-256-seed0")
+    changed = parts("corpus.phrases=2", "corpus.phrase_threshold=50")
+    assert changed == ("sample-phrases2-cbow", "mup-256-seed0-phrase_threshold_50.0")
+    assert corpus_label(config_of("corpus=text8", "corpus.phrases=2")) == "text8-phrases2"
+    text, same = ["corpus=file", "corpus.path=x.txt"], ["corpus=file", "corpus.path=x-phrases1.txt"]
+    assert parts(*text, "corpus.phrases=1")[0] == "x-phrases1-cbow" != parts(*same)[0]
 
 
 def test_a_name_is_no_longer_than_a_file_system_takes() -> None:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from omegaconf import MISSING
 
-from w2v_inf.config.checks import check_name
+from w2v_inf.config.checks import check_finite, check_name
 from w2v_inf.errors import check
 from w2v_inf.paths import path_option
 
@@ -21,12 +21,33 @@ class CorpusConfig:
     """Drop words that occur fewer times than this in the corpus."""
     max_vocab: int = 0
     """Keep only this many of the most frequent words; 0 keeps all."""
+    phrases: int = 0
+    """Passes, 0 to 2, that join frequent pairs: 1 makes new_york, 2 also new_york_city."""
+    phrase_threshold: float = 100.0
+    """Join pairs that occur more often than this many times their expected count."""
+    phrase_min_count: int = 5
+    """Discount of a pair's count, against pairs of rare words."""
 
     def __post_init__(self) -> None:
         check_name("corpus", self)
+        check_finite("corpus", self)
         check("corpus.min_count", self.min_count, self.min_count >= 1, "at least 1")
         ok = self.max_vocab == 0 or self.max_vocab >= 2
         check("corpus.max_vocab", self.max_vocab, ok, "0 (all) or at least 2")
+        self._check_phrases()
+
+    def _check_phrases(self) -> None:
+        check("corpus.phrases", self.phrases, self.phrases in (0, 1, 2), "0, 1 or 2")
+        above_0 = self.phrase_threshold > 0
+        check("corpus.phrase_threshold", self.phrase_threshold, above_0, "above 0")
+        at_least_1 = self.phrase_min_count >= 1
+        check("corpus.phrase_min_count", self.phrase_min_count, at_least_1, "at least 1")
+        for name in ("phrase_threshold", "phrase_min_count"):
+            value, default = getattr(self, name), getattr(CorpusConfig, name)
+            allowed = (
+                f"{default} with corpus.phrases=0 (give corpus.phrases=1 or 2 to join phrases)"
+            )
+            check(f"corpus.{name}", value, self.phrases > 0 or value == default, allowed)
 
 
 @dataclass

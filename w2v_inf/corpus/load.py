@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from w2v_inf.config import CorpusConfig
-from w2v_inf.corpus.encode import FORMAT_VERSION
+from w2v_inf.corpus.encoded_folder import FORMAT_VERSION
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.files import sha256

@@ -21,7 +21,7 @@ from w2v_inf.config import CorpusConfig, Fil9, Planted, Sample, Text8, TextFile,
 from w2v_inf.corpus import wikifil, wikipedia
 from w2v_inf.corpus.archives import changed, hash_file, read_text_file, read_zip_member
 from w2v_inf.corpus.download import download
-from w2v_inf.corpus.encode import Origin
+from w2v_inf.corpus.encoded_folder import Origin
 from w2v_inf.errors import UserError
 
 READING = "text-2"

@@ -77,11 +77,11 @@ TERMINAL = (*QUALITY[:3], QUALITY[4], *COST[:2], COST[-1])
 
 
 def comparable_with_paper(runs: list[Run]) -> bool:
-    """Whether the paper's values belong beside these runs: CBOW on text8.
+    """Whether the paper's values belong beside these runs: CBOW on text8, without phrases.
 
     The vocabulary may differ; every table therefore states the paper's V = 71,291.
     """
-    return runs[0].config.corpus.name == "text8" and runs[0].group.architecture == "cbow"
+    return runs[0].group.corpus == "text8" and runs[0].group.architecture == "cbow"
 
 
 def format_mean_std(value: MeanStd, digits: str) -> str:

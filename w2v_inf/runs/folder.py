@@ -45,6 +45,7 @@ NOT_TRAINED = ("train.resume", "train.log", "model.pair_table_gib")
 NAMED = (
     "corpus.name",
     "corpus.path",
+    "corpus.phrases",
     "stream.architecture",
     "model.name",
     "model.width",
@@ -120,7 +121,11 @@ class Summary:
 
 
 def corpus_label(config: Config) -> str:
-    """`text8`, or a file's name without its extensions."""
+    """`text8`, or a file's name without its extensions; with phrases `text8-phrases2`."""
+    return _text_label(config) + _phrases_label(config)
+
+
+def _text_label(config: Config) -> str:
     corpus = config.corpus
     if not isinstance(corpus, TextFile):
         return corpus.name
@@ -128,17 +133,22 @@ def corpus_label(config: Config) -> str:
     return printable(name.split(".")[0] or name)
 
 
+def _phrases_label(config: Config) -> str:
+    return f"-phrases{config.corpus.phrases}" if config.corpus.phrases else ""
+
+
 def corpus_folder(config: Config) -> str:
     """The label as a name for folders, with a mark of the path if the label alone does not tell it.
 
     `train.txt` is `train`; `en/train.txt` and `de/train.txt` get different marks.
     """
-    corpus, label = config.corpus, corpus_label(config)
+    corpus, label, phrases = config.corpus, _text_label(config), _phrases_label(config)
     name = re.sub(NOT_IN_NAMES, "_", label)[:MAX_LABEL]
     if not isinstance(corpus, TextFile | Wikipedia) or not corpus.path:
-        return name
+        return name + phrases
     is_told = isinstance(corpus, TextFile) and corpus.path in (name, f"{name}.txt")
-    return name if is_told else f"{name}-{_mark(os.path.normpath(corpus.path))}"
+    is_told = is_told and not re.search(r"-phrases\d$", name)
+    return (name if is_told else f"{name}-{_mark(os.path.normpath(corpus.path))}") + phrases
 
 
 def _mark(text: str) -> str:
