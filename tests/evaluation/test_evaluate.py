@@ -9,7 +9,8 @@ from small_runs import small_config
 
 from w2v_inf import files
 from w2v_inf.errors import UserError
-from w2v_inf.evaluation.evaluate import evaluate, format_evaluation
+from w2v_inf.evaluation.evaluate import evaluate
+from w2v_inf.evaluation.format import format_evaluation
 from w2v_inf.runs.folder import Summary, finished_folder, run_folder
 from w2v_inf.system_errors import system_error
 from w2v_inf.training.train import train
@@ -24,7 +25,7 @@ def test_evaluating_again_gives_the_same(
     assert evaluate(small_config(tmp_path, run="run")) == evaluation
     table = format_evaluation(evaluation)
     assert capsys.readouterr().out == f"{table}\n" and "3CosAdd" in table
-    assert table.count("\n") == 20 and "gram9-plural-verbs" in table and "simlex999" in table
+    assert table.count("\n") == 21 and "gram9-plural-verbs" in table and "simlex999" in table
     other = evaluate(small_config(tmp_path, "evaluate.embedding=sum", run="run"))
     assert other["protocol"]["embedding"] == "sum"
     assert (folder / "evaluation-sum.json").exists()

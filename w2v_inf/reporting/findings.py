@@ -29,8 +29,8 @@ from w2v_inf.runs.results import (
     group_titles,
     mean_std,
 )
+from w2v_inf.tables import Table, align
 
-Table = list[list[str]]
 MIN_ACCURACY = 2.0
 MIN_FALL = 10.0
 """Percent of its initial value by which the loss of a trained model must fall."""
@@ -133,19 +133,6 @@ def format_table(runs: list[Run]) -> str:
         lines = align(result_table(group_of_runs, TERMINAL))
         blocks.append("\n".join([title + mark, protocol_sentence(group_of_runs), *lines]))
     return "\n\n".join(blocks)
-
-
-def align(table: Table) -> list[str]:
-    """The rows as lines of text with a rule under the header.
-
-    The first column is flush left, the others are flush right, with two blanks in between.
-    """
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for first, *others in table:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def protocol_sentence(runs: list[Run]) -> str:
