@@ -99,7 +99,7 @@ def _baseline(config: Config) -> Path:
     }
     write_json(path.with_name(path.name + ".json"), origin)
     log.info("%s: %s words, %d columns", path, f"{len(vocab):,}", options.dimension)
-    evaluate_vectors(path, config)
+    evaluate_vectors(path, config.evaluate)
     return path
 
 

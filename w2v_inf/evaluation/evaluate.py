@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from w2v_inf import distributed
-from w2v_inf.config import Config
+from w2v_inf.config import Config, EvaluateConfig
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.finite_check import check_lengths
@@ -44,7 +44,7 @@ def _evaluate(config: Config) -> dict[str, Any]:
     if config.evaluate.compare:
         return compare(config)
     if config.evaluate.vectors:
-        return evaluate_vectors(Path(config.evaluate.vectors), config)
+        return evaluate_vectors(Path(config.evaluate.vectors), config.evaluate)
     folder = finished_folder(config)
     model, vocab = open_run(folder, config)
     embedding = config.evaluate.embedding
@@ -63,15 +63,15 @@ def _evaluate(config: Config) -> dict[str, Any]:
     return evaluation
 
 
-def evaluate_vectors(path: Path, config: Config) -> dict[str, Any]:
+def evaluate_vectors(path: Path, options: EvaluateConfig | None = None) -> dict[str, Any]:
     """Evaluate a file of word vectors, from any program.
 
     The result goes to `evaluate.out` or beside the file.
     """
     model, vocab = open_vectors(path)
-    evaluation = evaluate_model(model, vocab, load_sets(vocab, config.evaluate))
+    evaluation = evaluate_model(model, vocab, load_sets(vocab, options))
     beside = path.with_name(path.name + ".evaluation.json")
-    _print_and_save(evaluation, Path(config.evaluate.out or beside))
+    _print_and_save(evaluation, Path((options and options.out) or beside))
     return evaluation
 
 

@@ -11,6 +11,7 @@ Decisions:
 """
 
 import csv
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from w2v_inf.evaluation.pairs import (
 )
 from w2v_inf.models.protocol import Model
 
+log = logging.getLogger(__name__)
 SIMILARITY_SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
 Judgement = tuple[str, str, float]
 """Two words and a human score of their similarity."""
@@ -205,25 +207,32 @@ def read_similarities(path: Path) -> list[Judgement]:
     Raises: UserError that names the file and the line.
     """
     lines = [(n, line) for n, line in read_lines(path, "evaluate.similarity") if line[0] != "#"]
+    if len(lines) > 1 and _is_header(_columns(lines[0][1])):
+        log.info("%s, line %d is the header: %s", path, *lines[0])
+        lines = lines[1:]
+    if not lines:
+        raise UserError(f"{path} holds no line of two words and a score: give a similarity file")
     judgements = []
-    for i, (number, line) in enumerate(lines):
-        columns = _columns(line)
+    for number, line in lines:
         try:
-            first, second, score = columns
-            value = float(score)
-            if not (first and second and math.isfinite(value)):
+            first, second, score = _columns(line)
+            judgements.append((first, second, float(score)))
+            if not (first and second and math.isfinite(float(score))):
                 raise ValueError
         except ValueError as error:
-            if i == 0 and len(lines) > 1 and len(columns) == 3 and columns[2][:1].isalpha():
-                continue  # the header
             raise UserError(
                 f"{path}, line {number}: expected two words and a finite score in the first three "
                 f"columns, by tabs, commas or blanks, got {line[:60]!r}"
             ) from error
-        judgements.append((first, second, value))
-    if not judgements:
-        raise UserError(f"{path} holds no line of two words and a score: give a similarity file")
     return judgements
+
+
+def _is_header(columns: list[str]) -> bool:
+    try:
+        float(columns[-1])
+    except ValueError:
+        return len(columns) == 3 and columns[2][:1].isalpha()
+    return False
 
 
 def _columns(line: str) -> list[str]:
