@@ -107,7 +107,7 @@ def load_questions(vocab: Vocabulary, path: Path | None = None) -> Questions:
     """
     sections = read_questions(path)
     ids, section = [], []
-    every_word = {word for _, questions in sections for words in questions for word in words}
+    every_word = {w.upper() for _, questions in sections for words in questions for w in words}
     for index, (_, questions) in enumerate(sections):
         known = [
             [vocab.id_of_capitals[word.upper()] for word in words]
@@ -122,7 +122,7 @@ def load_questions(vocab: Vocabulary, path: Path | None = None) -> Questions:
         sections=[name for name, _ in sections],
         total=[len(questions) for _, questions in sections],
         first_form=torch.from_numpy(vocab.first_form),
-        unknown_words=sum(word.upper() not in vocab.id_of_capitals for word in every_word),
+        unknown_words=len(every_word - vocab.id_of_capitals.keys()),
     )
 
 

@@ -109,7 +109,7 @@ def load_pairs(
         rows += asked
         section += [index] * len(asked)
         total.append(len(distinct) * (len(distinct) - 1))
-    words = {w for _, pairs in categories for word, answers in pairs for w in (word, *answers)}
+    words = {w.upper() for _, pairs in categories for a, bs in pairs for w in (a, *bs)}
     return Questions(
         ids=_padded(rows),
         section=torch.tensor(section, dtype=torch.int64),
@@ -117,7 +117,7 @@ def load_pairs(
         total=total,
         first_form=torch.from_numpy(vocab.first_form),
         num_searched=None if limit == len(vocab) else limit,
-        unknown_words=sum(word.upper() not in id_of for word in words),
+        unknown_words=len(words - id_of.keys()),
     )
 
 

@@ -10,7 +10,6 @@ Decisions:
 - Accuracies and chance are percents; correlations and cosines lie in [-1, 1].
 """
 
-import csv
 import logging
 import math
 from collections.abc import Sequence
@@ -217,7 +216,8 @@ def read_similarities(path: Path) -> list[Judgement]:
         try:
             first, second, score = _columns(line)
             judgements.append((first, second, float(score)))
-            if not (first and second and math.isfinite(float(score))):
+            is_number = math.isfinite(float(score)) and "_" not in score  # Python reads 1_0 as 10
+            if not (first and second and is_number):
                 raise ValueError
         except ValueError as error:
             raise UserError(
@@ -237,11 +237,8 @@ def _is_header(columns: list[str]) -> bool:
 
 def _columns(line: str) -> list[str]:
     """The first three columns, lower-case."""
-    if "\t" in line:
-        columns = line.split("\t")
-    else:
-        columns = next(csv.reader([line])) if "," in line else line.split()
-    return [column.strip().lower() for column in columns[:3]]
+    separator = next((separator for separator in "\t," if separator in line), None)
+    return [column.strip().strip('"').lower() for column in line.split(separator)[:3]]
 
 
 def _correlate(
@@ -256,13 +253,12 @@ def _correlate(
         for x, y, score in ((x.upper(), y.upper(), score) for x, y, score in pairs)
         if x in vocab.id_of_capitals and y in vocab.id_of_capitals
     ]
-    words = {word for pair in pairs for word in pair[:2]}
-    unknown = sum(word.upper() not in vocab.id_of_capitals for word in words)
+    words = {word.upper() for pair in pairs for word in pair[:2]}
     result: dict[str, Any] = {
         "spearman": None,
         "pairs": len(known),
         "total": len(pairs),
-        "unknown_words": unknown,
+        "unknown_words": len(words - vocab.id_of_capitals.keys()),
     }
     if len(known) < 3:
         return result
