@@ -108,6 +108,14 @@ def test_the_factor_is_the_best_of_positive_rank() -> None:
         leading_factor(target, 12)
 
 
+def test_a_corpus_without_pairs_is_one_line(tmp_path: Path) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text("a\nb\na\nb\nc\n")
+    options = ["corpus=file", f"corpus.path={text}", "corpus.min_count=1", "baseline.dimension=1"]
+    with pytest.raises(UserError, match="no two words of the vocabulary on one line"):
+        baseline(config_of(*options, f"data_dir={tmp_path}/data", f"runs_dir={tmp_path}"))
+
+
 def test_sizes_that_do_not_fit_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="baseline.dimension must be below V=200, .* got 200"):
         check_sizes(Baseline.ppmi, 200, 200)

@@ -68,7 +68,7 @@ def baseline(config: Config) -> Path:
     The file is `baseline.out`, in word2vec's text format; FILE.json tells its origin, and
     FILE.evaluation.json has the evaluation.
     Raises: UserError if the tables do not fit into memory, or there are too few eigenvectors.
-    Cost: 100 MB of text, V = 10,000, d = 200: about two minutes.
+    Cost: V = 8,000, d = 200, 24 MB of text: 53 s of CPU time.
     """
     with training_threads(config.num_threads):
         return _baseline(config)
@@ -122,12 +122,18 @@ def check_sizes(method: Baseline, dimension: int, vocab_size: int) -> None:
 def cooccurrences(corpus: EncodedCorpus, vocab: Vocabulary, config: Config) -> np.ndarray:
     """Expected counts N of the module's docstring, [V, V] float64, symmetric.
 
+    Raises: UserError if no two words share a window.
     Cost: T window^2 / p operations for T tokens of which a share p is kept.
     """
     p_keep = keep_probability(vocab.counts, config.stream.subsample_threshold)
     counts = np.zeros((len(vocab), len(vocab)))
     tokens = np.asarray(corpus.tokens)
     count_forward(tokens, corpus.documents, p_keep, config.stream.window, counts)
+    if not counts.any():
+        raise UserError(
+            "the corpus has no two words of the vocabulary on one line (each line is a document): "
+            "put the words of a document on one line"
+        )
     add_transpose(counts)
     return counts
 

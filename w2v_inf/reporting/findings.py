@@ -62,6 +62,7 @@ QUALITY = (
     Column("semantic (%)", lambda run: run.accuracy("semantic"), ".2f"),
     Column("syntactic (%)", lambda run: run.accuracy("syntactic"), ".2f"),
     Column("3CosMul (%)", lambda run: run.accuracy(rule="3cosmul"), ".2f"),
+    Column("all pairs (%)", lambda run: run.pairs_accuracy(), ".2f"),
     Column("WordSim-353", lambda run: run.similarity("wordsim353"), ".3f"),
     Column("SimLex-999", lambda run: run.similarity("simlex999"), ".3f"),
 )
@@ -72,7 +73,7 @@ COST = (
     Column("words/s", lambda run: run.number("words_per_s"), ",.0f"),
     Column("peak (GiB)", lambda run: run.number("peak_rss_bytes") / 2**30, ".2f"),
 )
-TERMINAL = (*QUALITY[:3], QUALITY[4], *COST[:2], COST[-1])
+TERMINAL = (*QUALITY[:3], QUALITY[5], *COST[:2], COST[-1])
 """The columns that fit a terminal."""
 
 
