@@ -32,6 +32,7 @@ Decisions:
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -210,7 +211,8 @@ def leading_factor(target: np.ndarray, dimension: int) -> tuple[np.ndarray, np.n
     """
     # Not all ones, which may be an eigenvector, and not random: the same bits each time.
     start = 1 + np.arange(len(target), dtype=target.dtype) / len(target)
-    values, vectors = eigsh(target, dimension, which="LA", v0=start, tol=TOLERANCE)
+    tolerance: Any = TOLERANCE  # scipy's default of 0 makes it an int for type checkers
+    values, vectors = eigsh(target, dimension, which="LA", v0=start, tol=tolerance)
     values, vectors = values[::-1], vectors[:, ::-1]
     if values[-1] <= 0:
         num_positive = int((values > 0).sum())
