@@ -220,6 +220,7 @@ def _evaluation(run: Invented) -> dict[str, Any]:
         "protocol": {"vocabulary": run.vocab_size, "rule": "3CosAdd, question words excluded"},
         "chance": 0.02,
         "analogy": {"3cosadd": _analogy(run.accuracy), "3cosmul": _analogy(run.accuracy * 1.01)},
+        "pairs_of_pairs": {"searched": run.vocab_size, "3cosadd": _analogy(run.accuracy * 0.9)},
         "similarity": {
             "wordsim353": {"spearman": run.accuracy / 60, "pairs": 300, "total": 353},
             "simlex999": {"spearman": run.accuracy / 120, "pairs": 900, "total": 999},

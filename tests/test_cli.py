@@ -285,7 +285,17 @@ def test_an_error_of_ours_is_no_mistake_of_the_user(
     assert last_line == f"train.py: {path} {reason}"
 
 
-GROUPS = ("corpus", "stream", "model", "train", "evaluate", "export", "plot", "reproduce")
+GROUPS = (
+    "corpus",
+    "stream",
+    "model",
+    "train",
+    "evaluate",
+    "export",
+    "baseline",
+    "plot",
+    "reproduce",
+)
 
 
 def test_help_explains_every_option_and_choice() -> None:

@@ -167,6 +167,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, documents: list[bytes]) -> 
     workspace = Workspace(tmp_path_factory.mktemp("docs"))
     for name in ("my-text.txt", "text.txt"):
         (workspace.folder / name).write_bytes(b"".join(documents))
+    (workspace.folder / "my-questions.txt").write_text("king\tqueen/princess\nman\twoman\n")
+    (workspace.folder / "my-scores.txt").write_text("king queen 9\nman woman 8\nking man 3\n")
     return workspace
 
 

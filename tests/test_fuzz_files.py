@@ -26,7 +26,10 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from w2v_inf.config import TextFile
+from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
+from w2v_inf.evaluation.pairs import load_question_file
+from w2v_inf.evaluation.similarity import read_similarities
 from w2v_inf.vector_folders.folder import PROJECTOR
 from w2v_inf.vector_folders.hub import write_hub
 from w2v_inf.vector_folders.projector import write_projector
@@ -187,3 +190,39 @@ def test_compressed_texts_are_whole_or_refused(case: tuple[bytes, list[bytes], b
             return
         assert "".join(f"{line}\n" for line in found).encode() in right
         event("read")
+
+
+FIELD = st.one_of(
+    st.sampled_from(
+        ["a", "B", "c/d", "/", ":", ": s", "#", "1.5", "-2e3", "nan", "1_0", '"a"', '"', ""]
+    ),
+    st.text(max_size=4),
+)
+LINE = st.tuples(st.sampled_from(["\t", " ", ","]), st.lists(FIELD, max_size=5))
+
+
+@fuzzed(300)
+@given(st.lists(LINE, max_size=5), st.sampled_from(["\n", "\r\n"]), st.binary(max_size=1))
+def test_evaluation_files_are_read_or_refused_in_one_line(
+    parts: list[tuple[str, list[str]]], end: str, tail: bytes
+) -> None:
+    """What is read has finite scores, and questions of known words."""
+    text = end.join(blank.join(fields) for blank, fields in parts)
+    vocab = Vocabulary(["a", "b", "c", "d"], np.arange(4, 0, -1))
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        path = Path(folder, "f.txt")
+        path.write_bytes(text.encode() + tail)
+        for read in (read_similarities, lambda path: load_question_file(vocab, "f", path)):
+            try:
+                found = read(path)
+            except UserError as error:
+                assert str(error).isprintable() and str(path) in str(error)
+                event("refused")
+                continue
+            event(f"read by {read.__name__}")
+            if isinstance(found, list):
+                assert found and all(np.isfinite(score) and x and y for x, y, score in found)
+            else:
+                ids = found.questions.ids
+                assert ids.shape[1] >= 4 and bool((ids[:, :4] >= 0).all())
+                assert len(ids) <= sum(found.questions.total)

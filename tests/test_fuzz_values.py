@@ -27,7 +27,7 @@ from w2v_inf import compose
 from w2v_inf.compose import compose_config
 from w2v_inf.config import Architecture, Config, Finite, MupLimit, TextFile
 from w2v_inf.errors import UserError
-from w2v_inf.evaluation import analogy, places, similarity
+from w2v_inf.evaluation import analogy, pairs, places, similarity
 from w2v_inf.overrides import as_typed, quote
 from w2v_inf.runs.folder import run_folder
 from w2v_inf.training import train as train_stage
@@ -172,7 +172,7 @@ def test_no_learning_rate_ends_in_nan(
         # What takes longer than such a training, and does not depend on its numbers.
         patch.setattr(similarity, "SIMILARITY_SETS", {})
         patch.setattr(train_stage, "environment", lambda *arguments: {})
-        for module in (analogy, places):
+        for module in (analogy, pairs, places):
             patch.setattr(module, "read_questions", QUESTIONS)
         text = Path(root, "t.txt")
         text.write_text("\n".join(" ".join(rng.choice(WORDS, 20)) for _ in range(num_lines)))

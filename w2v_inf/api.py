@@ -25,11 +25,14 @@ from w2v_inf.compose import compose_config, read
 from w2v_inf.config import Config, Embedding, NtkLimit, Sample
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import ArgumentError, UserError, printable
-from w2v_inf.evaluation.analogy import load_questions
-from w2v_inf.evaluation.finite_check import check_lengths
+from w2v_inf.evaluation.evaluate import open_vectors
 from w2v_inf.evaluation.places import place_gram
-from w2v_inf.evaluation.similarity import cosine_table, evaluate_model, nearest_neighbours
-from w2v_inf.models.linear import LinearModel
+from w2v_inf.evaluation.similarity import (
+    cosine_table,
+    evaluate_model,
+    load_sets,
+    nearest_neighbours,
+)
 from w2v_inf.models.protocol import Model
 from w2v_inf.paths import expand
 from w2v_inf.reporting.pca import NARROW, plot_places, sample_initialisation
@@ -38,7 +41,6 @@ from w2v_inf.runs.weights import open_run
 from w2v_inf.system_errors import explained
 from w2v_inf.training import train as train_stage
 from w2v_inf.vector_folders.folder import CONFIG as EXPORTED
-from w2v_inf.vector_folders.read import read_file_or_folder
 
 
 def train(*overrides: str, **named: Any) -> "Embeddings":
@@ -79,11 +81,7 @@ def _load(path: Path) -> "Embeddings":
             "give the folder of one run or export"
         )
     if not (path / CONFIG).is_file():
-        vocab, vectors = read_file_or_folder(path)
-        table = torch.from_numpy(vectors)
-        model = LinearModel(table, table)
-        check_lengths(model, path)
-        return Embeddings(model, vocab, path)
+        return Embeddings(*open_vectors(path), path)
     trained = read(path / CONFIG)
     model, vocab = open_run(path, Config(corpus=Sample(), model=NtkLimit()))
     is_sample = isinstance(trained.model, NtkLimit)
@@ -144,7 +142,7 @@ class Embeddings:
 
     def evaluate(self) -> dict[str, Any]:
         """Analogies, similarities and neighbours; see `evaluate_model`."""
-        return evaluate_model(self.model, self.vocab, load_questions(self.vocab), self.embedding)
+        return evaluate_model(self.model, self.vocab, load_sets(self.vocab), self.embedding)
 
     def plot_pca(self) -> Figure:
         """US cities and states on their first two principal components (TP4 Figure 1).

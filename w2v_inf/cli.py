@@ -68,7 +68,7 @@ STAGES = {
     "evaluate": Stage(
         "evaluation.evaluate",
         "evaluate",
-        "Evaluate a finished run (run_dir=FOLDER), also by other embeddings or against a limit.",
+        "Evaluate a finished run (run_dir=FOLDER), any vectors, or several side by side.",
         is_parallel=True,
     ),
     "plot": Stage(
@@ -85,6 +85,11 @@ STAGES = {
         "export.stage",
         "export",
         "Write the vectors of a finished run (run_dir=FOLDER) for other programs.",
+    ),
+    "baseline": Stage(
+        "baseline",
+        "baseline",
+        "Write vectors made from a corpus's word pairs alone (PPMI, M*), and evaluate them.",
     ),
     "reproduce": Stage(
         "reproduce",

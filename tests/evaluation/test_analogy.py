@@ -141,6 +141,39 @@ def test_float32_errs_only_near_ties() -> None:
         )
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(5, 10))
+def test_several_right_answers_equal_the_reference(data: st.DataObject, size: int) -> None:
+    """Answers among a, b and c, the same answer twice, ties and -1 come up by chance."""
+    entries = data.draw(st.lists(st.integers(-2, 2), min_size=size * 2, max_size=size * 2))
+    u = torch.tensor(entries, dtype=torch.float64).reshape(size, 2)
+    word, more = st.integers(0, size - 1), st.integers(-1, size - 1)
+    row = st.tuples(word, word, word, word, more, more)
+    ids = torch.tensor(data.draw(st.lists(row, min_size=1, max_size=8)))
+    for rule, hits in analogy_hits(Vectors(u), ids).items():
+        assert hits.tolist() == reference_hits(u, ids, rule)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_only_the_first_words_are_searched(rule: str) -> None:
+    u = torch.randn(60, 5, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    ids = random_questions(20, 200, seed=6)
+    form = torch.arange(60)
+    form[50:] = torch.arange(10)  # forms of searched words, but not searched themselves
+    hits = analogy_hits(Vectors(u), ids, [rule], first_form=form, num_searched=30)[rule]
+    assert hits.tolist() == reference_hits(u[:30], ids, rule)
+    assert hits.tolist() != reference_hits(u, ids, rule)
+
+
+def test_questions_in_parts_have_the_same_hits(monkeypatch: pytest.MonkeyPatch) -> None:
+    u = torch.randn(50, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    ids = random_questions(50, 90, seed=7)
+    expected = analogy_hits(Vectors(u), ids)
+    monkeypatch.setattr(analogy, "MAX_ROWS", 2)  # one question may have three
+    for rule, hits in analogy_hits(Vectors(u), ids).items():
+        assert torch.equal(hits, expected[rule])
+
+
 def test_tiling_and_row_scale_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(1)
     u = torch.randn(300, 10, generator=generator)
@@ -165,7 +198,7 @@ def test_identity_scores_exactly_zero() -> None:
 def test_question_file() -> None:
     questions = load_questions(full_vocab())
     assert (len(questions), len(questions.sections), sum(questions.total)) == (19544, 14, 19544)
-    assert questions.seen == questions.total
+    assert questions.seen == questions.total and questions.unknown_words == 0
     assert questions.sections[:5] == [
         "capital-common-countries",
         "capital-world",
@@ -182,6 +215,7 @@ def test_unknown_words_are_skipped_and_counted(tmp_path: Path) -> None:
     questions = load_questions(vocab, path)
     assert questions.ids.tolist() == [[0, 1, 2, 3], [1, 0, 3, 2]]
     assert (questions.seen, questions.total) == ([1, 1, 0], [2, 1, 1])
+    assert questions.unknown_words == 4  # unknown, x, y, z
 
     u = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [-1, -1, -1]])
     result = analogy_accuracy(Vectors(u), questions, ["3cosadd"])["3cosadd"]

@@ -184,6 +184,7 @@ def test_numbers_of_a_run(tmp_path):
     run = load_run(make_run(tmp_path / "a", width=64, accuracy=50.0))
     assert run.accuracy() == 50 and run.accuracy("syntactic") == pytest.approx(70, abs=0.1)
     assert run.similarity("wordsim353") == pytest.approx(50 / 60)
+    assert run.pairs_accuracy() == pytest.approx(45, abs=0.1)
     assert run.number("wall_s") == 61 and np.isnan(run.number("licence"))
     assert run.limit_distance("gram_error") == 0.25
 

@@ -37,6 +37,8 @@ from w2v_inf.config.model import (
     Parametrization,
 )
 from w2v_inf.config.stages import (
+    Baseline,
+    BaselineConfig,
     Embedding,
     EvaluateConfig,
     ExportConfig,
@@ -77,6 +79,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
     device: Device = Device.auto

@@ -8,6 +8,7 @@ from w2v_inf.errors import check, check_range
 from w2v_inf.paths import path_option
 
 Embedding = StrEnum("Embedding", {"input": "input", "output": "output", "sum": "sum"})
+Baseline = StrEnum("Baseline", {"ppmi": "ppmi", "mstar": "mstar"})
 Figure = StrEnum(
     "Figure",
     {
@@ -41,7 +42,7 @@ VectorMethod = StrEnum(
 
 @dataclass
 class EvaluateConfig:
-    """Which vectors are evaluated."""
+    """Which vectors are evaluated, and what they are asked."""
 
     embedding: Embedding = Embedding.input
     """Vectors that answer the questions: input (u), output (w) or their sum."""
@@ -49,6 +50,13 @@ class EvaluateConfig:
     """Run folder of a muP limit; evaluate adds the distance to it to the summary of run_dir."""
     vectors: str = path_option()
     """A file of word vectors (word2vec's text or binary format) to use in place of a run."""
+    questions: str = path_option()
+    """More analogies: a file, or a folder of files, as questions-words.txt or as BATS has them
+    (word, tab, answers with / between)."""
+    similarity: str = path_option()
+    """More similarities: a file, or a folder of files, of two words and a score per line."""
+    compare: list[str] = path_option(list)
+    """Run folders and vector files to evaluate side by side, in place of run_dir."""
     out: str = path_option()
     """JSON file for the result; empty: evaluation-EMBEDDING.json in run_dir, or beside vectors."""
 
@@ -76,6 +84,22 @@ class ExportConfig:
         check_range("export.dimension", self.dimension, 1, 1_000_000, "the default")
         ok = not self.push or self.format is VectorFormat.hub
         check("export.push", self.push, ok, "empty unless export.format=hub")
+
+
+@dataclass
+class BaselineConfig:
+    """Vectors from counts of word pairs, without training (`w2v-inf baseline`)."""
+
+    method: Baseline = Baseline.ppmi
+    """ppmi: positive pointwise mutual information; mstar: the target of Karkada et al. 2025. Pairs
+    are counted by stream.window and stream.subsample_threshold."""
+    dimension: int = 200
+    """Columns: leading eigenvectors, fewer than words."""
+    out: str = path_option()
+    """File to write; empty: CORPUS/METHOD-DIMENSION.txt in runs_dir."""
+
+    def __post_init__(self) -> None:
+        check_range("baseline.dimension", self.dimension, 1, 100_000)
 
 
 @dataclass

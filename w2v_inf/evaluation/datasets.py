@@ -1,7 +1,8 @@
-"""The evaluation sets: each known by its name and checksum, wherever the file lies.
+"""Where evaluation sets lie: ours, known by name and checksum, and the files of the user's.
 
 Decisions:
-- gensim ships all three. Its copy is used if its bytes are the known ones; gensim is not imported.
+- gensim ships all three of ours. Its copy is used if its bytes are the known ones; gensim is not
+  imported.
 - Otherwise the file is taken from the data folder, or downloaded there from gensim's repository.
 """
 
@@ -12,6 +13,7 @@ from w2v_inf.config import Config
 from w2v_inf.corpus.download import CorpusUnavailable, download
 from w2v_inf.errors import UserError
 from w2v_inf.files import sha256
+from w2v_inf.system_errors import system_error
 
 URL = "https://raw.githubusercontent.com/piskvorky/gensim/4.4.0/gensim/test/test_data/"
 SHA256 = {
@@ -19,6 +21,9 @@ SHA256 = {
     "wordsim353.tsv": "f92a022fc2537793a15bc3a8c162ebcd74990e033a228bb6388cb71e4c0b1e1d",
     "simlex999.txt": "d5e0501971478a511430ee880bd0121e94ac701ba86d90544d83e6d2ba3db05d",
 }
+
+SUFFIXES = (".txt", ".tsv", ".csv")
+"""Of a user's files in a folder."""
 
 
 def find_dataset(name: str, folder: Path | None = None) -> Path:
@@ -43,6 +48,45 @@ def find_dataset(name: str, folder: Path | None = None) -> Path:
         ) from error
     _check(path, name)
     return path
+
+
+def files_of(path: Path, option: str) -> dict[str, Path]:
+    """The file by its name; or, of a folder, all its files at any depth, by their path in it.
+
+    Only files that end in one of `SUFFIXES` count in a folder, so that notes and licences do not.
+    Raises: UserError, which names the `option`, if there is none.
+    """
+    if not path.exists():
+        raise UserError(f"{option}: {path.absolute()} not found: give a file, or a folder of files")
+    if not path.is_dir():
+        return {path.name: path}
+    found = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()
+    ]
+    if not found:
+        raise UserError(f"{option}: {path} holds no file that ends in {', '.join(SUFFIXES)}")
+    return {str(file.relative_to(path)): file for file in found}
+
+
+def read_lines(path: Path, option: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, stripped, with their numbers from 1.
+
+    Raises: UserError if it cannot be read, is no UTF-8 text or has no such line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise system_error(path, error, "read") from error
+    except UnicodeDecodeError as error:
+        found = f"byte {error.start:,} is not UTF-8"
+        raise UserError(f"{option}: {path} must be UTF-8 text ({found}): convert it") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
+    if "\0" in text or not any(line for _, line in lines):
+        what = "holds no line" if "\0" not in text else "is not text"
+        raise UserError(f"{option}: {path} {what}: give a text file")
+    return [(number, line) for number, line in lines if line]
 
 
 def _check(path: Path, name: str) -> None:

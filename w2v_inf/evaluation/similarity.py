@@ -5,10 +5,15 @@ Decisions:
 - `evaluate_model` returns one dictionary of plain numbers, which goes to JSON as it is.
 - A number without meaning (no question seen, constant scores) is None, not nan: nan is not JSON.
 - Case is ignored, as in gensim: a word of a test is the commonest word that is equal in capitals.
+- A question or pair with a word outside the vocabulary is skipped, and counted. Beside the counts
+  stands how many distinct words are missing.
 - Accuracies and chance are percents; correlations and cosines lie in [-1, 1].
 """
 
+import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from w2v_inf.config import Embedding
+from w2v_inf.config import Embedding, EvaluateConfig
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.evaluation.analogy import Questions, analogy_accuracy, inverse_lengths
-from w2v_inf.evaluation.datasets import find_dataset
+from w2v_inf.errors import UserError
+from w2v_inf.evaluation.analogy import (
+    RULES,
+    Questions,
+    analogy_accuracy,
+    inverse_lengths,
+    load_questions,
+)
+from w2v_inf.evaluation.datasets import files_of, find_dataset, read_lines
+from w2v_inf.evaluation.pairs import (
+    NUM_SEARCHED,
+    QuestionFile,
+    load_pairs,
+    load_question_file,
+    questions_words_pairs,
+)
 from w2v_inf.models.protocol import Model
 
+log = logging.getLogger(__name__)
 SIMILARITY_SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
+Judgement = tuple[str, str, float]
+"""Two words and a human score of their similarity."""
 PROBE_WORDS = (
     "king",
     "france",
@@ -38,29 +60,73 @@ PROBE_WORDS = (
 """Common words whose neighbours every evaluation lists."""
 
 
+@dataclass
+class EvaluationSets:
+    """What a model is asked, with the ids of one vocabulary; made by `load_sets`."""
+
+    questions: Questions
+    """questions-words."""
+    pairs: Questions
+    """Its pairs of pairs among the commonest words: see `pairs`."""
+    similarities: dict[str, list[Judgement]]
+    """WordSim-353 and SimLex-999."""
+    question_files: dict[str, QuestionFile]
+    """Of the user's, by name."""
+    similarity_files: dict[str, list[Judgement]]
+    """Of the user's, by name."""
+
+
+def load_sets(vocab: Vocabulary, options: EvaluateConfig | None = None) -> EvaluationSets:
+    """Our sets, and the files that `evaluate.questions` and `evaluate.similarity` name.
+
+    Raises: UserError for a file that is missing, or of no known format.
+    Cost: half a second.
+    """
+    asked, judged = (options.questions, options.similarity) if options else ("", "")
+    question_files = files_of(Path(asked), "evaluate.questions") if asked else {}
+    similarity_files = files_of(Path(judged), "evaluate.similarity") if judged else {}
+    return EvaluationSets(
+        load_questions(vocab),
+        load_pairs(vocab, questions_words_pairs(), NUM_SEARCHED),
+        {name: read_similarities(find_dataset(file)) for name, file in SIMILARITY_SETS.items()},
+        {name: load_question_file(vocab, name, path) for name, path in question_files.items()},
+        {name: read_similarities(path) for name, path in similarity_files.items()},
+    )
+
+
 def evaluate_model(
-    model: Model, vocab: Vocabulary, questions: Questions, embedding: Embedding = Embedding.input
+    model: Model, vocab: Vocabulary, sets: EvaluationSets, embedding: Embedding = Embedding.input
 ) -> dict[str, Any]:
     """All numbers of one evaluation, ready for JSON.
 
     Args:
       model: its word ids are those of `vocab`.
-      questions: from `load_questions(vocab)`.
+      sets: from `load_sets(vocab)`.
       embedding: the vectors to evaluate.
     Returns: {
-      'protocol': {'vocabulary', 'questions_seen', 'questions_total', 'embedding', 'ties', 'case'},
+      'protocol': {'vocabulary', 'questions_seen', 'questions_total', 'unknown_words' (of
+        questions-words, distinct), 'embedding', 'ties', 'case'},
       'chance': percent,
       'analogy': see `analogy_accuracy`,
+      'pairs_of_pairs': {'searched' (words), 'unknown_words', '3cosadd': see `analogy_accuracy`},
       'similarity': see `word_similarity`,
+      'question_files': {file: {'format', 'unknown_words', and as 'analogy'}},
+      'similarity_files': as 'similarity',
       'neighbours': see `nearest_neighbours`}.
     Cost: dominated by `analogy_hits`.
     """
-    squared_norms = model.squared_norms(embedding)
+    squared_norms, questions = model.squared_norms(embedding), sets.questions
+
+    def ask(asked: Questions, *rules: str) -> dict[str, Any]:
+        accuracy = analogy_accuracy(model, asked, rules or RULES, embedding, squared_norms)
+        return {"unknown_words": asked.unknown_words} | accuracy
+
     return {
         "protocol": {
             "vocabulary": len(vocab),
             "questions_seen": len(questions),
             "questions_total": sum(questions.total),
+            "unknown_words": questions.unknown_words,
             "embedding": embedding.value,
             "ties": "miss",
             "case": "ignored, the commonest form counts",
@@ -69,7 +135,18 @@ def evaluate_model(
         "analogy": analogy_accuracy(
             model, questions, embedding=embedding, squared_norms=squared_norms
         ),
-        "similarity": word_similarity(model, vocab, embedding, squared_norms=squared_norms),
+        "pairs_of_pairs": {
+            "searched": min(NUM_SEARCHED, len(vocab)),
+            **ask(sets.pairs, "3cosadd"),
+        },
+        "similarity": word_similarity(model, vocab, sets.similarities, embedding, squared_norms),
+        "question_files": {
+            name: {"format": file.format, **ask(file.questions)}
+            for name, file in sets.question_files.items()
+        },
+        "similarity_files": word_similarity(
+            model, vocab, sets.similarity_files, embedding, squared_norms
+        ),
         "neighbours": nearest_neighbours(
             model, vocab, PROBE_WORDS, embedding=embedding, squared_norms=squared_norms
         ),
@@ -100,40 +177,74 @@ def cosine_table(
 def word_similarity(
     model: Model,
     vocab: Vocabulary,
+    sets: dict[str, list[Judgement]],
     embedding: Embedding = Embedding.input,
     squared_norms: Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Rank correlation of cosines with human judgements: WordSim-353 and SimLex-999.
+    """Rank correlation of cosines with human judgements.
 
-    Returns: for each set {'spearman', 'pairs' (both words in the vocabulary), 'total'}.
+    sets: as `read_similarities` returns them, by name.
+    Returns: for each set {'spearman', 'pairs' (both words in the vocabulary), 'total',
+      'unknown_words' (distinct)}.
       'spearman' is None for fewer than 3 pairs, and if all pairs of different words have the same
       cosine, as in the NTK limit. (WordSim-353 has the pair tiger, tiger, whose cosine of 1 would
       count as knowledge.)
-    Cost: one Gram block of the words involved, about 1,000 x 1,000.
+    Cost: one Gram block of the words involved, about 1,000 x 1,000 for SimLex-999.
     """
     return {
-        name: _correlate(
-            model, vocab, read_similarities(find_dataset(file)), embedding, squared_norms
-        )
-        for name, file in SIMILARITY_SETS.items()
+        name: _correlate(model, vocab, pairs, embedding, squared_norms)
+        for name, pairs in sets.items()
     }
 
 
-def read_similarities(path: Path) -> list[tuple[str, str, float]]:
-    """Pairs of lower-case words and their human score; columns by tabs, comments by `#`."""
-    lines = [
-        line
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
-    fields = [line.lower().split("\t") for line in lines]
-    return [(first.strip(), second.strip(), float(score)) for first, second, score in fields]
+def read_similarities(path: Path) -> list[Judgement]:
+    """Pairs of lower-case words and their human score: the first three columns of a file.
+
+    Columns are separated by tabs, commas or blanks, the first of these that a line has; further
+    columns are not read. So MEN, RareWords and WordSim-353 are read as they are distributed. Lines
+    that begin with `#` are comments. A first line whose third column is a word is the header.
+    Raises: UserError that names the file and the line.
+    """
+    lines = [(n, line) for n, line in read_lines(path, "evaluate.similarity") if line[0] != "#"]
+    if len(lines) > 1 and _is_header(_columns(lines[0][1])):
+        log.info("%s, line %d is the header: %s", path, *lines[0])
+        lines = lines[1:]
+    if not lines:
+        raise UserError(f"{path} holds no line of two words and a score: give a similarity file")
+    judgements = []
+    for number, line in lines:
+        try:
+            first, second, score = _columns(line)
+            judgements.append((first, second, float(score)))
+            is_number = math.isfinite(float(score)) and "_" not in score  # Python reads 1_0 as 10
+            if not (first and second and is_number):
+                raise ValueError
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number}: expected two words and a finite score in the first three "
+                f"columns, by tabs, commas or blanks, got {line[:60]!r}"
+            ) from error
+    return judgements
+
+
+def _is_header(columns: list[str]) -> bool:
+    try:
+        float(columns[-1])
+    except ValueError:
+        return len(columns) == 3 and columns[2][:1].isalpha()
+    return False
+
+
+def _columns(line: str) -> list[str]:
+    """The first three columns, lower-case."""
+    separator = next((separator for separator in "\t," if separator in line), None)
+    return [column.strip().strip('"').lower() for column in line.split(separator)[:3]]
 
 
 def _correlate(
     model: Model,
     vocab: Vocabulary,
-    pairs: list[tuple[str, str, float]],
+    pairs: list[Judgement],
     embedding: Embedding,
     squared_norms: Tensor | None,
 ) -> dict[str, Any]:
@@ -142,7 +253,13 @@ def _correlate(
         for x, y, score in ((x.upper(), y.upper(), score) for x, y, score in pairs)
         if x in vocab.id_of_capitals and y in vocab.id_of_capitals
     ]
-    result: dict[str, Any] = {"spearman": None, "pairs": len(known), "total": len(pairs)}
+    words = {word.upper() for pair in pairs for word in pair[:2]}
+    result: dict[str, Any] = {
+        "spearman": None,
+        "pairs": len(known),
+        "total": len(pairs),
+        "unknown_words": len(words - vocab.id_of_capitals.keys()),
+    }
     if len(known) < 3:
         return result
 

@@ -34,18 +34,22 @@ def analogy_score(
 def analogy_margin(
     embeddings: np.ndarray, question: list[int], rule: str, epsilon: float = 1e-3
 ) -> float:
-    """Score of the answer minus the best score of all words but a, b, c; above 0 for a hit.
+    """Best score of a right answer minus that of the other words but a, b, c; above 0 for a hit.
 
-    -inf if the answer is one of a, b, c; inf if there is no other word.
+    question: a, b, c, then one or more right answers; -1 is none.
+    -inf if all answers are among a, b, c; inf if there is no other word.
     """
-    a, b, c, answer = question
-    if answer in (a, b, c):
-        return -math.inf
-    best = -math.inf
+    a, b, c, *answers = question
+    right = wrong = -math.inf
     for word in range(len(embeddings)):
-        if word not in (a, b, c, answer):
-            best = max(best, analogy_score(embeddings, a, b, c, word, rule, epsilon))
-    return analogy_score(embeddings, a, b, c, answer, rule, epsilon) - best
+        if word in (a, b, c):
+            continue
+        score = analogy_score(embeddings, a, b, c, word, rule, epsilon)
+        if word in answers:
+            right = max(right, score)
+        else:
+            wrong = max(wrong, score)
+    return -math.inf if right == -math.inf else right - wrong
 
 
 def nearest_neighbours(embeddings: np.ndarray, word: int, k: int) -> list[tuple[int, float]]:

@@ -29,8 +29,8 @@ from w2v_inf.runs.results import (
     group_titles,
     mean_std,
 )
+from w2v_inf.tables import Table, align
 
-Table = list[list[str]]
 MIN_ACCURACY = 2.0
 MIN_FALL = 10.0
 """Percent of its initial value by which the loss of a trained model must fall."""
@@ -62,6 +62,7 @@ QUALITY = (
     Column("semantic (%)", lambda run: run.accuracy("semantic"), ".2f"),
     Column("syntactic (%)", lambda run: run.accuracy("syntactic"), ".2f"),
     Column("3CosMul (%)", lambda run: run.accuracy(rule="3cosmul"), ".2f"),
+    Column("all pairs (%)", lambda run: run.pairs_accuracy(), ".2f"),
     Column("WordSim-353", lambda run: run.similarity("wordsim353"), ".3f"),
     Column("SimLex-999", lambda run: run.similarity("simlex999"), ".3f"),
 )
@@ -72,7 +73,7 @@ COST = (
     Column("words/s", lambda run: run.number("words_per_s"), ",.0f"),
     Column("peak (GiB)", lambda run: run.number("peak_rss_bytes") / 2**30, ".2f"),
 )
-TERMINAL = (*QUALITY[:3], QUALITY[4], *COST[:2], COST[-1])
+TERMINAL = (*QUALITY[:3], QUALITY[5], *COST[:2], COST[-1])
 """The columns that fit a terminal."""
 
 
@@ -133,19 +134,6 @@ def format_table(runs: list[Run]) -> str:
         lines = align(result_table(group_of_runs, TERMINAL))
         blocks.append("\n".join([title + mark, protocol_sentence(group_of_runs), *lines]))
     return "\n\n".join(blocks)
-
-
-def align(table: Table) -> list[str]:
-    """The rows as lines of text with a rule under the header.
-
-    The first column is flush left, the others are flush right, with two blanks in between.
-    """
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for first, *others in table:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def protocol_sentence(runs: list[Run]) -> str:

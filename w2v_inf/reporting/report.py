@@ -19,7 +19,6 @@ from w2v_inf.config import Config
 from w2v_inf.errors import UserError
 from w2v_inf.overrides import quote
 from w2v_inf.reporting import findings
-from w2v_inf.reporting.findings import Table
 from w2v_inf.reporting.html import write_page
 from w2v_inf.reporting.plot import draw
 from w2v_inf.reporting.style import Drawing
@@ -32,9 +31,10 @@ from w2v_inf.runs.results import (
     group_titles,
     shared_folder,
 )
+from w2v_inf.tables import Table
 
 MAX_NEIGHBOURS = 5
-LOCAL_OPTIONS = ("run_dir", "runs_dir", "data_dir", "evaluate", "plot", "reproduce")
+LOCAL_OPTIONS = ("run_dir", "runs_dir", "data_dir", "evaluate", "baseline", "plot", "reproduce")
 """Paths on the machine of the run, and options of other stages: no part of what was trained."""
 ALWAYS_SAID = ("model.width", "train.epochs")
 """Options that a command names even at their defaults, because readers look for them."""

@@ -161,6 +161,11 @@ class Run:
         """Final analogy accuracy in percent of the questions seen; nan if none was seen."""
         return _number((self.analogy_counts(rule).get(part) or {}).get("accuracy"))
 
+    def pairs_accuracy(self) -> float:
+        """Accuracy in percent on all pairs of pairs (see `evaluation.pairs`); nan if not asked."""
+        result = (self.summary.evaluation.get("pairs_of_pairs") or {}).get("3cosadd") or {}
+        return _number((result.get("total") or {}).get("accuracy"))
+
     def analogy_counts(self, rule: str = "3cosadd") -> dict[str, Any]:
         """Counts of the analogy questions: total, semantic, syntactic and sections."""
         return (self.summary.evaluation.get("analogy") or {}).get(rule) or {}

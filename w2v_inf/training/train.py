@@ -15,10 +15,9 @@ from w2v_inf.config import Config, Finite, Log, MupLimit, Resume
 from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.evaluation.analogy import load_questions
 from w2v_inf.evaluation.finite_check import check_not_diverged
 from w2v_inf.evaluation.places import place_gram
-from w2v_inf.evaluation.similarity import evaluate_model
+from w2v_inf.evaluation.similarity import evaluate_model, load_sets
 from w2v_inf.files import write_json
 from w2v_inf.models.build import build_model
 from w2v_inf.models.cpu import threads
@@ -133,13 +132,13 @@ def train_model(
     facts = (model_label(config.model), f"V={len(vocab):,}", config.stream.architecture.value, size)
     log.info("%s: %s", folder, ", ".join(facts))
 
-    questions, embedding = load_questions(vocab), config.evaluate.embedding
+    sets, embedding = load_sets(vocab, config.evaluate), config.evaluate.embedding
     event_file = EventFile(folder) if config.train.log is Log.tensorboard else None
     evaluation = {}
     with logging_redirect_tqdm(), Progress(folder, stream, state, event_file) as progress:
         if state.steps == 0:
             check_not_diverged(model, stream, "before the first step")
-            evaluation = evaluate_model(model, vocab, questions, embedding)
+            evaluation = evaluate_model(model, vocab, sets, embedding)
             log_evaluation(evaluation, progress, 0, model)
             progress.resume()
             model.prepare(stream, lambda: bool(interruption.number))
@@ -163,7 +162,7 @@ def train_model(
                     manager.save(progress.snapshot())
             progress.end_epoch(epoch + 1)
             check_not_diverged(model, stream, f"after epoch {epoch + 1}")
-            evaluation = evaluate_model(model, vocab, questions, embedding)
+            evaluation = evaluate_model(model, vocab, sets, embedding)
             log_evaluation(evaluation, progress, epoch + 1, model)
 
     save_model(folder / STATE, model)
