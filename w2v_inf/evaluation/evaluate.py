@@ -91,7 +91,7 @@ def open_vectors(path: Path) -> tuple[Model, Vocabulary]:
 
 
 def compare(config: Config) -> dict[str, Any]:
-    """Evaluate every run folder, vector file and exported folder of `evaluate.compare`; prints one table.
+    """Evaluate all runs, files and folders of `evaluate.compare`; prints one table.
 
     Returns: {path: evaluation}, which goes to `evaluate.out` if that is given.
     """
