@@ -1,7 +1,8 @@
 """HTML pages from the Jinja2 templates in templates/.
 
 Decisions:
-- Every template escapes its values. Words and options of a run are data, never markup.
+- Every template escapes its values. Words and options of a run are data, never markup. Only text
+  of ours goes through the filters `typeset` and `displayed`, which turn LaTeX into MathML.
 - An undefined variable in a template is an error.
 - Figures are SVG in data URIs. A page needs no other file, and ids of two figures cannot collide.
 """
@@ -15,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from w2v_inf.files import write_atomically
 from w2v_inf.reporting.style import Drawing, write_svg
+from w2v_inf.reporting.typeset import displayed, typeset
 
 
 def svg_data_uri(drawing: Drawing) -> str:
@@ -31,7 +33,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters["svg_data_uri"] = svg_data_uri
+_environment.filters |= {"svg_data_uri": svg_data_uri, "displayed": displayed, "typeset": typeset}
 
 
 def write_page(path: Path, template: str, **content: Any) -> Path:

@@ -1,37 +1,44 @@
-"""Closed form: the limit under a quadratic loss
+r"""Closed form: the limit under a quadratic loss
 
-Setting. The loss is 1/2 |M - u w^T|^2 over all pairs (input, output), with full batches. The limit
-is initialised at u(0) = I, w(0) = 0. With E = M - u w^T, gradient flow is
-  u' = E w,   w' = E^T u.
+**Setting.** The loss is $\frac{1}{2} \lVert M - u w^\top \rVert^2$ over all pairs (input, output),
+with full batches. The limit is initialised at $u(0) = I$, $w(0) = 0$. With $E = M - u w^\top$,
+gradient flow is
+    u' = E w, \qquad w' = E^\top u.
 
-Solution. Let M = P S Q^T be the singular value decomposition. Try
-  u = P cosh(Th) P^T,   w = Q sinh(Th) P^T
-with a diagonal Th(t) and Th(0) = 0. Where M has no singular value, Th = 0 and u = I. Then
-  u w^T = P (sinh(2 Th) / 2) Q^T,   E = P (S - sinh(2 Th) / 2) Q^T,
+**Solution.** Let $M = P S Q^\top$ be the singular value decomposition. Try
+    u = P \cosh(\Theta) P^\top, \qquad w = Q \sinh(\Theta) P^\top
+with a diagonal $\Theta(t)$ and $\Theta(0) = 0$. Where $M$ has no singular value, $\Theta = 0$ and
+$u = I$. Then
+    u w^\top = \frac{1}{2} P \sinh(2 \Theta)\, Q^\top, \qquad
+      E = P \left( S - \frac{1}{2} \sinh(2 \Theta) \right) Q^\top,
 and both equations say
-  Th' = S - sinh(2 Th) / 2,   with the fixed point asinh(2 S) / 2.
-Singular values learn independently of each other. None waits on a saddle: Th'(0) = S, where an
-initialisation of small size e waits for a time log(1 / e) / S.
+    \Theta' = S - \frac{1}{2} \sinh(2 \Theta), \qquad
+      \text{with the fixed point } \frac{1}{2} \mathrm{arsinh}(2 S).
+Singular values learn independently of each other. None waits on a saddle: $\Theta'(0) = S$, where
+an initialisation of small size $\varepsilon$ waits for a time $\log(1 / \varepsilon) / S$.
 
-Explicit form. For x = exp(2 Th)
-  x' = -(x - x+)(x - x-) / 2,   x+ and x- = 2 S +- r,   r = sqrt(1 + 4 S^2),
-so (x - x+) / (x - x-) falls as exp(-r t). For m = tanh(Th) = (x - 1) / (x + 1)
-  m' = S - m - S m^2,   solved at all times by
-  Th(t) = artanh( 2 S tanh(r t / 2) / (r + tanh(r t / 2)) ).
-In a finite network u and w start with Gram matrices I + O(n^-1/2) and 0. So the network lies
-n^-1/2 away from the limit at any fixed time.
+**Explicit form.** For $x = e^{2 \Theta}$, with $r = \sqrt{1 + 4 S^2}$ and $x_\pm = 2 S \pm r$,
+    x' = -\frac{1}{2} (x - x_+)(x - x_-),
+so $(x - x_+) / (x - x_-)$ falls as $e^{-r t}$. For $m = \tanh \Theta = (x - 1) / (x + 1)$,
+    m' = S - m - S m^2,
+solved at all times by
+    \Theta(t) = \mathrm{artanh}\, \frac{2 S \tanh(r t / 2)}{r + \tanh(r t / 2)}.
+In a finite network $u$ and $w$ start with Gram matrices $I + O(n^{-1/2})$ and 0. So the network
+lies $n^{-1/2}$ away from the limit at any fixed time.
 
-Conserved quantity. (u^T u - w^T w)' = 0, so u^T u - w^T w = I at all times. Gradient descent with
-learning rate eta keeps the form u = P A P^T, w = Q B P^T. Each step multiplies A^2 - B^2 by exactly
-1 - eta^2 (S - A B)^2. After time t = eta x steps the invariant is P D P^T with
-  D = 1 - eta C + O(eta^2),
-  C = integral of (S - sinh(2 Th) / 2)^2 dt = integral of (S - sinh(2 Th) / 2) dTh
-    = S Th - (cosh(2 Th) - 1) / 4.
+**Conserved quantity.** $(u^\top u - w^\top w)' = 0$, so $u^\top u - w^\top w = I$ at all times.
+Gradient descent with learning rate $\eta$ keeps the form $u = P A P^\top$, $w = Q B P^\top$. Each
+step multiplies $A^2 - B^2$ by exactly $1 - \eta^2 (S - A B)^2$. After time $t = \eta \cdot$ steps
+the invariant is $P D P^\top$ with
+    D = 1 - \eta C + O(\eta^2),
+    C = \int \left( S - \frac{1}{2} \sinh(2 \Theta) \right)^2 dt
+      = \int \left( S - \frac{1}{2} \sinh(2 \Theta) \right) d\Theta
+      = S \Theta - \frac{1}{4} \left( \cosh(2 \Theta) - 1 \right).
 This drift is of first order in the learning rate, with a known constant. It tells whether the
 learning rate is small.
 
-Related work. This model is untied, with an orthonormal initialisation. Karkada et al. 2025 (arXiv
-2502.09863) solve a tied model with a small initialisation.
+**Related work.** This model is untied, with an orthonormal initialisation. Karkada et al. 2025
+(arXiv 2502.09863) solve a tied model with a small initialisation.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,13 +1,13 @@
-"""Finite muP networks approach the limit as n^-1/2
+"""Finite muP networks approach the limit as $n^{-1/2}$
 
 The network and the limit are trained on one stream. The limit's coefficients are functions of the
 logits alone (see the previous sections). Logits of a finite network differ from the limit's through
-the Gram matrix of its initial rows. By the central limit theorem that matrix is I + n^-1/2 G, with
-G of order one. SGD for a fixed number of steps is a smooth function of this Gram matrix.
+the Gram matrix of its initial rows. By the central limit theorem that matrix is $I + n^{-1/2} G$,
+with $G$ of order one. SGD for a fixed number of steps is a smooth function of this Gram matrix.
 
-Predicted: every logit and every cosine is the limit's, plus n^-1/2 times something of order one,
-plus O(1/n). The slope is -1/2. (TP4 proves that the limit is reached, not how fast.) The constant
-grows with training, as any difference between two runs does.
+**Predicted:** every logit and every cosine is the limit's, plus $n^{-1/2}$ times something of order
+one, plus $O(1/n)$. The slope is $-1/2$. (TP4 proves that the limit is reached, not how fast.) The
+constant grows with training, as any difference between two runs does.
 """
 
 from collections.abc import Iterable, Sequence

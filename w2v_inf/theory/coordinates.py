@@ -1,13 +1,13 @@
-"""Coordinate check: what grows with width
+r"""Coordinate check: what grows with width
 
-`parametrizations.linear_sizes` predicts how sizes scale with the width n. This check measures them
-on real text. u and w are random at first, w with its parametrization's own standard deviation. A
-few steps of SGD follow, at widths over two decades. h is the hidden vector of one word, and c is
-the exponent of the learning rate, lr n^-c.
-  sp, c = 0: logits move by n; a constant learning rate blows up.
-  sp, c = 1: logits move by order one, embeddings by n^-3/2: kernel regime.
-  ntp: logits are of order one from the initialisation on, embeddings move by n^-1/2.
-  mup, mfp: all movements are flat in n; both are the same network.
+`parametrizations.linear_sizes` predicts how sizes scale with the width $n$. This check measures
+them on real text. $u$ and $w$ are random at first, $w$ with its parametrization's own standard
+deviation. A few steps of SGD follow, at widths over two decades. $h$ is the hidden vector of one
+word, and $c$ is the exponent of the learning rate, $\eta n^{-c}$.
+- sp, $c = 0$: logits move by $n$; a constant learning rate blows up.
+- sp, $c = 1$: logits move by order one, embeddings by $n^{-3/2}$: kernel regime.
+- ntp: logits are of order one from the initialisation on, embeddings move by $n^{-1/2}$.
+- mup, mfp: all movements are flat in $n$; both are the same network.
 """
 
 from collections.abc import Sequence

@@ -7,10 +7,10 @@ words, which repeat still less.
 
 So on a small text that is read again and again, the limit keeps learning the text. Logits grow, the
 training loss falls, and at some time the loss of held-out text begins to rise. A wide network is
-within n^-1/2 of the limit and does the same. Weight decay takes a share of each row at each update
-and so bounds the logits.
+within $n^{-1/2}$ of the limit and does the same. Weight decay takes a share of each row at each
+update and so bounds the logits.
 
-Predicted: where the held-out loss turns upwards, it turns in the limit and in the wide network
+**Predicted:** where the held-out loss turns upwards, it turns in the limit and in the wide network
 alike. Weight decay delays or flattens the turn; much of it keeps both losses high. Analogies are
 not predicted: they depend on directions, not on losses.
 """

@@ -1,39 +1,48 @@
-"""Which exponents give which limit
+r"""Which exponents give which limit
 
-Setting. W_l = n^-a_l w_l, w_l ~ N(0, n^-2b_l), learning rate lr n^-c (TP4 Definition 3.1).
+**Setting.** $W_l = n^{-a_l} \omega_l$ with $\omega_l \sim N(0, n^{-2 b_l})$, and learning rate
+$\eta n^{-c}$ (TP4, Definition 3.1).
 
-TP4's theorems 3.3, 3.4 and 3.6. For one hidden layer, with r = min(a2 + b2, 2 a2 + c) + c + 2 a1:
-  stable:      a1 + b1 = 0,  a2 + b2 >= 1/2,  r >= 0,  2 a2 + c >= 1,  a2 + b2 + r >= 1
-  nontrivial:  stable, and 2 a2 + c = 1 or a2 + b2 + r = 1
-  then:        kernel regime if r > 0, feature learning if r = 0; embeddings move by n^-r.
+**TP4's theorems** 3.3, 3.4 and 3.6. For one hidden layer, with
+    r = \min(a_2 + b_2, \, 2 a_2 + c) + c + 2 a_1,
+training is
+- stable if $a_1 + b_1 = 0$, $a_2 + b_2 \ge 1/2$, $r \ge 0$, $2 a_2 + c \ge 1$ and
+  $a_2 + b_2 + r \ge 1$;
+- nontrivial if it is stable, and $2 a_2 + c = 1$ or $a_2 + b_2 + r = 1$;
+- then in the kernel regime if $r > 0$, feature learning if $r = 0$. Embeddings move by $n^{-r}$.
 
-Our derivation for the linear network (`linear_sizes`). Write p = a1 + b1, q = a2 + b2 and
-k_l = 2 a_l + c. Over standard normal n-vectors g, g', rows of W1^T and W2 are
-  h = A g + B g',   w = C g + D g',   initially A = n^-p, D = n^-q, B = C = 0.
-Up to factors of order one, a gradient step adds n^-k1 (C, D) to (A, B) and n^-k2 (A, B) to (C, D).
-The logit is <h, w> = n (AC + BD) + n^1/2 (AD + BC), the second term by the central limit theorem.
-Sizes as powers of n follow by taking maxima:
-  B ~ n^(-k1-q),   C ~ n^(-k2-p),   A moves by n^(-k1-k2-p),
-  logits move by n^(1-2p-k2) and n^(1-2q-k1).
-With p = 0, B and the movement of A together are n^-r: the same r as in the theorems. The conditions
-are the same but one. The theorem wants q + r >= 1, the linear network only 2q + k1 >= 1. They
-differ where k2 < q, and there stability (k2 >= 1) implies the theorem's condition. So the verdicts
-agree on every linear network with p = 0 (tested on a grid).
+**Our derivation for the linear network** (`linear_sizes`). Write $p = a_1 + b_1$, $q = a_2 + b_2$
+and $k_l = 2 a_l + c$. Over standard normal n-vectors $\gamma, \gamma'$, rows of $W_1^\top$ and
+$W_2$ are
+    h = A \gamma + B \gamma', \qquad w = C \gamma + D \gamma', \qquad
+      \text{initially } A = n^{-p}, \; D = n^{-q}, \; B = C = 0.
+Up to factors of order one, a gradient step adds $n^{-k_1} (C, D)$ to $(A, B)$ and
+$n^{-k_2} (A, B)$ to $(C, D)$. The logit is
+    \langle h, w \rangle = n\, (A C + B D) + n^{1/2} (A D + B C),
+the second term by the central limit theorem. Sizes as powers of $n$ follow by taking maxima:
+    B \sim n^{-k_1 - q}, \qquad C \sim n^{-k_2 - p}, \qquad
+      A \text{ moves by } n^{-k_1 - k_2 - p},
+    \text{logits move by } n^{1 - 2 p - k_2} \text{ and } n^{1 - 2 q - k_1}.
+With $p = 0$, $B$ and the movement of $A$ together are $n^{-r}$: the same $r$ as in the theorems.
+The conditions are the same but one. The theorem wants $q + r \ge 1$, the linear network only
+$2 q + k_1 \ge 1$. They differ where $k_2 < q$, and there stability ($k_2 \ge 1$) implies the
+theorem's condition. So the verdicts agree on every linear network with $p = 0$ (tested on a grid).
 
-The theorems do not cover the linear network:
+**The theorems do not cover the linear network:**
 - Their nonlinearity is tanh or a smooth relu (sigma-gelu). They exclude a linear network, and also
-  w(0) = 0, which is b2 = infinity here.
-- W2(0) . dh can be a sum of n terms without a mean in a linear network (n^1/2). A nonlinearity
-  leaves a mean (n).
-- a1 + b1 = 0 asks for coordinates of h of order one, which a linear network does not see.
-  (W1, W2) -> (n^s W1, n^-s W2), that is (a1, a2) -> (a1 - s, a2 + s), changes no logit.
-  `classify_linear` is invariant under this map. So it also judges word2vec.c's own initialisation:
-  entries of size 1/n in place of n^-1/2 make its limit trivial. (It starts on a saddle, and
-  training takes longer the wider the network is.)
+  $w(0) = 0$, which is $b_2 = \infty$ here.
+- $W_2(0)\, dh$ can be a sum of $n$ terms without a mean in a linear network ($n^{1/2}$). A
+  nonlinearity leaves a mean ($n$).
+- $a_1 + b_1 = 0$ asks for coordinates of $h$ of order one, which a linear network does not see.
+  $(W_1, W_2) \to (n^s W_1, n^{-s} W_2)$, that is $(a_1, a_2) \to (a_1 - s, a_2 + s)$, changes no
+  logit. `classify_linear` is invariant under this map. So it also judges word2vec.c's own
+  initialisation: entries of size $1/n$ in place of $n^{-1/2}$ make its limit trivial. (It starts on
+  a saddle, and training takes longer the wider the network is.)
 
-Symmetry. (a1 + t, a2 + t, b1 - t, b2 - t, c - 2t) changes nothing in any network: mup and mfp are
-one. At c = 0, b1 = -a1, w(0) = 0 two exponents are left. Training is stable where a2 >= 1/2 and
-a1 + a2 >= 0, and nontrivial on the ray a2 = 1/2. muP is the end of the ray, the vertex (-1/2, 1/2).
+**Symmetry.** $(a_1 + t, \, a_2 + t, \, b_1 - t, \, b_2 - t, \, c - 2 t)$ changes nothing in any
+network: mup and mfp are one. At $c = 0$, $b_1 = -a_1$, $w(0) = 0$ two exponents are left. Training
+is stable where $a_2 \ge 1/2$ and $a_1 + a_2 \ge 0$, and nontrivial on the ray $a_2 = 1/2$. muP is
+the end of the ray, the vertex $(-1/2, 1/2)$.
 """
 
 import math

@@ -1,29 +1,33 @@
-"""What the NTK limit learns: shifted PMI
+r"""What the NTK limit learns: shifted PMI
 
-Setting. Skip-gram in the NTK limit, from w(0) = 0 and without weight decay, has one free logit f_io
-per pair (input i, output o). Let N_io be how often the pair occurs among the examples, and N_i the
-sum of N_io over o. Each example of input i draws K negatives, output o with probability
-p(o) ~ count^0.75. A negative that equals the example's own target is skipped.
+**Setting.** Skip-gram in the NTK limit, from $w(0) = 0$ and without weight decay, has one free
+logit $f_{io}$ per pair (input $i$, output $o$). Let $N_{io}$ be how often the pair occurs among the
+examples, and $N_i$ the sum of $N_{io}$ over $o$. Each example of input $i$ draws $K$ negatives,
+output $o$ with probability $p_o \propto \mathrm{count}_o^{0.75}$. A negative that equals the
+example's own target is skipped.
 
-Optimum. So o is a negative of i on average K p(o) (N_i - N_io) times. The expected loss of the pair
-  N_io (-log sigma(f)) + K p(o) (N_i - N_io) (-log sigma(-f))
+**Optimum.** So $o$ is a negative of $i$ on average $K p_o (N_i - N_{io})$ times. The expected loss
+of the pair,
+    -N_{io} \log \sigma(f_{io}) - K p_o (N_i - N_{io}) \log \sigma(-f_{io}),
 is lowest at
-  f_io = log N_io - log[ K p(o) (N_i - N_io) ].
-Without skipping it would be log N_io / (N_i p(o)) - log K: PMI (with smoothed p) shifted by log K,
-of Levy & Goldberg 2014. Skipping adds -log(1 - N_io / N_i), which matters where one word fills much
-of another's context. Pairs that never occur go to minus infinity.
+    f_{io} = \log N_{io} - \log\left[ K p_o (N_i - N_{io}) \right].
+Without skipping it would be $\log \frac{N_{io}}{N_i p_o} - \log K$: PMI (with smoothed $p$) shifted
+by $\log K$, of Levy & Goldberg 2014. Skipping adds $-\log(1 - N_{io} / N_i)$, which matters where
+one word fills much of another's context. Pairs that never occur go to minus infinity.
 
-Rate and noise. Near its optimum a pair approaches it at the rate
-  lr sigma (1 - sigma) (N_io + K p(o)(N_i - N_io)) = lr (1 - sigma) N_io per epoch.
-A constant learning rate leaves noise of variance (lr / 2)(1 + sigma (K - 1) p(o)) if examples are
-independent. (It is lr x variance of the gradient / twice its slope; the bracket comes from
-negatives drawn twice by one example.) A falling learning rate removes this noise. Running text is
-not independent. At V = 20 and lr = 0.05 throughout, pairs with at least 1,000 occurrences per epoch
-lie 0.35 from their optimum after two epochs. With the same examples shuffled it is 0.16, and
-(lr / 2)^1/2 is 0.16.
+**Rate and noise.** Near its optimum a pair approaches it at the rate per epoch
+    \eta\, \sigma (1 - \sigma) \left[ N_{io} + K p_o (N_i - N_{io}) \right]
+      = \eta\, (1 - \sigma) N_{io}, \qquad \sigma = \sigma(f_{io}).
+A constant learning rate leaves noise of variance
+    \frac{\eta}{2} \left[ 1 + \sigma (K - 1) p_o \right]
+if examples are independent. (It is $\eta$ times the variance of the gradient over twice its slope;
+the bracket comes from negatives drawn twice by one example.) A falling learning rate removes this
+noise. Running text is not independent. At $V = 20$ and $\eta = 0.05$ throughout, pairs with at
+least 1,000 occurrences per epoch lie 0.35 from their optimum after two epochs. With the same
+examples shuffled it is 0.16, and $(\eta / 2)^{1/2}$ is 0.16.
 
-Scope. Any network of width V or more has the same optimum, its logits being free too. The path
-there and the embeddings differ.
+**Scope.** Any network of width $V$ or more has the same optimum, its logits being free too. The
+path there and the embeddings differ.
 """
 
 from dataclasses import replace

@@ -1,20 +1,21 @@
-"""Pretraining and transfer: what a linear probe finds in frozen embeddings
+r"""Pretraining and transfer: what a linear probe finds in frozen embeddings
 
-Tasks. Both are logistic regressions on embeddings that are no longer trained. The first asks
+**Tasks.** Both are logistic regressions on embeddings that are no longer trained. The first asks
 whether a word is a city, a state, a country or something else. The second asks in which relation a
-pair stands (the sections of questions-words), from the difference b - a of its words.
+pair stands (the sections of questions-words), from the difference $b - a$ of its words.
 
-Prediction. An L2 penalty keeps the probe's weights in the span of its training points. So the probe
-uses nothing of a new word x but the inner products <x, x_j> with the known words x_j.
+**Prediction.** An L2 penalty keeps the probe's weights in the span of its training points. So the
+probe uses nothing of a new word $x$ but the inner products $\langle x, x_j \rangle$ with the known
+words $x_j$.
 - NTK limit: embeddings stay orthogonal, so all of these are 0. Every new word of a fold gets the
-  intercept's answer, and balanced accuracy is 1 / classes, as before training. (It is exactly that
-  if all folds give the same answer.) The same holds for pairs whose words were not seen: pairs that
-  are linked through words stay in one fold.
-- A finite ntp network is O(n^-1/2) from that, as a random initialisation is.
-- muP: embeddings move by order one at every width, and cosines differ from the limit's by n^-1/2.
-  The accuracy converges to the limit's.
+  intercept's answer, and balanced accuracy is one over the number of classes, as before training.
+  (It is exactly that if all folds give the same answer.) The same holds for pairs whose words were
+  not seen: pairs that are linked through words stay in one fold.
+- A finite ntp network is $O(n^{-1/2})$ from that, as a random initialisation is.
+- muP: embeddings move by order one at every width, and cosines differ from the limit's by
+  $n^{-1/2}$. The accuracy converges to the limit's.
 
-That the accuracy rises with width is measured, not derived. A narrow network has to share its n
+That the accuracy rises with width is measured, not derived. A narrow network has to share its $n$
 directions among everything the text teaches.
 """
 
