@@ -7,7 +7,6 @@ Decisions:
   unknown command as it stands, drop a missing argument, or take a stray brace for a letter.
 """
 
-import html
 import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
@@ -16,8 +15,13 @@ from latex2mathml.converter import convert
 from markupsafe import Markup, escape
 
 NUM_ARGUMENTS = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "msubsup": 3}
-PARTS = re.compile(r"\$([^$]+)\$|`([^`]+)`|\*\*([^*]+)\*\*")
-IDENTIFIER = re.compile(r"<mi>(&#x[0-9A-F]+;)</mi>")
+PARTS = re.compile(r"(\(?)\$([^$]+)\$([.,;:)]*)|`([^`]+)`|\*\*([^*]+)\*\*")
+MATHML = "{http://www.w3.org/1998/Math/MathML}"
+TIGHT = tuple("/∂∞")
+"""Operators without blanks around them."""
+BEFORE_A_SIGN = tuple("=([,←→≥≤<>∼")
+"""After these a minus is a sign, not a difference."""
+ElementTree.register_namespace("", MATHML.strip("{}"))
 
 
 def typeset(text: str) -> Markup:
@@ -29,7 +33,7 @@ def typeset(text: str) -> Markup:
     """
     parts, end = [], 0
     for match in PARTS.finditer(text):
-        parts += [_plain(text[end : match.start()]), _marked(*match.groups())]
+        parts += [_plain(text[end : match.start()]), _marked(*match.groups(""))]
         end = match.end()
     return Markup("").join([*parts, _plain(text[end:])])
 
@@ -40,12 +44,13 @@ def _plain(text: str) -> Markup:
     return escape(text)
 
 
-def _marked(latex: str | None, code: str | None, strong: str | None) -> Markup:
-    if latex:
-        return _formula(latex, "inline")
+def _marked(before: str, latex: str, after: str, code: str, strong: str) -> Markup:
+    if latex:  # no line ends between a formula and its punctuation
+        pieces = (before, _formula(latex, "inline"), after)
+        return Markup('<span class="inline">{}{}{}</span>').format(*pieces)
     if code:
         return Markup("<code>{}</code>").format(code)
-    return Markup("<strong>{}</strong>").format(typeset(strong or ""))
+    return Markup("<strong>{}</strong>").format(typeset(strong))
 
 
 def displayed(latex: str) -> Markup:
@@ -59,26 +64,46 @@ def displayed(latex: str) -> Markup:
 
 def _formula(latex: str, display: str) -> Markup:
     try:
-        mathml = convert(latex, display=display)
-        _check(ElementTree.fromstring(mathml))
+        tree = ElementTree.fromstring(convert(latex, display=display))
+        for element in tree.iter():
+            _check(element)
     except Exception as error:  # the library's exceptions have no common class
         raise ValueError(f"this formula cannot be typeset: {latex!r} ({error!r})") from error
-    return Markup(IDENTIFIER.sub(_as_operator, mathml))
+    for row in tree.iter():
+        for before, element in list(zip([None, *row], row, strict=False)):
+            _mend(element, before)
+        _space_functions(row)
+    return Markup(ElementTree.tostring(tree, encoding="unicode"))
 
 
 def _check(element: ElementTree.Element) -> None:
     """Raise ValueError for what the library lets pass."""
-    for part in element.iter():
-        tag = part.tag.rpartition("}")[2]
-        if len(part) != NUM_ARGUMENTS.get(tag, len(part)):
-            raise ValueError(f"{tag} with {len(part)} arguments")
-        if tag == "mi" and set(part.text or "") & set("\\{}&$"):
-            raise ValueError(f"unknown: {part.text}")
+    tag = element.tag.removeprefix(MATHML)
+    if len(element) != NUM_ARGUMENTS.get(tag, len(element)):
+        raise ValueError(f"{tag} with {len(element)} arguments")
+    if tag == "mi" and set(element.text or "") & set("\\{}&$"):
+        raise ValueError(f"unknown: {element.text}")
 
 
-def _as_operator(identifier: re.Match[str]) -> str:
-    """The library takes some operators for letters: brackets, the prime and the relation ~."""
-    symbol = html.unescape(identifier[1])
-    if unicodedata.category(symbol).startswith("L"):
-        return identifier[0]
-    return f"<mo>{'∼' if symbol == '~' else symbol}</mo>"
+def _mend(element: ElementTree.Element, before: ElementTree.Element | None) -> None:
+    """Operators that the library takes for letters, and the blanks around operators."""
+    symbol = element.text or ""
+    if element.tag == f"{MATHML}mi" and len(symbol) == 1 and unicodedata.category(symbol)[0] != "L":
+        element.tag, element.text = f"{MATHML}mo", "∼" if symbol == "~" else symbol
+        element.set("stretchy", "false")
+    if symbol == "‖":
+        element.attrib.setdefault("stretchy", "false")
+    if symbol in TIGHT:
+        element.attrib |= {"lspace": "0", "rspace": "0"}
+    if symbol == "−" and before is not None and before.text in BEFORE_A_SIGN:
+        element.set("form", "prefix")
+
+
+def _space_functions(row: ElementTree.Element) -> None:
+    """A thin blank before and after the name of a function, but none at an operator."""
+    for name in [e for e in row if e.tag == f"{MATHML}mi" and len(e.text or "") > 1]:
+        for shift in (0, 1):
+            at = list(row).index(name) + shift
+            neighbour = row[at - 1 + shift] if 0 < at < len(row) else name
+            if neighbour is not name and neighbour.tag not in (f"{MATHML}mo", f"{MATHML}mspace"):
+                row.insert(at, ElementTree.Element(f"{MATHML}mspace", width="0.167em"))

@@ -3,33 +3,35 @@ r"""Closed form: the limit under a quadratic loss
 **Setting.** The loss is $\frac{1}{2} \lVert M - u w^\top \rVert^2$ over all pairs (input, output),
 with full batches. The limit is initialised at $u(0) = I$, $w(0) = 0$. With $E = M - u w^\top$,
 gradient flow is
-    u' = E w, \qquad w' = E^\top u.
+    \dot u = E w, \qquad
+      \dot w = E^\top u.
 
 **Solution.** Let $M = P S Q^\top$ be the singular value decomposition. Try
-    u = P \cosh(\Theta) P^\top, \qquad w = Q \sinh(\Theta) P^\top
+    u = P \cosh(\Theta) \, P^\top, \qquad
+      w = Q \sinh(\Theta) \, P^\top
 with a diagonal $\Theta(t)$ and $\Theta(0) = 0$. Where $M$ has no singular value, $\Theta = 0$ and
 $u = I$. Then
-    u w^\top = \frac{1}{2} P \sinh(2 \Theta)\, Q^\top, \qquad
-      E = P \left( S - \frac{1}{2} \sinh(2 \Theta) \right) Q^\top,
+    u w^\top = \frac{1}{2} P \sinh(2 \Theta) \, Q^\top, \qquad
+      E = P \left( S - \frac{1}{2} \sinh(2 \Theta) \right) Q^\top ,
 and both equations say
-    \Theta' = S - \frac{1}{2} \sinh(2 \Theta), \qquad
-      \text{with the fixed point } \frac{1}{2} \mathrm{arsinh}(2 S).
-Singular values learn independently of each other. None waits on a saddle: $\Theta'(0) = S$, where
-an initialisation of small size $\varepsilon$ waits for a time $\log(1 / \varepsilon) / S$.
+    \dot \Theta = S - \frac{1}{2} \sinh(2 \Theta), \qquad
+      \text{with the fixed point } \frac{1}{2} \, \mathrm{arsinh}(2 S).
+Singular values learn independently of each other. None waits on a saddle: $\dot \Theta(0) = S$,
+where an initialisation of small size $\varepsilon$ waits for a time $\log(1 / \varepsilon) / S$.
 
 **Explicit form.** For $x = e^{2 \Theta}$, with $r = \sqrt{1 + 4 S^2}$ and $x_\pm = 2 S \pm r$,
-    x' = -\frac{1}{2} (x - x_+)(x - x_-),
+    \dot x = -\frac{1}{2} (x - x_+)(x - x_-),
 so $(x - x_+) / (x - x_-)$ falls as $e^{-r t}$. For $m = \tanh \Theta = (x - 1) / (x + 1)$,
-    m' = S - m - S m^2,
+    \dot m = S - m - S m^2,
 solved at all times by
     \Theta(t) = \mathrm{artanh}\, \frac{2 S \tanh(r t / 2)}{r + \tanh(r t / 2)}.
 In a finite network $u$ and $w$ start with Gram matrices $I + O(n^{-1/2})$ and 0. So the network
 lies $n^{-1/2}$ away from the limit at any fixed time.
 
-**Conserved quantity.** $(u^\top u - w^\top w)' = 0$, so $u^\top u - w^\top w = I$ at all times.
-Gradient descent with learning rate $\eta$ keeps the form $u = P A P^\top$, $w = Q B P^\top$. Each
-step multiplies $A^2 - B^2$ by exactly $1 - \eta^2 (S - A B)^2$. After time $t = \eta \cdot$ steps
-the invariant is $P D P^\top$ with
+**Conserved quantity.** $u^\top u - w^\top w$ does not change under gradient flow, so it is $I$ at
+all times. Gradient descent with learning rate $\eta$ keeps the form $u = P A P^\top$,
+$w = Q B P^\top$. Each step multiplies $A^2 - B^2$ by exactly $1 - \eta^2 (S - A B)^2$. After $t / \eta$
+steps the invariant is $P D P^\top$ with
     D = 1 - \eta C + O(\eta^2),
     C = \int \left( S - \frac{1}{2} \sinh(2 \Theta) \right)^2 dt
       = \int \left( S - \frac{1}{2} \sinh(2 \Theta) \right) d\Theta

@@ -2,7 +2,8 @@ r"""Learning-rate transfer: under muP one learning rate is best at all widths
 
 **muP.** In the variables $u, w$ (rows of $u$ have length 1) a muP network takes the same steps at
 every width $n$:
-    u \leftarrow u + \eta\, g w, \qquad w \leftarrow w + \eta\, g u.
+    u \leftarrow u + \eta\, g w, \qquad
+      w \leftarrow w + \eta\, g u.
 Its training at learning rate $\eta$ is the limit's at $\eta$, plus $n^{-1/2}$ (Convergence). So the
 loss as a function of $\eta$ has a limit. Its minimum, and the learning rate above which training
 diverges, stay in place as width grows. Predicted: the best learning rate has slope 0.

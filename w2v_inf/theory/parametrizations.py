@@ -4,7 +4,8 @@ r"""Which exponents give which limit
 $\eta n^{-c}$ (TP4, Definition 3.1).
 
 **TP4's theorems** 3.3, 3.4 and 3.6. For one hidden layer, with
-    r = \min(a_2 + b_2, \, 2 a_2 + c) + c + 2 a_1,
+    r = \min(a_2 + b_2, \, 2 a_2 + c)
+      + c + 2 a_1,
 training is
 - stable if $a_1 + b_1 = 0$, $a_2 + b_2 \ge 1/2$, $r \ge 0$, $2 a_2 + c \ge 1$ and
   $a_2 + b_2 + r \ge 1$;
@@ -12,17 +13,22 @@ training is
 - then in the kernel regime if $r > 0$, feature learning if $r = 0$. Embeddings move by $n^{-r}$.
 
 **Our derivation for the linear network** (`linear_sizes`). Write $p = a_1 + b_1$, $q = a_2 + b_2$
-and $k_l = 2 a_l + c$. Over standard normal n-vectors $\gamma, \gamma'$, rows of $W_1^\top$ and
-$W_2$ are
-    h = A \gamma + B \gamma', \qquad w = C \gamma + D \gamma', \qquad
-      \text{initially } A = n^{-p}, \; D = n^{-q}, \; B = C = 0.
+and $k_l = 2 a_l + c$. Over standard normal n-vectors $\gamma, \tilde \gamma$, rows of $W_1^\top$
+and $W_2$ are
+    h = A \gamma + B \tilde \gamma, \qquad
+      w = C \gamma + D \tilde \gamma, \qquad
+      \text{initially } A = n^{-p}, \; D = n^{-q}, \;
+      B = C = 0.
 Up to factors of order one, a gradient step adds $n^{-k_1} (C, D)$ to $(A, B)$ and
 $n^{-k_2} (A, B)$ to $(C, D)$. The logit is
-    \langle h, w \rangle = n\, (A C + B D) + n^{1/2} (A D + B C),
+    \langle h, w \rangle = n\, (A C + B D)
+      + n^{1/2} (A D + B C),
 the second term by the central limit theorem. Sizes as powers of $n$ follow by taking maxima:
-    B \sim n^{-k_1 - q}, \qquad C \sim n^{-k_2 - p}, \qquad
+    B \sim n^{-k_1 - q}, \qquad
+      C \sim n^{-k_2 - p}, \qquad
       A \text{ moves by } n^{-k_1 - k_2 - p},
-    \text{logits move by } n^{1 - 2 p - k_2} \text{ and } n^{1 - 2 q - k_1}.
+    \text{logits move by } n^{1 - 2 p - k_2}
+      \text{ and } n^{1 - 2 q - k_1}.
 With $p = 0$, $B$ and the movement of $A$ together are $n^{-r}$: the same $r$ as in the theorems.
 The conditions are the same but one. The theorem wants $q + r \ge 1$, the linear network only
 $2 q + k_1 \ge 1$. They differ where $k_2 < q$, and there stability ($k_2 \ge 1$) implies the

@@ -8,16 +8,19 @@ example's own target is skipped.
 
 **Optimum.** So $o$ is a negative of $i$ on average $K p_o (N_i - N_{io})$ times. The expected loss
 of the pair,
-    -N_{io} \log \sigma(f_{io}) - K p_o (N_i - N_{io}) \log \sigma(-f_{io}),
+    -N_{io} \log \sigma(f_{io})
+      - K p_o (N_i - N_{io}) \log \sigma(-f_{io}),
 is lowest at
-    f_{io} = \log N_{io} - \log\left[ K p_o (N_i - N_{io}) \right].
+    f_{io} = \log N_{io}
+      - \log \left[ K p_o (N_i - N_{io}) \right].
 Without skipping it would be $\log \frac{N_{io}}{N_i p_o} - \log K$: PMI (with smoothed $p$) shifted
 by $\log K$, of Levy & Goldberg 2014. Skipping adds $-\log(1 - N_{io} / N_i)$, which matters where
 one word fills much of another's context. Pairs that never occur go to minus infinity.
 
 **Rate and noise.** Near its optimum a pair approaches it at the rate per epoch
     \eta\, \sigma (1 - \sigma) \left[ N_{io} + K p_o (N_i - N_{io}) \right]
-      = \eta\, (1 - \sigma) N_{io}, \qquad \sigma = \sigma(f_{io}).
+      = \eta\, (1 - \sigma) N_{io}, \qquad
+      \sigma = \sigma(f_{io}).
 A constant learning rate leaves noise of variance
     \frac{\eta}{2} \left[ 1 + \sigma (K - 1) p_o \right]
 if examples are independent. (It is $\eta$ times the variance of the gradient over twice its slope;
