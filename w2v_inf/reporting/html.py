@@ -5,24 +5,27 @@ Decisions:
   of ours goes through the filters `typeset` and `displayed`, which turn LaTeX into MathML.
 - An undefined variable in a template is an error.
 - Figures are SVG in data URIs. A page needs no other file, and ids of two figures cannot collide.
+  Each is there twice: for a desk and, with its panels below each other, for a phone.
 """
 
 import base64
 import io
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from w2v_inf.files import write_atomically
-from w2v_inf.reporting.style import Drawing, write_svg
+from w2v_inf.reporting.style import Drawing, stacked, write_svg
 from w2v_inf.reporting.typeset import displayed, typeset
 
 
-def svg_data_uri(drawing: Drawing) -> str:
-    """The figure of `drawing` as a `data:` address of an SVG image."""
+def svg_data_uri(drawing: Drawing, phone: bool = False) -> str:
+    """The figure of `drawing` as a `data:` address of an SVG image, on request for a phone."""
     buffer = io.BytesIO()
-    write_svg(drawing.figure, drawing.name, buffer)
+    with stacked(drawing.figure) if phone else nullcontext():
+        write_svg(drawing.figure, drawing.name, buffer)
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 

@@ -30,8 +30,8 @@ lies $n^{-1/2}$ away from the limit at any fixed time.
 
 **Conserved quantity.** $u^\top u - w^\top w$ does not change under gradient flow, so it is $I$ at
 all times. Gradient descent with learning rate $\eta$ keeps the form $u = P A P^\top$,
-$w = Q B P^\top$. Each step multiplies $A^2 - B^2$ by exactly $1 - \eta^2 (S - A B)^2$. After $t / \eta$
-steps the invariant is $P D P^\top$ with
+$w = Q B P^\top$. Each step multiplies $A^2 - B^2$ by exactly $1 - \eta^2 (S - A B)^2$. After
+$t / \eta$ steps the invariant is $P D P^\top$ with
     D = 1 - \eta C + O(\eta^2),
     C = \int \left( S - \frac{1}{2} \sinh(2 \Theta) \right)^2 dt
       = \int \left( S - \frac{1}{2} \sinh(2 \Theta) \right) d\Theta
@@ -51,7 +51,16 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from w2v_inf.reporting.style import GREEN, ORANGE, PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import (
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SMALL,
+    TEAL,
+    TEXT_WIDTH,
+    Drawing,
+    new_axes,
+)
 from w2v_inf.theory.exhibit import (
     Estimate,
     Exhibit,
@@ -168,7 +177,7 @@ def drifts(lrs: Sequence[float] = DRIFT_LRS, seeds: int = SEEDS) -> np.ndarray:
 
 def show() -> Exhibit:
     """Singular values against time, distance against width, drift against the learning rate."""
-    figure, (curves, against, drift) = new_axes(14.0, 4.4, 3)
+    figure, (curves, against, drift) = new_axes(TEXT_WIDTH, 4.4, 3)
     error = _draw_learning(curves)
     rows = [["exponent of", "variable", "predicted", "measured"]]
     names = ("u w^T", "u u^T")
@@ -182,7 +191,7 @@ def show() -> Exhibit:
     slope, ratio = _draw_drift(drift)
     rows.append(["drift of u^T u - w^T w", "learning rate", "+1.00", str(slope)])
     for axes in (curves, against, drift):
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=SMALL)
     caption = (
         "Left: singular values of u w^T; lines: formula; dots: gradient descent on the limit; "
         f"rings: a network of width {WIDTHS[-1]:,}. Middle: distance to the formula. "

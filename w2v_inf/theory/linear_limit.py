@@ -36,7 +36,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from w2v_inf.network_limit import NetworkLimit, limit_of
-from w2v_inf.reporting.style import GREEN, PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import GREEN, PURPLE, SMALL, TEAL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.theory.exhibit import (
     Exhibit,
     draw_against_width,
@@ -183,7 +183,7 @@ def falling_lr(step: int) -> float:
 
 def show() -> Exhibit:
     """Left: training at d_in = d_out = 1. Right: distance of all logits to the limit's by width."""
-    figure, (curves, against) = new_axes(10.0, 4.2, 2)
+    figure, (curves, against) = new_axes(TEXT_WIDTH, 4.2, 2)
     _draw_line_fit(curves)
     rows = [["network", "predicted slope", "measured"]]
     for name, d_in, d_out, weight_decay, colour in EXAMPLES:
@@ -194,7 +194,7 @@ def show() -> Exhibit:
     draw_predicted_slope(against, WIDTHS, 0.15)
     title = "cross-entropy, falling learning rate"
     against.set(ylabel="relative distance of W2 W1 to the limit's", title=title)
-    against.legend(frameon=False, fontsize=8)
+    against.legend(frameon=False, fontsize=SMALL)
     caption = (
         "Left: online SGD on y = 2x; networks of three widths approach the recursion in a, b, c, "
         f"d. Right: distance after 100 steps, {SEEDS} seeds per width; points are seeds, lines "
@@ -224,7 +224,7 @@ def _draw_line_fit(axes: Axes) -> None:
     limit = [f / x for f, (x, _) in zip(outputs, points, strict=True)]
     axes.plot(limit, "k--", label="two-scalar limit, ac + bd")
     axes.set(xlabel="step", ylabel="W2 W1", title="d_in = d_out = 1, squared loss")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=SMALL)
 
 
 def distances_to_limit(

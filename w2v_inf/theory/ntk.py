@@ -42,7 +42,7 @@ from torch.nn.functional import normalize
 from w2v_inf import config as options
 from w2v_inf.config import Config, Finite, Parametrization, StreamConfig, TrainConfig
 from w2v_inf.models.ntk_limit import NtkLimit
-from w2v_inf.reporting.style import ORANGE, PURPLE, Drawing, new_axes
+from w2v_inf.reporting.style import ORANGE, PURPLE, SMALL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.theory.data import Text, read_text
 from w2v_inf.theory.exhibit import Exhibit, draw_against_width, measure_grid
 
@@ -123,7 +123,7 @@ def measures(
 
 def show(config: Config) -> Exhibit:
     """Distance to the limit, rotation and movement by width, for each of `CASES`."""
-    figure, panels = new_axes(14.0, 4.4, 3)
+    figure, panels = new_axes(TEXT_WIDTH, 4.4, 3)
     measured = ["predicted slope", "measured", f"at n = {WIDTHS[-1]:,}"]
     rows, text_label = [["w(0)", "weight decay", "quantity", *measured]], ""
     for scale, decay in CASES:
@@ -141,7 +141,7 @@ def show(config: Config) -> Exhibit:
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
         axes.set(title=quantity, ylabel="relative")
         axes.set_ylim(top=axes.get_ylim()[1] * 8)  # room for the legend
-        axes.legend(frameon=False, fontsize=8, loc="upper right")
+        axes.legend(frameon=False, fontsize=SMALL, loc="upper right")
     caption = (
         f"Finite ntp networks and the NTK limit after the same {NUM_BATCHES} steps of CBOW "
         f"({text_label}), {SEEDS} seeds. Legends: slopes with 95 % intervals; wd: weight decay."

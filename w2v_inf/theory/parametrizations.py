@@ -61,7 +61,7 @@ from matplotlib.colors import ListedColormap
 
 from w2v_inf.config import Parametrization
 from w2v_inf.models.parametrization import ABC
-from w2v_inf.reporting.style import BLUE, Drawing, new_axes
+from w2v_inf.reporting.style import BESIDE, BLUE, Drawing, new_axes
 from w2v_inf.theory.exhibit import Exhibit
 
 ROUNDING = 1e-9
@@ -196,7 +196,7 @@ def _draw_map(axes: Axes) -> None:
         axes.plot(x, y, "o", color="white", markeredgecolor="black", markersize=5, zorder=4)
     axes.set(xlabel="a1", ylabel="a2", title="c = 0, b1 = -a1, w(0) = 0", aspect="equal")
     axes.grid(visible=False)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=BESIDE)
 
 
 def regime_table() -> list[list[str]]:

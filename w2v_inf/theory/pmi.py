@@ -44,7 +44,7 @@ from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.models.build import build_model
 from w2v_inf.models.ntk_limit import NtkLimit as NtkTable
 from w2v_inf.reporting.findings import format_mean_std
-from w2v_inf.reporting.style import GREEN, PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import GREEN, PURPLE, SMALL, TEAL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.runs.folder import corpus_label
 from w2v_inf.runs.results import mean_std
 from w2v_inf.stream import Stream, negatives_cdf
@@ -144,7 +144,7 @@ def correlation(history: LogitHistory, epoch: int) -> float:
 def show(config: Config) -> Exhibit:
     """Final logits against shifted PMI; the deviation by epoch for rare and common pairs."""
     histories = [learn(config, seed=seed) for seed in range(SEEDS)]
-    figure, (scatter, falling) = new_axes(10.0, 4.4, 2)
+    figure, (scatter, falling) = new_axes(TEXT_WIDTH, 4.4, 2)
     _draw_scatter(scatter, histories[0])
     columns = ["deviation after epoch 1", f"epoch {EPOCHS // 2}", f"epoch {EPOCHS}"]
     rows = [["pairs per epoch", "number", *columns, f"epoch {EPOCHS}, without skipping"]]
@@ -155,7 +155,7 @@ def show(config: Config) -> Exhibit:
         ylabel="root mean square deviation of logits",
         title="distance to shifted PMI",
     )
-    falling.legend(frameon=False, fontsize=8)
+    falling.legend(frameon=False, fontsize=SMALL)
     options = training_options(config, VOCAB, 0)
     text = f"{corpus_label(options)}, V = {VOCAB}, window {STREAM.window}"
     caption = (
@@ -206,7 +206,7 @@ def _draw_scatter(axes: Axes, history: LogitHistory) -> None:
     axes.plot(ends, ends, "k:", linewidth=0.9, label="equal")
     axes.set(xlabel="log N_io - log[K p(o)(N_i - N_io)]", ylabel="logit")
     axes.set_title(f"logits after {EPOCHS} epochs")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=SMALL)
 
 
 def _format(values: np.ndarray | list[float], digits: int = 3) -> str:

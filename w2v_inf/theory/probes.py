@@ -47,7 +47,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import read_questions
 from w2v_inf.evaluation.similarity import cosine_table
 from w2v_inf.models.protocol import Model
-from w2v_inf.reporting.style import PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import PURPLE, TEAL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.runs.folder import corpus_label
 from w2v_inf.theory.data import train_on
 from w2v_inf.theory.exhibit import Estimate, Exhibit
@@ -252,7 +252,7 @@ def show(config: Config) -> Exhibit:
     for name, model, trained in probed_models():
         accuracies[name] = _probe(replace(options, model=model), trained, tasks)
         rows.append([name, *(f"{value:.1f}" for value in accuracies[name])])
-    figure, panels = new_axes(12.0, 4.4, 2)
+    figure, panels = new_axes(TEXT_WIDTH, 4.4, 2)
     by_task = zip(*accuracies.values(), strict=True)
     for axes, task, values, colour in zip(panels, tasks, by_task, (PURPLE, TEAL), strict=True):
         _draw(axes, task, list(accuracies), values, colour)
