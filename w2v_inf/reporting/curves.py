@@ -227,6 +227,7 @@ def plot_loss(runs: list[Run]) -> tuple[Figure, str]:
     close.set_title(f"{scaled}after the first {CLOSE_FROM:.0%}")
     for axes in (whole, close):
         axes.set_xlabel("words seen")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e5 else f"{x:,.0f}")
     figure.suptitle("Training loss")
     legend_beside(close, "at the end")

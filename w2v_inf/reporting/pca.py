@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.places import Places, pca, place_gram, separation
@@ -156,6 +157,7 @@ def _draw_points(axes: Axes, panel: Panel) -> None:
     axes.set_xlabel(f"component 1 ({100 * ratio[0]:.0f} % of the variance)", fontsize=9)
     axes.set_ylabel(f"component 2 ({100 * ratio[1]:.0f} %)", fontsize=9)
     axes.tick_params(labelsize=SMALL)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(0.1)
 
 
