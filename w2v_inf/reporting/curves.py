@@ -231,8 +231,8 @@ def plot_loss(runs: list[Run]) -> tuple[Figure, str]:
         axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e5 else f"{x:,.0f}")
     figure.suptitle("Training loss")
     legend_beside(close, "at the end")
-    note = "Mean training loss of equal spans of words."
-    return figure, caption_of(runs, note, "Right: scaled to finite networks and muP limit.")
+    note = "Mean training loss of equal spans of words; second panel: close view of the end."
+    return figure, caption_of(runs, note)
 
 
 def _loss_curves(runs: list[Run]) -> tuple[np.ndarray, np.ndarray]:

@@ -61,6 +61,7 @@ from w2v_inf.reporting.style import (
     Drawing,
     new_axes,
 )
+from w2v_inf.reporting.typeset import typeset
 from w2v_inf.theory.exhibit import (
     Estimate,
     Exhibit,
@@ -180,30 +181,30 @@ def show() -> Exhibit:
     figure, (curves, against, drift) = new_axes(TEXT_WIDTH, 4.4, 3)
     error = _draw_learning(curves)
     rows = [["exponent of", "variable", "predicted", "measured"]]
-    names = ("u w^T", "u u^T")
+    names = (r"$u w^\top$", r"$u u^\top$")
     for name, colour, values in zip(names, (PURPLE, TEAL), distances(), strict=True):
         look = {"color": colour, "marker": "o"}
         slope = draw_against_width(against, WIDTHS, values, name, look)
-        rows.append([f"finite networks' {name}", "width", "-0.50", str(slope)])
+        rows.append([typeset(f"finite networks' {name}"), "width", "-0.50", str(slope)])
     draw_predicted_slope(against, WIDTHS, against.get_ylim()[1])
     title = f"finite networks at time {TIME:g}"
     against.set(ylabel="relative distance to the formula", title=title)
     slope, ratio = _draw_drift(drift)
-    rows.append(["drift of u^T u - w^T w", "learning rate", "+1.00", str(slope)])
+    rows.append([typeset(r"drift of $u^\top u - w^\top w$"), "learning rate", "+1.00", str(slope)])
     for axes in (curves, against, drift):
         axes.legend(frameon=False, fontsize=SMALL)
     caption = (
-        "Left: singular values of u w^T; lines: formula; dots: gradient descent on the limit; "
-        f"rings: a network of width {WIDTHS[-1]:,}. Middle: distance to the formula. "
-        "Right: drift of the invariant, measured and predicted."
+        "First: singular values of the logits; lines: formula; dots: gradient descent on the "
+        f"limit; rings: a network of width {WIDTHS[-1]:,}. Second: distance to the formula. "
+        "Third: drift of the invariant, measured and predicted."
     )
     spectrum = ", ".join(f"{s:g}" for s in SINGULAR_VALUES)
     notes = [
-        f"M is {D_IN} x {D_OUT} with singular values {spectrum}.",
+        f"The target is {D_IN} x {D_OUT} with singular values {spectrum}.",
         f"Gradient descent has learning rate {LR:g}. On the limit it deviates from the formula by "
         f"at most {error:.1e}.",
         f"{SEEDS} seeds per width; {SEEDS} random targets for the drift.",
-        f"Measured over predicted drift is {ratio[0]:.4f} at eta = {DRIFT_LRS[0]:g} and "
+        f"Measured over predicted drift is {ratio[0]:.4f} at learning rate {DRIFT_LRS[0]:g} and "
         f"{ratio[-1]:.3f} at {DRIFT_LRS[-1]:g}.",
     ]
     return Exhibit(Drawing("closed-form", "Closed form", figure, caption), rows, notes)
@@ -215,9 +216,9 @@ def _draw_drift(axes: Axes) -> tuple[Estimate, np.ndarray]:
     look = {"color": PURPLE, "marker": "o"}
     slope = draw_against_width(axes, DRIFT_LRS, measured, "measured", look)
     mean = np.exp(np.log(predicted).mean(0))
-    axes.plot(DRIFT_LRS, mean, ":", color="0.4", label="predicted, eta |C|")
+    axes.plot(DRIFT_LRS, mean, ":", color="0.4", label=r"predicted, $\eta |C|$")
     title = f"invariant of the limit at time {TIME:g}"
-    axes.set(xlabel="learning rate eta", ylabel="|u^T u - w^T w - I|", title=title)
+    axes.set(xlabel=r"learning rate $\eta$", ylabel=r"$|u^\top u - w^\top w - I|$", title=title)
     return slope, (measured / predicted).mean(0)
 
 
@@ -235,8 +236,8 @@ def _draw_learning(axes: Axes) -> float:
     for name, curve, colour in zip(SINGULAR_VALUES, _formula(fine).T, COLOURS, strict=True):
         axes.plot(fine, curve, color=colour, label=f"S = {name:g}")
     axes.set(
-        xlabel="time = learning rate x steps",
-        ylabel="singular values of u w^T",
+        xlabel=r"time = learning rate $\times$ steps",
+        ylabel=r"singular values of $u w^\top$",
         title="quadratic loss: formula and gradient descent",
     )
     return float(np.abs(limit_values - _formula(times)).max())

@@ -193,15 +193,15 @@ def show() -> Exhibit:
         rows.append([name, "-0.50", str(slope)])
     draw_predicted_slope(against, WIDTHS, 0.15)
     title = "cross-entropy, falling learning rate"
-    against.set(ylabel="relative distance of W2 W1 to the limit's", title=title)
+    against.set(ylabel="relative distance of $W_2 W_1$ to the limit's", title=title)
     against.legend(frameon=False, fontsize=SMALL)
     caption = (
-        "Left: online SGD on y = 2x; networks of three widths approach the recursion in a, b, c, "
-        f"d. Right: distance after 100 steps, {SEEDS} seeds per width; points are seeds, lines "
+        "First: online SGD on y = 2x; networks of three widths approach the recursion in a, b, c, "
+        f"d. Second: distance after 100 steps, {SEEDS} seeds per width; points are seeds, lines "
         "geometric means."
     )
     notes = [
-        "Weight decay is 0.01 on the left and for 5 in, 3 out; 40 in, 10 out has none.",
+        "Weight decay is 0.01 in the first panel and for 5 in, 3 out; 40 in, 10 out has none.",
         "n = 64 is barely above 40 + 10, which steepens the first part of that curve.",
     ]
     return Exhibit(Drawing("linear-limit", "Linear networks", figure, caption), rows, notes)
@@ -222,8 +222,8 @@ def _draw_line_fit(axes: Axes) -> None:
     points = [(x.item(), y.item()) for x, y in line]
     outputs = two_scalar_limit(points, lambda f, y: f - y, lambda _: 0.05, 0.01)
     limit = [f / x for f, (x, _) in zip(outputs, points, strict=True)]
-    axes.plot(limit, "k--", label="two-scalar limit, ac + bd")
-    axes.set(xlabel="step", ylabel="W2 W1", title="d_in = d_out = 1, squared loss")
+    axes.plot(limit, "k--", label="two-scalar limit, $ac + bd$")
+    axes.set(xlabel="step", ylabel="$W_2 W_1$", title="one input, one output, squared loss")
     axes.legend(frameon=False, fontsize=SMALL)
 
 

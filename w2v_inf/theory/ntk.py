@@ -43,6 +43,7 @@ from w2v_inf import config as options
 from w2v_inf.config import Config, Finite, Parametrization, StreamConfig, TrainConfig
 from w2v_inf.models.ntk_limit import NtkLimit
 from w2v_inf.reporting.style import ORANGE, PURPLE, SMALL, TEXT_WIDTH, Drawing, new_axes
+from w2v_inf.reporting.typeset import typeset
 from w2v_inf.theory.data import Text, read_text
 from w2v_inf.theory.exhibit import Exhibit, draw_against_width, measure_grid
 
@@ -147,10 +148,10 @@ def show(config: Config) -> Exhibit:
         f"({text_label}), {SEEDS} seeds. Legends: slopes with 95 % intervals; wd: weight decay."
     )
     notes = [
-        "Left: all V x V logits, relative to how far the limit's have moved. Middle: distance of "
-        "the embeddings' directions to the initial ones. Right: distance of the embeddings "
+        "First panel: all logits, relative to how far the limit's have moved. Second: distance of "
+        "the embeddings' directions to the initial ones. Third: distance of the embeddings "
         "themselves.",
-        "w(0) = 0 rotates the embeddings by 1/n, a random w(0) by n^-1/2.",
+        typeset("$w(0) = 0$ rotates embeddings by $1/n$, a random $w(0)$ by $n^{-1/2}$."),
         "Weight decay shrinks them alike at every width. With a random w(0) their rotation adds "
         "to the movement at the smallest widths.",
         "After longer training, only wider networks show these slopes.",

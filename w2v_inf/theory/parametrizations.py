@@ -62,6 +62,7 @@ from matplotlib.colors import ListedColormap
 from w2v_inf.config import Parametrization
 from w2v_inf.models.parametrization import ABC
 from w2v_inf.reporting.style import BESIDE, BLUE, Drawing, new_axes
+from w2v_inf.reporting.typeset import typeset
 from w2v_inf.theory.exhibit import Exhibit
 
 ROUNDING = 1e-9
@@ -167,13 +168,13 @@ def show() -> Exhibit:
     figure, (axes,) = new_axes(9.0, 5.2)
     _draw_map(axes)
     caption = (
-        "Regime of every point (a1, a2) by TP4's theorems, with b2 = infinity for w(0) = 0. Only "
-        "the ray a2 = 1/2 from muP to the right trains without blowing up."
+        "Regime of every point of the plane by TP4's theorems, for a zero output layer at first. "
+        "Only the ray from muP to the right trains without blowing up."
     )
     notes = [
         "Only the end of the ray, muP, moves the embeddings.",
-        "The other edge, a1 + a2 = 0, moves them but not the logits.",
-        "mfp has c = -1 and is muP moved along the abc symmetry.",
+        typeset("The other edge, $a_1 + a_2 = 0$, moves them but not the logits."),
+        typeset("mfp has $c = -1$ and is muP moved along the abc symmetry."),
         "The table adds the random initialisations.",
     ]
     return Exhibit(Drawing("regimes", "Regimes", figure, caption), regime_table(), notes)
@@ -194,15 +195,17 @@ def _draw_map(axes: Axes) -> None:
         font = {"fontsize": 10, "fontweight": "bold"}
         axes.annotate(name, (x, y), (-10, -22), textcoords="offset points", **font)
         axes.plot(x, y, "o", color="white", markeredgecolor="black", markersize=5, zorder=4)
-    axes.set(xlabel="a1", ylabel="a2", title="c = 0, b1 = -a1, w(0) = 0", aspect="equal")
+    axes.set(xlabel="$a_1$", ylabel="$a_2$", title="$c = 0, b_1 = -a_1, w(0) = 0$", aspect="equal")
     axes.grid(visible=False)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=BESIDE)
 
 
 def regime_table() -> list[list[str]]:
     """The named parametrizations: exponents, verdict of the theorems, and our sizes."""
-    verdicts = ["r", "theorems", "linear network (ours)"]
-    rows = [["", "a1, b1, a2, b2, c", *verdicts, "embeddings move", "logits move"]]
+    verdicts = [typeset("$r$"), "theorems", "linear network (ours)"]
+    moves = [typeset(f"{part} move by $n$ to the power") for part in ("embeddings", "logits")]
+    symbols = typeset("$a_1, b_1, a_2, b_2, c$")
+    rows = [["", symbols, *verdicts, *moves]]
     for name, exponents in NAMED.items():
         sizes = linear_sizes(exponents)
         inside = abs(exponents[0] + exponents[1]) < ROUNDING
@@ -214,8 +217,8 @@ def regime_table() -> list[list[str]]:
                 f"{richness(exponents):g}" if inside else "",
                 verdict,
                 classify_linear(exponents).value,
-                f"n^{sizes.movement:+g}",
-                f"n^{sizes.logit_movement:+g}",
+                f"{sizes.movement:+g}",
+                f"{sizes.logit_movement:+g}",
             ]
         )
     return rows

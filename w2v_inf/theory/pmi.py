@@ -159,8 +159,8 @@ def show(config: Config) -> Exhibit:
     options = training_options(config, VOCAB, 0)
     text = f"{corpus_label(options)}, V = {VOCAB}, window {STREAM.window}"
     caption = (
-        f"The NTK limit trained by skip-gram ({text}, K = {STREAM.num_negatives}). Left: pairs "
-        f"with at least {MIN_COUNT} occurrences per epoch, one stream. Right: deviation from the "
+        f"The NTK limit trained by skip-gram ({text}, K = {STREAM.num_negatives}). First: pairs "
+        f"with at least {MIN_COUNT} occurrences per epoch, one stream. Second: deviation from the "
         f"optimum, mean and range over {SEEDS} streams."
     )
     first, last = ([correlation(history, epoch) for history in histories] for epoch in (0, -1))
@@ -204,7 +204,7 @@ def _draw_scatter(axes: Axes, history: LogitHistory) -> None:
         axes.plot(*points, ".", color=colour, markersize=3, rasterized=True)
     ends = [optimum[history.counts >= MIN_COUNT].min(), optimum.max()]
     axes.plot(ends, ends, "k:", linewidth=0.9, label="equal")
-    axes.set(xlabel="log N_io - log[K p(o)(N_i - N_io)]", ylabel="logit")
+    axes.set(xlabel=r"$\log\, N_{io} - \log [K p_o (N_i - N_{io})]$", ylabel="logit")
     axes.set_title(f"logits after {EPOCHS} epochs")
     axes.legend(frameon=False, fontsize=SMALL)
 

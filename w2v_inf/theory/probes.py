@@ -263,11 +263,11 @@ def show(config: Config) -> Exhibit:
     )
     notes = [
         f"The probe is a logistic regression with {FOLDS} folds.",
-        f"Left: {len(words.ids)} words of {len(np.unique(words.labels))} classes; intervals over "
-        "words.",
-        f"Right: {len(pairs.ids)} pairs of {pairs.labels.max() + 1} relations by the difference of "
-        "their embeddings. No word of a pair is in training; intervals over groups that share "
-        "words.",
+        f"First panel: {len(words.ids)} words of {len(np.unique(words.labels))} classes; "
+        "intervals over words.",
+        f"Second: {len(pairs.ids)} pairs of {pairs.labels.max() + 1} relations by the "
+        "difference of their embeddings. No word of a pair is in training; intervals over groups "
+        "that share words.",
     ]
     return Exhibit(Drawing("probes", "Linear probes", figure, caption), rows, notes)
 
