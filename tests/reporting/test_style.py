@@ -32,7 +32,7 @@ def test_figures_fit_their_page_with_letters_of_a_readable_size(tmp_path):
     for drawing in draw(find_runs([tmp_path])):
         assert drawing.figure.get_figwidth() <= TEXT_WIDTH
         texts = [text for text in drawing.figure.findobj(Text) if text.get_text()]
-        assert len(texts) > 10 and min(text.get_fontsize() for text in texts) >= SMALL
+        assert len(texts) >= 5 and min(text.get_fontsize() for text in texts) >= SMALL
 
 
 def test_on_a_phone_panels_are_stacked_and_then_put_back(tmp_path):

@@ -104,11 +104,11 @@ def _caption(runs: list[Run], panels: list[Panel]) -> str:
     share = panels[0].places.is_state.mean()
     majority = f"{100 * max(share, 1 - share):.0f} %"
     sentences = [
-        "PCA of the raw embeddings (TP4 Figure 1). Titles: silhouette, and accuracy of a linear "
+        "PCA of embeddings (TP4 Figure 1). Titles: silhouette, accuracy of a linear "
         f"classifier (majority class {majority}).",
     ]
     if panels[0].is_sample:
-        sentences.append(f"NTK panel: a sample of the initialisation, seed {SAMPLE_SEED}.")
+        sentences.append(f"NTK: sampled initialisation, seed {SAMPLE_SEED}.")
     return caption_of(runs, *sentences)
 
 
