@@ -5,7 +5,7 @@ $\eta n^{-c}$ (TP4, Definition 3.1).
 
 **TP4's theorems** 3.3, 3.4 and 3.6. For one hidden layer, with
     r = \min(a_2 + b_2, \, 2 a_2 + c)
-      + c + 2 a_1,
+      {} + c + 2 a_1,
 training is
 - stable if $a_1 + b_1 = 0$, $a_2 + b_2 \ge 1/2$, $r \ge 0$, $2 a_2 + c \ge 1$ and
   $a_2 + b_2 + r \ge 1$;
@@ -22,7 +22,7 @@ and $W_2$ are
 Up to factors of order one, a gradient step adds $n^{-k_1} (C, D)$ to $(A, B)$ and
 $n^{-k_2} (A, B)$ to $(C, D)$. The logit is
     \langle h, w \rangle = n\, (A C + B D)
-      + n^{1/2} (A D + B C),
+      {} + n^{1/2} (A D + B C),
 the second term by the central limit theorem. Sizes as powers of $n$ follow by taking maxima:
     B \sim n^{-k_1 - q}, \qquad
       C \sim n^{-k_2 - p}, \qquad
@@ -189,13 +189,13 @@ def _draw_map(axes: Axes) -> None:
     for regime, size in ((Regime.kernel, 9), (Regime.feature, 90)):
         y, x = np.nonzero(table == list(Regime).index(regime))
         axes.scatter(a1[x], a2[y], size, COLOURS[regime], label=regime.value, zorder=3)
-    axes.text(-0.85, 0.15, "unstable: logits or\nembeddings blow up", ha="center")
+    axes.text(-0.62, 0.15, "unstable: logits or\nembeddings blow up", ha="center")
     axes.text(0.45, 1.05, "trivial: logits do not\nmove in the limit", ha="center")
     for name, x, y in (("muP, mfp", -0.5, 0.5), ("ntp", 0.0, 0.5), ("sp", 0.0, 0.0)):
-        font = {"fontsize": 10, "fontweight": "bold"}
-        axes.annotate(name, (x, y), (-10, -22), textcoords="offset points", **font)
+        font = {"fontsize": 10, "fontweight": "bold", "ha": "right" if x < 0 else "left"}
+        axes.annotate(name, (x, y), (-6, -18), textcoords="offset points", **font)
         axes.plot(x, y, "o", color="white", markeredgecolor="black", markersize=5, zorder=4)
-    axes.set(xlabel="$a_1$", ylabel="$a_2$", title="$c = 0, b_1 = -a_1, w(0) = 0$", aspect="equal")
+    axes.set(xlabel="$a_1$", ylabel="$a_2$", title="$c = 0, b_1 = -a_1, w(0) = 0$")
     axes.grid(visible=False)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=BESIDE)
 

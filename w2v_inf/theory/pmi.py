@@ -9,10 +9,10 @@ example's own target is skipped.
 **Optimum.** So $o$ is a negative of $i$ on average $K p_o (N_i - N_{io})$ times. The expected loss
 of the pair,
     -N_{io} \log \sigma(f_{io})
-      - K p_o (N_i - N_{io}) \log \sigma(-f_{io}),
+      {} - K p_o (N_i - N_{io}) \log \sigma(-f_{io}),
 is lowest at
     f_{io} = \log N_{io}
-      - \log \left[ K p_o (N_i - N_{io}) \right].
+      {} - \log \left[ K p_o (N_i - N_{io}) \right].
 Without skipping it would be $\log \frac{N_{io}}{N_i p_o} - \log K$: PMI (with smoothed $p$) shifted
 by $\log K$, of Levy & Goldberg 2014. Skipping adds $-\log(1 - N_{io} / N_i)$, which matters where
 one word fills much of another's context. Pairs that never occur go to minus infinity.
