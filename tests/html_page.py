@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "br", "hr"}
+VOID = {"meta", "img", "br", "hr", "source"}
 
 
 class Page(HTMLParser):
@@ -17,6 +17,9 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
         assert self.open == []
+
+    def words(self) -> set[str]:
+        return set("".join(self.text).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)

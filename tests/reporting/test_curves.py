@@ -39,7 +39,7 @@ def test_accuracy_has_one_line_per_model_with_the_mean_of_its_seeds(runs):
     assert (
         "text8, CBOW, V = 5,000" in caption
         and "1,918 of 19,544 questions" in caption
-        and "width 64: 3" in caption
+        and "1 to 3 seeds per model" in caption
     )
 
 

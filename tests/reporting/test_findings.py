@@ -6,6 +6,8 @@ import pytest
 from fake_runs import make_family, make_run
 
 from w2v_inf.reporting.findings import (
+    approximation_sentence,
+    distance_sentence,
     distance_table,
     format_table,
     headline,
@@ -74,7 +76,8 @@ def test_headline_when_the_theory_holds(tmp_path):
         in text
         and "not resolved" not in text
     )
-    assert "come closer to the limit's" in text and "slope -0.50" in text
+    (distance,) = distance_sentence(find_runs([tmp_path]))
+    assert "come closer to the limit's" in distance and "slope -0.50" in distance
 
 
 def test_headline_when_it_does_not(tmp_path):
@@ -133,7 +136,7 @@ def test_a_lowrank_limit_states_its_error(more, clause, tmp_path):
         '"model": "mup_limit"',
         f'"model": "mup_limit", "approximation": {json.dumps(diagnostics)}',
     )
-    sentence = headline(find_runs([tmp_path]))[-1]
+    (sentence,) = approximation_sentence(find_runs([tmp_path]))
     assert (
         sentence.startswith("The low-rank limit is exact on 256 directions")
         and "where 12.5 % of the output embedding's energy" in sentence

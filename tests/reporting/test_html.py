@@ -50,11 +50,11 @@ def test_a_section_without_exhibit_gives_its_reason(tmp_path: Path) -> None:
 
 
 def test_runs_of_items_become_lists(tmp_path: Path) -> None:
-    blocks = [("li", "a"), ("p", "b"), ("li", "c"), ("li", "d"), ("pre", "e")]
+    blocks = [("li", "a"), ("p", "b"), ("li", "c"), ("li", "d")]
     sections = [_section(exhibit=None, derivation=blocks)]
     path = write_page(tmp_path / "page.html", "theory", title="t", sections=sections)
     tags = Page(path.read_text(encoding="utf-8")).tags
-    assert tags[tags.index("h3") + 1 :] == ["ul", "li", "p", "ul", "li", "li", "pre"]
+    assert tags[tags.index("h3") + 1 :] == ["ul", "li", "p", "ul", "li", "li"]
 
 
 def test_missing_values_are_errors(tmp_path: Path) -> None:

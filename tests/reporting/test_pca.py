@@ -34,7 +34,7 @@ def test_pca_takes_a_sample_for_the_ntk_limit_and_says_so(runs):
     figure, caption = plot_pca(runs)
     titles = [axes.get_title() for axes in figure.axes]
     assert all("silhouette" in title and "linear" in title for title in titles)
-    assert "Gaussian sample of the initialisation (seed 0)" in caption
+    assert "NTK: sampled initialisation, seed 0" in caption
     points = [len(collection.get_offsets()) for collection in figure.axes[2].collections]
     assert points == [12, 7]
     assert "state3" in [text.get_text() for text in figure.axes[2].texts]

@@ -46,7 +46,7 @@ def _of_group(runs, title):
 
 def test_page_is_well_formed_and_loads_nothing(html):
     page = Page(html)
-    assert len(page.addresses) == 15  # five figures for each of three groups
+    assert len(page.addresses) == 30  # five figures for each of three groups, also for phones
     assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
     for address in page.addresses:
         assert ElementTree.fromstring(base64.b64decode(address.split(",")[1])).tag.endswith("svg")
@@ -64,8 +64,9 @@ def test_page_contains_the_numbers(html, runs):
 
 def test_synthetic_corpus_is_called_so(html):
     text = " ".join(Page(html).text)
-    # beside the headline and in its section
-    assert text.count("SYNTHETIC corpus: generated text") == 2
+    assert text.count("SYNTHETIC corpus: generated text") == 1  # beside the answer
+    assert text.count("SYNTHETIC text, generated") == 1  # in its section
+    assert text.count("SYNTHETIC corpus.") == 5  # in the captions of its figures
     assert text.index("SYNTHETIC corpus: generated") < text.index("text8, CBOW")
 
 
@@ -86,22 +87,56 @@ def test_the_ntk_limits_loss_stands_beside_its_rows(html, runs):
     for title in TITLES:
         (sentence,) = ntk_loss_sentence(_of_group(runs, title))
         assert sentence in text
-    # in the headline and under the losses of each group
+    # in the answer and under the losses of each group
     assert text.count("it barely trains") == 6
 
 
 def test_each_group_gets_a_section(html):
     sections = {section.split("</h2>")[0]: section for section in html.split("<h2>")}
     planted, cbow, skipgram = (sections[title] for title in TITLES)
-    for section, num_runs in ((planted, 3), (cbow, 8), (skipgram, 3)):
+    for section in (planted, cbow, skipgram):
         assert section.count("<figure>") == 5
-        assert section.count("w2v-inf train ") == num_runs
+    # the paper's value for CBOW on text8
+    assert "43.31" in cbow and "43.31" not in skipgram + planted
+    assert all(f"Answer for {title}." in html for title in TITLES)
+
+
+def test_each_group_is_repeated_by_its_own_commands(html):
+    how_to = html.split("<h2>How to repeat it</h2>")[1].split("<h2>")[0]
+    commands = {part.split("</h3>")[0]: part.split("</pre>")[0] for part in how_to.split("<h3>")}
+    planted, cbow, skipgram = (commands[title] for title in TITLES)
+    for part, num_runs in ((planted, 3), (cbow, 8), (skipgram, 3)):
+        assert part.count("w2v-inf train ") == num_runs
     assert "corpus=planted" in planted and "corpus=text8" not in planted
     assert skipgram.count("stream.architecture=skipgram") == 3
     assert "architecture=skipgram" not in cbow + planted
-    # the paper's value for CBOW on text8
-    assert "43.31" in cbow and "43.31" not in skipgram + planted
-    assert all(f"<h3>{title}</h3>" in sections["Result"] for title in TITLES)
+
+
+def test_a_reader_gets_question_answer_evidence_and_method_in_this_order(html):
+    text = " ".join(" ".join(Page(html).text).split())
+    order = ["Question.", "Answer for", "PCA of", "Accuracy after each epoch", "Mean training loss"]
+    places = [text.index(part) for part in [*order, "WordSim-353", "Method", "How to repeat it"]]
+    assert places == sorted(places)
+
+
+def test_captions_have_fewer_than_40_words(html):
+    captions = re.findall("<figcaption>(.*?)</figcaption>", html, re.DOTALL)
+    assert len(captions) == 15
+    assert max(len(caption.split()) for caption in captions) < 40
+
+
+def test_formulas_are_typeset(html):
+    text = "".join(Page(re.sub("<(pre|table).*?</\\1>", "", html, flags=re.DOTALL)).text)
+    assert html.count("<math") > 20 and not set("$\\^`") & set(text)
+
+
+def test_the_interactive_page_is_linked_if_it_is_there(tmp_path):
+    make_run(tmp_path / "run", width=64)
+    runs, path = find_runs([tmp_path]), tmp_path / "report.html"
+    link = 'href="explore.html"'
+    assert link not in write_report(runs, path).read_text(encoding="utf-8")
+    (tmp_path / "explore.html").write_text("")
+    assert link in write_report(runs, path).read_text(encoding="utf-8")
 
 
 def test_without_distances_they_have_no_heading(html, tmp_path):

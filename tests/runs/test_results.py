@@ -190,11 +190,11 @@ def test_numbers_of_a_run(tmp_path):
 
 
 def test_captions_say_corpus_epochs_questions_and_seeds(runs):
-    assert caption_of(runs, "A figure.") == (
-        "A figure. text8, CBOW, V = 5,000; 3 epochs; 3CosAdd over the whole vocabulary, "
-        "1,918 of 19,544 questions; seeds: NTK limit: 1, width 64: 3, width 256: 3, "
-        "width 1,024: 3, muP limit: 1."
+    assert caption_of(runs, "A figure.", accuracy=True) == (
+        "A figure. text8, CBOW, V = 5,000; 3 epochs; 1,918 of 19,544 questions; "
+        "1 to 3 seeds per model."
     )
+    assert "questions" not in caption_of(runs)
     assert "; 1 seed per model." in caption_of(runs[:1])
 
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from w2v_inf.errors import UserError
 from w2v_inf.reporting.findings import PAPER_TEXT8, comparable_with_paper
 from w2v_inf.reporting.pca import NARROW
-from w2v_inf.reporting.style import legend_beside, new_axes, style
+from w2v_inf.reporting.style import SMALL, TEXT_WIDTH, legend_beside, new_axes, style
 from w2v_inf.runs.results import (
     MeanStd,
     ModelKey,
@@ -57,7 +57,7 @@ def plot_accuracy(runs: list[Run]) -> tuple[Figure, str]:
     _from_zero(axes)
     _add_words_axis(axes, _words_per_epoch(runs))
     legend_beside(axes, "after the last epoch")
-    return figure, caption_of(runs, "Accuracy after each epoch, one line per model.")
+    return figure, caption_of(runs, "Accuracy after each epoch, one line per model.", accuracy=True)
 
 
 def _no_questions(figure: str) -> UserError:
@@ -142,7 +142,7 @@ def plot_width(runs: list[Run]) -> tuple[Figure, str]:
     notes = ["Accuracy after the last epoch."]
     if paper:
         notes += ["Red diamonds: the paper's values on text8 (V = 71,291), its limit at ∞."]
-    return figure, caption_of(runs, *notes)
+    return figure, caption_of(runs, *notes, accuracy=True)
 
 
 def _mean_label(model: ModelKey, value: MeanStd) -> str:
@@ -208,7 +208,7 @@ def plot_loss(runs: list[Run]) -> tuple[Figure, str]:
     if not models:
         needs = "needs runs with progress lines in metrics.jsonl; these have none"
         raise UserError(f"plot.figure=loss {needs}")
-    figure, (whole, close) = new_axes(10.0, 4.0, 2)
+    figure, (whole, close) = new_axes(TEXT_WIDTH, 4.0, 2)
     only_ntk = all(model.kind == "ntk_limit" for model in models)
     in_view = []
     for model, model_runs in reversed(models.items()):
@@ -227,11 +227,12 @@ def plot_loss(runs: list[Run]) -> tuple[Figure, str]:
     close.set_title(f"{scaled}after the first {CLOSE_FROM:.0%}")
     for axes in (whole, close):
         axes.set_xlabel("words seen")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e5 else f"{x:,.0f}")
     figure.suptitle("Training loss")
     legend_beside(close, "at the end")
-    note = "Mean training loss of equal spans of words."
-    return figure, caption_of(runs, note, "Right: scaled to finite networks and muP limit.")
+    note = "Mean training loss of equal spans of words; second panel: close view of the end."
+    return figure, caption_of(runs, note)
 
 
 def _loss_curves(runs: list[Run]) -> tuple[np.ndarray, np.ndarray]:
@@ -265,15 +266,15 @@ def plot_sections(runs: list[Run]) -> tuple[Figure, str]:
         y = np.arange(len(sections)) + (index - (len(models) - 1) / 2) * thickness
         _draw_bars(axes, y, values, thickness, model, style(model, models)["color"])
     labels = [f"{name} ({questions:,})" for name, questions in sections.items()]
-    axes.set_yticks(range(len(sections)), labels, fontsize=8)
+    axes.set_yticks(range(len(sections)), labels, fontsize=SMALL)
     axes.set_ylim(len(sections) - 0.5, -0.5)  # the first section on top
     axes.grid(visible=False, axis="y")
     axes.set_xlim(left=0)
-    axes.set_xlabel(ACCURACY_LABEL)
+    axes.set_xlabel("accuracy (%)")
     figure.suptitle("Word analogies solved, by section")
     legend_beside(axes, "after the last epoch")
     note = "Accuracy after the last epoch; brackets: questions inside the vocabulary."
-    return figure, caption_of(runs, note)
+    return figure, caption_of(runs, note, accuracy=True)
 
 
 def _draw_bars(
@@ -286,7 +287,7 @@ def _draw_bars(
         for bar in bars:
             bar.set(hatch="//////", facecolor="white", edgecolor="black")
     for at in y[np.array(means) == 0]:  # a bar of no length would look like a missing run
-        axes.text(0, at, " 0", va="center_baseline", fontsize=6, color=colour)
+        axes.plot(0, at, "|", color=colour, markersize=5)
     if sd.any():
         axes.errorbar(means, y, xerr=sd, fmt="none", ecolor="0.3", elinewidth=0.8)
 

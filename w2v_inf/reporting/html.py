@@ -1,26 +1,31 @@
 """HTML pages from the Jinja2 templates in templates/.
 
 Decisions:
-- Every template escapes its values. Words and options of a run are data, never markup.
+- Every template escapes its values. Words and options of a run are data, never markup. Only text
+  of ours goes through the filters `typeset` and `displayed`, which turn LaTeX into MathML.
 - An undefined variable in a template is an error.
 - Figures are SVG in data URIs. A page needs no other file, and ids of two figures cannot collide.
+  Each is there twice: for a desk and, with its panels below each other, for a phone.
 """
 
 import base64
 import io
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from w2v_inf.files import write_atomically
-from w2v_inf.reporting.style import Drawing, write_svg
+from w2v_inf.reporting.style import Drawing, stacked, write_svg
+from w2v_inf.reporting.typeset import displayed, typeset
 
 
-def svg_data_uri(drawing: Drawing) -> str:
-    """The figure of `drawing` as a `data:` address of an SVG image."""
+def svg_data_uri(drawing: Drawing, phone: bool = False) -> str:
+    """The figure of `drawing` as a `data:` address of an SVG image, on request for a phone."""
     buffer = io.BytesIO()
-    write_svg(drawing.figure, drawing.name, buffer)
+    with stacked(drawing.figure) if phone else nullcontext():
+        write_svg(drawing.figure, drawing.name, buffer)
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
@@ -31,7 +36,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters["svg_data_uri"] = svg_data_uri
+_environment.filters |= {"svg_data_uri": svg_data_uri, "displayed": displayed, "typeset": typeset}
 
 
 def write_page(path: Path, template: str, **content: Any) -> Path:

@@ -20,7 +20,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from w2v_inf.errors import UserError
-from w2v_inf.reporting.style import RED
+from w2v_inf.reporting.style import RED, SMALL
 from w2v_inf.runs.results import Run
 
 COLOUR_RANGE = 1.0
@@ -75,7 +75,7 @@ def _draw_map(
     for (x, y), loss in np.ndenumerate(shown):
         text = "" if math.isnan(loss) else f"{loss:.2f}" if loss < 100 else ">100"
         colour = "white" if norm(loss) > 0.5 else "black"
-        axes.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
+        axes.text(x, y, text, ha="center", va="center", fontsize=SMALL, color=colour)
     known = [x for x, row in enumerate(shown) if not np.isnan(row).all()]
     best = [math.log(best_lr(lrs, shown[x])) for x in known]
     y = np.interp(best, np.log(lrs), np.arange(len(lrs)))

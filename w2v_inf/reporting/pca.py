@@ -21,10 +21,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.places import Places, pca, place_gram, separation
 from w2v_inf.models.linear import LinearModel
+from w2v_inf.reporting.style import SMALL, TEXT_WIDTH
 from w2v_inf.runs.results import Run, by_model, caption_of, check_one_group
 from w2v_inf.vector_folders.read import read_file_or_folder
 
@@ -34,7 +36,6 @@ COLOURS = ("#c8640a", "#2166ac")
 """Cities and states: orange and blue, which colour-blind readers tell apart."""
 MARKERS = "o^"
 """Cities and states, told apart in grey."""
-LABEL_SIZE = 5.5
 FONT = FontProperties(family="DejaVu Sans")
 POINT_RADIUS = 2.2
 """Radius of the markers in typographic points, the unit of every size here."""
@@ -84,7 +85,7 @@ def plot_places(places: Places, name: str) -> Figure:
 
 def draw_panels(panels: list[Panel]) -> Figure:
     """Maps of cities and states, side by side."""
-    figure = Figure(figsize=(4.0 * len(panels), 4.5), layout="constrained")
+    figure = Figure(figsize=(TEXT_WIDTH / 3 * len(panels), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, panel in zip(all_axes, panels, strict=True):
@@ -103,12 +104,11 @@ def _caption(runs: list[Run], panels: list[Panel]) -> str:
     share = panels[0].places.is_state.mean()
     majority = f"{100 * max(share, 1 - share):.0f} %"
     sentences = [
-        "PCA of the raw embeddings (TP4 Figure 1). Titles: silhouette, held-out linear accuracy "
-        f"(majority class: {majority}).",
+        "PCA of embeddings (TP4 Figure 1). Titles: silhouette, accuracy of a linear "
+        f"classifier (majority class {majority}).",
     ]
     if panels[0].is_sample:
-        sample = f"a Gaussian sample of the initialisation (seed {SAMPLE_SEED})"
-        sentences.append(f"NTK panel: {sample}.")
+        sentences.append(f"NTK: sampled initialisation, seed {SAMPLE_SEED}.")
     return caption_of(runs, *sentences)
 
 
@@ -156,7 +156,8 @@ def _draw_points(axes: Axes, panel: Panel) -> None:
     axes.set_title(f"{panel.name}\n{_separation_text(panel.places)}", fontsize=10)
     axes.set_xlabel(f"component 1 ({100 * ratio[0]:.0f} % of the variance)", fontsize=9)
     axes.set_ylabel(f"component 2 ({100 * ratio[1]:.0f} %)", fontsize=9)
-    axes.tick_params(labelsize=7)
+    axes.tick_params(labelsize=SMALL)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(0.1)
 
 
@@ -182,13 +183,13 @@ def _label_points(axes: Axes, places: Places) -> None:
             continue
         low = centres[i] + offset
         taken = np.vstack([taken, [*low, *(low + _text_size(places.words[i]))]])
-        look = {"fontsize": LABEL_SIZE, "color": COLOURS[int(places.is_state[i])]}
+        look = {"fontsize": SMALL, "color": COLOURS[int(places.is_state[i])]}
         position = {"textcoords": "offset points", "va": "baseline", "ha": "left"}
         axes.annotate(places.words[i], xy[i], offset, **position, **look)
 
 
 def _text_size(text: str) -> np.ndarray:
-    return np.array(TextPath((0, 0), text, size=LABEL_SIZE, prop=FONT).get_extents().size)
+    return np.array(TextPath((0, 0), text, size=SMALL, prop=FONT).get_extents().size)
 
 
 def _free_offset(

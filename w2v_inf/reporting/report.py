@@ -1,6 +1,7 @@
 """Stage 5: one self-contained report.html from finished runs.
 
-It holds the question, findings, figures and tables, and the commands that repeat the runs.
+It holds the question and its answer, figures and tables, the method, and the commands that repeat
+the runs.
 
 Decisions:
 - Every number and sentence about results is computed from the runs (`reporting.findings`).
@@ -33,6 +34,10 @@ from w2v_inf.runs.results import (
 )
 from w2v_inf.tables import Table
 
+FIGURES, MORE_FIGURES = ("pca", "accuracy", "loss", "width"), ("sections",)
+"""In the order of the page; the others are folded."""
+EXPLORE = "explore.html"
+"""The interactive page, linked if it lies beside the report."""
 MAX_NEIGHBOURS = 5
 LOCAL_OPTIONS = ("run_dir", "runs_dir", "data_dir", "evaluate", "baseline", "plot", "reproduce")
 """Paths on the machine of the run, and options of other stages: no part of what was trained."""
@@ -87,6 +92,7 @@ def write_report(
         ],
         paper=[("model", "analogies (%)"), *paper],
         max_neighbours=MAX_NEIGHBOURS,
+        explore=EXPLORE if Path(out_html).with_name(EXPLORE).is_file() else None,
     )
 
 
@@ -103,8 +109,11 @@ def _section(title: str, runs: list[Run], corpora_info: Mapping[str, str]) -> di
         "has_paper": findings.comparable_with_paper(runs),
         "cost": findings.result_table(runs, findings.COST),
         "ntk_loss": findings.ntk_loss_sentence(runs),
-        "drawings": _drawings(runs),
+        "drawings": _drawings(runs, FIGURES),
+        "more_drawings": _drawings(runs, MORE_FIGURES),
+        "approximation": findings.approximation_sentence(runs),
         "distances": findings.distance_table(runs),
+        "distance": findings.distance_sentence(runs),
         "neighbours": neighbour_table(runs),
         "commands": repeat_commands(runs),
         "protocol": _facts(protocols),
@@ -120,9 +129,9 @@ def _source(run: Run, corpora_info: Mapping[str, str]) -> str:
     return " ".join(filter(None, parts))
 
 
-def _drawings(runs: list[Run]) -> list[Drawing]:
+def _drawings(runs: list[Run], names: Iterable[str]) -> list[Drawing]:
     try:
-        return draw(runs)
+        return draw(runs, names)
     except UserError:
         return []  # draw has logged the reason
 

@@ -2,13 +2,17 @@
 
 Decisions:
 - A figure is an object. There is no pyplot and no global state.
+- No figure is wider than the text of a page, and no letter smaller than 9 points. So a page shows
+  figures at their own size, and letters of 12 pixels. For a phone, `stacked` puts panels below
+  each other.
 - SVG is written with a fixed salt and without a date, so the same runs give the same bytes.
 - Colours run from light to dark as width grows, so the order also reads in grey. The muP limit is
   dashed black, the NTK limit dotted grey, any model of your own orange.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -16,12 +20,21 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.legend import Legend
+from matplotlib.transforms import ScaledTranslation
 
 from w2v_inf.files import write_atomically
 from w2v_inf.runs.results import ModelKey
 
 PURPLE, TEAL, GREEN = "#443a83", "#21908d", "#8fd744"
 ORANGE, RED, BLUE = "#e08214", "#d6604d", "#3b6fb6"
+TEXT_WIDTH, PHONE_WIDTH = 10.0, 3.7
+"""Of a page's text in inches, on a desk and on a phone; a browser has 96 pixels to the inch."""
+BESIDE = (1.01, 1.0)
+"""The upper left corner of a legend right of its panel, in units of the panel."""
+SMALL = 9
+"""Points of the smallest letters."""
 
 
 class Drawing(NamedTuple):
@@ -55,10 +68,12 @@ def style(model: ModelKey, models: Iterable[ModelKey]) -> dict[str, Any]:
 def new_axes(
     width: float = 6.4, height: float = 4.2, num_panels: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side; its size is in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """A figure with rows of up to two panels; `width` and the `height` of a row are in inches."""
+    columns = min(num_panels, 2)
+    rows = math.ceil(num_panels / columns)
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = [figure.add_subplot(1, num_panels, i + 1) for i in range(num_panels)]
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(num_panels)]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
@@ -74,12 +89,48 @@ def legend_beside(axes: Axes, title: str, first: Iterable[str] = ()) -> None:
         labels,
         title=title,
         loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
+        bbox_to_anchor=BESIDE,
         frameon=False,
-        fontsize=9,
-        title_fontsize=9,
+        fontsize=SMALL,
+        title_fontsize=SMALL,
         borderaxespad=0,
     )
+
+
+@contextmanager
+def stacked(figure: Figure) -> Iterator[None]:
+    """Within the block, `figure` fits a phone: panels and their legends lie below each other."""
+    figure.draw_without_rendering()  # lays out
+    size, height = tuple(figure.get_size_inches()), 0.3
+    panels = [(axes, spec) for axes in figure.axes if (spec := axes.get_subplotspec())]
+    beside = [legend for axes, _ in panels if (legend := _legend_beside(axes))]
+    grid = GridSpec(len(panels), 1, figure=figure)
+    for row, (axes, spec) in enumerate(panels):
+        height += size[1] / spec.get_gridspec().nrows
+        axes.set_subplotspec(grid[row, 0])
+    for legend in beside:
+        height += legend.get_window_extent().height / figure.dpi
+        below_labels = ScaledTranslation(0, -0.55, figure.dpi_scale_trans)
+        legend.set_bbox_to_anchor((0, 0), _axes_of(legend).transAxes + below_labels)
+    figure.set_size_inches(PHONE_WIDTH, height)
+    yield
+    for axes, spec in panels:
+        axes.set_subplotspec(spec)
+    for legend in beside:
+        legend.set_bbox_to_anchor(BESIDE, _axes_of(legend).transAxes)
+    figure.set_size_inches(size)
+
+
+def _legend_beside(axes: Axes) -> Legend | None:
+    """The legend of a panel if it lies right of the panel."""
+    legend = axes.get_legend()
+    right = axes.get_window_extent().x1
+    return legend if legend and legend.get_window_extent().x0 > right else None
+
+
+def _axes_of(legend: Legend) -> Axes:
+    assert legend.axes
+    return legend.axes
 
 
 def write_svg(figure: Figure, name: str, file: Path | IO[bytes]) -> None:

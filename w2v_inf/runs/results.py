@@ -338,14 +338,16 @@ def check_one_group(runs: list[Run], user: str) -> None:
         raise UserError(f"{user} got runs that cannot be compared: {titles}")
 
 
-def caption_of(runs: list[Run], *sentences: str) -> str:
-    """The sentences, then what every caption must say: corpus, vocabulary, questions and seeds."""
+def caption_of(runs: list[Run], *sentences: str, accuracy: bool = False) -> str:
+    """The sentences, then what every caption must say: corpus, vocabulary, epochs and seeds.
+
+    A figure of accuracies also says how many questions were asked.
+    """
     summary, models = runs[0].summary, by_model(runs)
     total = runs[0].analogy_counts().get("total") or {}
     questions = ""
-    if total.get("questions"):
-        counts = f"{total['questions']:,} of {total['total']:,} questions"
-        questions = f"3CosAdd over the whole vocabulary, {counts}"
+    if accuracy and total.get("questions"):
+        questions = f"{total['questions']:,} of {total['total']:,} questions"
     facts = [
         runs[0].group.title,
         _plural(summary.epochs, "epoch"),
@@ -357,10 +359,10 @@ def caption_of(runs: list[Run], *sentences: str) -> str:
 
 
 def _seeds(models: dict[ModelKey, list[Run]]) -> str:
-    numbers = {len(own) for own in models.values()}
-    if len(numbers) == 1:
-        return f"{_plural(numbers.pop(), 'seed')} per model"
-    return "seeds: " + ", ".join(f"{model.label}: {len(own)}" for model, own in models.items())
+    numbers = [len(own) for own in models.values()]
+    low, high = min(numbers), max(numbers)
+    few = f"{low} to " if low < high else ""
+    return f"{few}{_plural(high, 'seed')} per model"
 
 
 def _plural(number: int, noun: str) -> str:

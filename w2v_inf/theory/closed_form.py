@@ -1,37 +1,46 @@
-"""Closed form: the limit under a quadratic loss
+r"""Closed form: the limit under a quadratic loss
 
-Setting. The loss is 1/2 |M - u w^T|^2 over all pairs (input, output), with full batches. The limit
-is initialised at u(0) = I, w(0) = 0. With E = M - u w^T, gradient flow is
-  u' = E w,   w' = E^T u.
+**Setting.** The loss is $\frac{1}{2} \lVert M - u w^\top \rVert^2$ over all pairs (input, output),
+with full batches. The limit is initialised at $u(0) = I$, $w(0) = 0$. With $E = M - u w^\top$,
+gradient flow is
+    \dot u = E w, \qquad
+      \dot w = E^\top u.
 
-Solution. Let M = P S Q^T be the singular value decomposition. Try
-  u = P cosh(Th) P^T,   w = Q sinh(Th) P^T
-with a diagonal Th(t) and Th(0) = 0. Where M has no singular value, Th = 0 and u = I. Then
-  u w^T = P (sinh(2 Th) / 2) Q^T,   E = P (S - sinh(2 Th) / 2) Q^T,
+**Solution.** Let $M = P S Q^\top$ be the singular value decomposition. Try
+    u = P \cosh(\Theta) \, P^\top, \qquad
+      w = Q \sinh(\Theta) \, P^\top
+with a diagonal $\Theta(t)$ and $\Theta(0) = 0$. Where $M$ has no singular value, $\Theta = 0$ and
+$u = I$. Then
+    u w^\top = \frac{1}{2} P \sinh(2 \Theta) \, Q^\top, \qquad
+      E = P \left( S - \frac{1}{2} \sinh(2 \Theta) \right) Q^\top ,
 and both equations say
-  Th' = S - sinh(2 Th) / 2,   with the fixed point asinh(2 S) / 2.
-Singular values learn independently of each other. None waits on a saddle: Th'(0) = S, where an
-initialisation of small size e waits for a time log(1 / e) / S.
+    \dot \Theta = S - \frac{1}{2} \sinh(2 \Theta), \qquad
+      \text{with the fixed point } \frac{1}{2} \, \mathrm{arsinh}(2 S).
+Singular values learn independently of each other. None waits on a saddle: $\dot \Theta(0) = S$,
+where an initialisation of small size $\varepsilon$ waits for a time $\log(1 / \varepsilon) / S$.
 
-Explicit form. For x = exp(2 Th)
-  x' = -(x - x+)(x - x-) / 2,   x+ and x- = 2 S +- r,   r = sqrt(1 + 4 S^2),
-so (x - x+) / (x - x-) falls as exp(-r t). For m = tanh(Th) = (x - 1) / (x + 1)
-  m' = S - m - S m^2,   solved at all times by
-  Th(t) = artanh( 2 S tanh(r t / 2) / (r + tanh(r t / 2)) ).
-In a finite network u and w start with Gram matrices I + O(n^-1/2) and 0. So the network lies
-n^-1/2 away from the limit at any fixed time.
+**Explicit form.** For $x = e^{2 \Theta}$, with $r = \sqrt{1 + 4 S^2}$ and $x_\pm = 2 S \pm r$,
+    \dot x = -\frac{1}{2} (x - x_+)(x - x_-),
+so $(x - x_+) / (x - x_-)$ falls as $e^{-r t}$. For $m = \tanh \Theta = (x - 1) / (x + 1)$,
+    \dot m = S - m - S m^2,
+solved at all times by
+    \Theta(t) = \mathrm{artanh}\, \frac{2 S \tanh(r t / 2)}{r + \tanh(r t / 2)}.
+In a finite network $u$ and $w$ start with Gram matrices $I + O(n^{-1/2})$ and 0. So the network
+lies $n^{-1/2}$ away from the limit at any fixed time.
 
-Conserved quantity. (u^T u - w^T w)' = 0, so u^T u - w^T w = I at all times. Gradient descent with
-learning rate eta keeps the form u = P A P^T, w = Q B P^T. Each step multiplies A^2 - B^2 by exactly
-1 - eta^2 (S - A B)^2. After time t = eta x steps the invariant is P D P^T with
-  D = 1 - eta C + O(eta^2),
-  C = integral of (S - sinh(2 Th) / 2)^2 dt = integral of (S - sinh(2 Th) / 2) dTh
-    = S Th - (cosh(2 Th) - 1) / 4.
+**Conserved quantity.** $u^\top u - w^\top w$ does not change under gradient flow, so it is $I$ at
+all times. Gradient descent with learning rate $\eta$ keeps the form $u = P A P^\top$,
+$w = Q B P^\top$. Each step multiplies $A^2 - B^2$ by exactly $1 - \eta^2 (S - A B)^2$. After
+$t / \eta$ steps the invariant is $P D P^\top$ with
+    D = 1 - \eta C + O(\eta^2),
+    C = \int \left( S - \frac{1}{2} \sinh(2 \Theta) \right)^2 dt
+      = \int \left( S - \frac{1}{2} \sinh(2 \Theta) \right) d\Theta
+      = S \Theta - \frac{1}{4} \left( \cosh(2 \Theta) - 1 \right).
 This drift is of first order in the learning rate, with a known constant. It tells whether the
 learning rate is small.
 
-Related work. This model is untied, with an orthonormal initialisation. Karkada et al. 2025 (arXiv
-2502.09863) solve a tied model with a small initialisation.
+**Related work.** This model is untied, with an orthonormal initialisation. Karkada et al. 2025
+(arXiv 2502.09863) solve a tied model with a small initialisation.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,7 +51,17 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from w2v_inf.reporting.style import GREEN, ORANGE, PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import (
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SMALL,
+    TEAL,
+    TEXT_WIDTH,
+    Drawing,
+    new_axes,
+)
+from w2v_inf.reporting.typeset import typeset
 from w2v_inf.theory.exhibit import (
     Estimate,
     Exhibit,
@@ -159,33 +178,33 @@ def drifts(lrs: Sequence[float] = DRIFT_LRS, seeds: int = SEEDS) -> np.ndarray:
 
 def show() -> Exhibit:
     """Singular values against time, distance against width, drift against the learning rate."""
-    figure, (curves, against, drift) = new_axes(14.0, 4.4, 3)
+    figure, (curves, against, drift) = new_axes(TEXT_WIDTH, 4.4, 3)
     error = _draw_learning(curves)
     rows = [["exponent of", "variable", "predicted", "measured"]]
-    names = ("u w^T", "u u^T")
+    names = (r"$u w^\top$", r"$u u^\top$")
     for name, colour, values in zip(names, (PURPLE, TEAL), distances(), strict=True):
         look = {"color": colour, "marker": "o"}
         slope = draw_against_width(against, WIDTHS, values, name, look)
-        rows.append([f"finite networks' {name}", "width", "-0.50", str(slope)])
+        rows.append([typeset(f"finite networks' {name}"), "width", "-0.50", str(slope)])
     draw_predicted_slope(against, WIDTHS, against.get_ylim()[1])
     title = f"finite networks at time {TIME:g}"
     against.set(ylabel="relative distance to the formula", title=title)
     slope, ratio = _draw_drift(drift)
-    rows.append(["drift of u^T u - w^T w", "learning rate", "+1.00", str(slope)])
+    rows.append([typeset(r"drift of $u^\top u - w^\top w$"), "learning rate", "+1.00", str(slope)])
     for axes in (curves, against, drift):
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=SMALL)
     caption = (
-        "Left: singular values of u w^T; lines: formula; dots: gradient descent on the limit; "
-        f"rings: a network of width {WIDTHS[-1]:,}. Middle: distance to the formula. "
-        "Right: drift of the invariant, measured and predicted."
+        "First: singular values of the logits; lines: formula; dots: gradient descent on the "
+        f"limit; rings: a network of width {WIDTHS[-1]:,}. Second: distance to the formula. "
+        "Third: drift of the invariant, measured and predicted."
     )
     spectrum = ", ".join(f"{s:g}" for s in SINGULAR_VALUES)
     notes = [
-        f"M is {D_IN} x {D_OUT} with singular values {spectrum}.",
+        f"The target is {D_IN} x {D_OUT} with singular values {spectrum}.",
         f"Gradient descent has learning rate {LR:g}. On the limit it deviates from the formula by "
         f"at most {error:.1e}.",
         f"{SEEDS} seeds per width; {SEEDS} random targets for the drift.",
-        f"Measured over predicted drift is {ratio[0]:.4f} at eta = {DRIFT_LRS[0]:g} and "
+        f"Measured over predicted drift is {ratio[0]:.4f} at learning rate {DRIFT_LRS[0]:g} and "
         f"{ratio[-1]:.3f} at {DRIFT_LRS[-1]:g}.",
     ]
     return Exhibit(Drawing("closed-form", "Closed form", figure, caption), rows, notes)
@@ -197,9 +216,9 @@ def _draw_drift(axes: Axes) -> tuple[Estimate, np.ndarray]:
     look = {"color": PURPLE, "marker": "o"}
     slope = draw_against_width(axes, DRIFT_LRS, measured, "measured", look)
     mean = np.exp(np.log(predicted).mean(0))
-    axes.plot(DRIFT_LRS, mean, ":", color="0.4", label="predicted, eta |C|")
+    axes.plot(DRIFT_LRS, mean, ":", color="0.4", label=r"predicted, $\eta |C|$")
     title = f"invariant of the limit at time {TIME:g}"
-    axes.set(xlabel="learning rate eta", ylabel="|u^T u - w^T w - I|", title=title)
+    axes.set(xlabel=r"learning rate $\eta$", ylabel=r"$|u^\top u - w^\top w - I|$", title=title)
     return slope, (measured / predicted).mean(0)
 
 
@@ -217,8 +236,8 @@ def _draw_learning(axes: Axes) -> float:
     for name, curve, colour in zip(SINGULAR_VALUES, _formula(fine).T, COLOURS, strict=True):
         axes.plot(fine, curve, color=colour, label=f"S = {name:g}")
     axes.set(
-        xlabel="time = learning rate x steps",
-        ylabel="singular values of u w^T",
+        xlabel=r"time = learning rate $\times$ steps",
+        ylabel=r"singular values of $u w^\top$",
         title="quadratic loss: formula and gradient descent",
     )
     return float(np.abs(limit_values - _formula(times)).max())

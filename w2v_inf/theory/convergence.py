@@ -1,13 +1,13 @@
-"""Finite muP networks approach the limit as n^-1/2
+"""Finite muP networks approach the limit as $n^{-1/2}$
 
 The network and the limit are trained on one stream. The limit's coefficients are functions of the
 logits alone (see the previous sections). Logits of a finite network differ from the limit's through
-the Gram matrix of its initial rows. By the central limit theorem that matrix is I + n^-1/2 G, with
-G of order one. SGD for a fixed number of steps is a smooth function of this Gram matrix.
+the Gram matrix of its initial rows. By the central limit theorem that matrix is $I + n^{-1/2} G$,
+with $G$ of order one. SGD for a fixed number of steps is a smooth function of this Gram matrix.
 
-Predicted: every logit and every cosine is the limit's, plus n^-1/2 times something of order one,
-plus O(1/n). The slope is -1/2. (TP4 proves that the limit is reached, not how fast.) The constant
-grows with training, as any difference between two runs does.
+**Predicted:** every logit and every cosine is the limit's, plus $n^{-1/2}$ times something of order
+one, plus $O(1/n)$. The slope is $-1/2$. (TP4 proves that the limit is reached, not how fast.) The
+constant grows with training, as any difference between two runs does.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from w2v_inf.config import Architecture, Config, Finite, MupLimit, StreamConfig,
 from w2v_inf.evaluation.limit_distance import limit_distance
 from w2v_inf.evaluation.similarity import cosine_table
 from w2v_inf.models.linear import LinearModel
-from w2v_inf.reporting.style import PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import PURPLE, SMALL, TEAL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.theory.data import Text, read_text
 from w2v_inf.theory.exhibit import (
     Exhibit,
@@ -72,7 +72,7 @@ def _distances(network: LinearModel, limit: LinearModel) -> Iterable[float]:
 
 def show(config: Config) -> Exhibit:
     """Distances of CBOW and skip-gram against width, of logits and of cosines."""
-    figure, panels = new_axes(10.0, 4.2, 2)
+    figure, panels = new_axes(TEXT_WIDTH, 4.2, 2)
     rows, texts = [["", "distance of", "predicted slope", "measured"]], []
     for architecture, name in NAMES.items():
         stream, num_batches = STREAMS[architecture], NUM_BATCHES[architecture]
@@ -86,7 +86,7 @@ def show(config: Config) -> Exhibit:
         draw_predicted_slope(axes, WIDTHS, axes.get_ylim()[1])
         title = f"{quantity} of all pairs of words"
         axes.set(title=title, ylabel="relative distance to the limit")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=SMALL)
     caption = (
         "Distance of finite muP networks to the exact limit after training on the same batches, "
         f"{SEEDS} seeds per width. Points are seeds, lines geometric means."

@@ -1,13 +1,13 @@
-"""Coordinate check: what grows with width
+r"""Coordinate check: what grows with width
 
-`parametrizations.linear_sizes` predicts how sizes scale with the width n. This check measures them
-on real text. u and w are random at first, w with its parametrization's own standard deviation. A
-few steps of SGD follow, at widths over two decades. h is the hidden vector of one word, and c is
-the exponent of the learning rate, lr n^-c.
-  sp, c = 0: logits move by n; a constant learning rate blows up.
-  sp, c = 1: logits move by order one, embeddings by n^-3/2: kernel regime.
-  ntp: logits are of order one from the initialisation on, embeddings move by n^-1/2.
-  mup, mfp: all movements are flat in n; both are the same network.
+`parametrizations.linear_sizes` predicts how sizes scale with the width $n$. This check measures
+them on real text. $u$ and $w$ are random at first, $w$ with its parametrization's own standard
+deviation. A few steps of SGD follow, at widths over two decades. $h$ is the hidden vector of one
+word, and $c$ is the exponent of the learning rate, $\eta n^{-c}$.
+- sp, $c = 0$: logits move by $n$; a constant learning rate blows up.
+- sp, $c = 1$: logits move by order one, embeddings by $n^{-3/2}$: kernel regime.
+- ntp: logits are of order one from the initialisation on, embeddings move by $n^{-1/2}$.
+- mup, mfp: all movements are flat in $n$; both are the same network.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from w2v_inf.config import Config, Finite, Parametrization, StreamConfig, TrainConfig
-from w2v_inf.reporting.style import BLUE, GREEN, ORANGE, RED, Drawing, new_axes
+from w2v_inf.reporting.style import BLUE, GREEN, ORANGE, RED, SMALL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.theory.data import Text, read_text
 from w2v_inf.theory.exhibit import Exhibit, draw_against_width, fit_slope, measure_grid
 from w2v_inf.theory.parametrizations import NAMED, Exponents, linear_sizes
@@ -92,7 +92,7 @@ def coordinates(
 def show(config: Config) -> Exhibit:
     """h, its movement and the logits' movement; the table has measured and predicted slopes."""
     text = read_text(config, VOCAB, STEPS, StreamConfig(), TrainConfig(weight_decay=0))
-    figure, panels = new_axes(14.0, 4.4, 3)
+    figure, panels = new_axes(TEXT_WIDTH, 4.4, 3)
     rows = [["", "quantity", "predicted slope", "measured"]]
     for name, look in LOOKS.items():
         measured = coordinates(text, NAMED[name])
@@ -104,7 +104,7 @@ def show(config: Config) -> Exhibit:
             rows.append([name, QUANTITIES[field], f"{predicted:+.2f}", str(slope)])
     for axes, title in zip(panels, TITLES.values(), strict=True):
         axes.set_title(title)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=SMALL)
     mup, mfp = (measure(text, NAMED[name], 1024, 0)[1] for name in ("mup", "mfp"))
     caption = (
         f"Root mean squares after {STEPS} steps of CBOW ({text.label}) from random u and w, "

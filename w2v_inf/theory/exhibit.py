@@ -17,7 +17,8 @@ LEVEL = 0.95
 class Exhibit(NamedTuple):
     """What one claim shows: a figure with a caption, a table, and notes on both.
 
-    The first row of the table is its header.
+    The first row of the table is its header. Cells and notes with formulas are `typeset`; others
+    are plain text, as are captions, which are the figures' alternative texts too.
     """
 
     drawing: Drawing
@@ -98,4 +99,4 @@ def draw_predicted_slope(axes: Axes, widths: Sequence[float], height: float) -> 
     """A thin line of slope -1/2 through `height` at the smallest width."""
     n = np.array(widths, float)
     look = {"color": "0.6", "linewidth": 0.9, "linestyle": ":", "zorder": 0}
-    axes.plot(n, height * (n / n[0]) ** -0.5, label="slope -1/2", **look)
+    axes.plot(n, height * (n / n[0]) ** -0.5, label="slope $-1/2$", **look)

@@ -1,25 +1,31 @@
-"""The infinite-width limit of a linear network with one hidden layer is a small network
+r"""The infinite-width limit of a linear network with one hidden layer is a small network
 
-Setting. f(x) = W2 W1 x, with W1, [n, d_in], and W2, [d_out, n]. Their initial entries are
-N(0, s1^2 / n) and N(0, s2^2 / n). SGD trains both with one learning rate that does not depend on n.
-This is muP in word2vec's variables u = W1^T, w = W2 (TP4 Section 6).
+**Setting.** $f(x) = W_2 W_1 x$, with $W_1$ [n, d_in] and $W_2$ [d_out, n]. Their initial entries
+are $N(0, s_1^2 / n)$ and $N(0, s_2^2 / n)$. SGD trains both with one learning rate that does not
+depend on $n$. This is muP in word2vec's variables $u = W_1^\top$, $w = W_2$ (TP4, Section 6).
 
-Derivation. Every gradient of W1 is W2^T (vector of length d_out) x^T. Every gradient of W2 is
-(vector of length d_out) (W1 x)^T. So each row of W1^T and of W2 stays a linear combination of the
-d_in + d_out initial rows. The coefficients depend on n through the logits alone, and logits are
-inner products of such combinations. By the law of large numbers the initial rows become orthogonal,
-with lengths s1 and s2: their Gram matrix is diag(s1^2, s2^2) + O(n^-1/2). So the coefficients
-converge. The limit is the network of width d_in + d_out with W1 = [s1 I; 0], W2 = [0 s2 I] under
-the same updates (TP4 Corollary 6.2).
+**Derivation.** With $g = \partial L / \partial f$, the gradients of an example are
+    \frac{\partial L}{\partial W_1} = W_2^\top g \, x^\top, \qquad
+      \frac{\partial L}{\partial W_2} = g \, (W_1 x)^\top .
+So each row of $W_1^\top$ and of $W_2$ stays a linear combination of the d_in + d_out initial rows.
+The coefficients depend on $n$ through the logits alone, and logits are inner products of such
+combinations. By the law of large numbers the initial rows become orthogonal, with lengths $s_1$ and
+$s_2$: their Gram matrix is $\mathrm{diag}(s_1^2, s_2^2) + O(n^{-1/2})$. So the coefficients
+converge. The limit is the network of width d_in + d_out that begins at
+    W_1 = \begin{pmatrix} s_1 I \\ 0 \end{pmatrix}, \qquad
+      W_2 = \begin{pmatrix} 0 & s_2 I \end{pmatrix}
+and follows the same updates (TP4, Corollary 6.2).
 
-Scope. Nothing else was used. Any loss of the logits, any schedule, momentum and weight decay (all
-linear in the rows) carry over. Adam does not: it is not linear in the rows. docs/limit-of.md has
-biases, embeddings, multipliers and sums as well.
+**Scope.** Nothing else was used. Any loss of the logits, any schedule, momentum and weight decay
+(all linear in the rows) carry over. Adam does not: it is not linear in the rows. docs/limit-of.md
+has biases, embeddings, multipliers and sums as well.
 
-Example d_in = d_out = 1. W1 = a U + b V, W2 = c U + d V over the initial U, V. Training starts at
-a = d = 1, b = c = 0. With g = dL/df, learning rate lr and weight decay wd:
-  f = (a c + b d) x,
-  (a, b) <- (1 - lr wd)(a, b) - lr g x (c, d),   (c, d) <- (1 - lr wd)(c, d) - lr g x (a, b).
+**Example** with d_in = d_out = 1. $W_1^\top = a U + b V$ and $W_2 = c U + d V$ over the initial
+$U, V$. Training starts at $a = d = 1$, $b = c = 0$. With learning rate $\eta$ and weight decay
+$\lambda$:
+    f = (a c + b d)\, x,
+    (a, b) \leftarrow (1 - \eta \lambda)\, (a, b) - \eta g x\, (c, d),
+    (c, d) \leftarrow (1 - \eta \lambda)\, (c, d) - \eta g x\, (a, b).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +36,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from w2v_inf.network_limit import NetworkLimit, limit_of
-from w2v_inf.reporting.style import GREEN, PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import GREEN, PURPLE, SMALL, TEAL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.theory.exhibit import (
     Exhibit,
     draw_against_width,
@@ -177,7 +183,7 @@ def falling_lr(step: int) -> float:
 
 def show() -> Exhibit:
     """Left: training at d_in = d_out = 1. Right: distance of all logits to the limit's by width."""
-    figure, (curves, against) = new_axes(10.0, 4.2, 2)
+    figure, (curves, against) = new_axes(TEXT_WIDTH, 4.2, 2)
     _draw_line_fit(curves)
     rows = [["network", "predicted slope", "measured"]]
     for name, d_in, d_out, weight_decay, colour in EXAMPLES:
@@ -187,15 +193,15 @@ def show() -> Exhibit:
         rows.append([name, "-0.50", str(slope)])
     draw_predicted_slope(against, WIDTHS, 0.15)
     title = "cross-entropy, falling learning rate"
-    against.set(ylabel="relative distance of W2 W1 to the limit's", title=title)
-    against.legend(frameon=False, fontsize=8)
+    against.set(ylabel="relative distance of $W_2 W_1$ to the limit's", title=title)
+    against.legend(frameon=False, fontsize=SMALL)
     caption = (
-        "Left: online SGD on y = 2x; networks of three widths approach the recursion in a, b, c, "
-        f"d. Right: distance after 100 steps, {SEEDS} seeds per width; points are seeds, lines "
+        "First: online SGD on y = 2x; networks of three widths approach the recursion in a, b, c, "
+        f"d. Second: distance after 100 steps, {SEEDS} seeds per width; points are seeds, lines "
         "geometric means."
     )
     notes = [
-        "Weight decay is 0.01 on the left and for 5 in, 3 out; 40 in, 10 out has none.",
+        "Weight decay is 0.01 in the first panel and for 5 in, 3 out; 40 in, 10 out has none.",
         "n = 64 is barely above 40 + 10, which steepens the first part of that curve.",
     ]
     return Exhibit(Drawing("linear-limit", "Linear networks", figure, caption), rows, notes)
@@ -216,9 +222,9 @@ def _draw_line_fit(axes: Axes) -> None:
     points = [(x.item(), y.item()) for x, y in line]
     outputs = two_scalar_limit(points, lambda f, y: f - y, lambda _: 0.05, 0.01)
     limit = [f / x for f, (x, _) in zip(outputs, points, strict=True)]
-    axes.plot(limit, "k--", label="two-scalar limit, ac + bd")
-    axes.set(xlabel="step", ylabel="W2 W1", title="d_in = d_out = 1, squared loss")
-    axes.legend(frameon=False, fontsize=8)
+    axes.plot(limit, "k--", label="two-scalar limit, $ac + bd$")
+    axes.set(xlabel="step", ylabel="$W_2 W_1$", title="one input, one output, squared loss")
+    axes.legend(frameon=False, fontsize=SMALL)
 
 
 def distances_to_limit(

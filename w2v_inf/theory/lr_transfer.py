@@ -1,17 +1,20 @@
-"""Learning-rate transfer: under muP one learning rate is best at all widths
+r"""Learning-rate transfer: under muP one learning rate is best at all widths
 
-muP. In the variables u, w (rows of u have length 1) a muP network takes the same steps at every
-width n: u += lr g w, w += lr g u. Its training at learning rate lr is the limit's at lr, plus
-n^-1/2 (Convergence). So the loss as a function of lr has a limit. Its minimum, and the learning
-rate above which training diverges, stay in place as width grows. Predicted: the best learning rate
-has slope 0.
+**muP.** In the variables $u, w$ (rows of $u$ have length 1) a muP network takes the same steps at
+every width $n$:
+    u \leftarrow u + \eta\, g w, \qquad
+      w \leftarrow w + \eta\, g u.
+Its training at learning rate $\eta$ is the limit's at $\eta$, plus $n^{-1/2}$ (Convergence). So the
+loss as a function of $\eta$ has a limit. Its minimum, and the learning rate above which training
+diverges, stay in place as width grows. Predicted: the best learning rate has slope 0.
 
-sp (c = 0). The same variables step by n lr in w and by lr / n in u. A step moves logits by n lr.
-Above a learning rate that falls as 1/n they overshoot, and the loss is large. Feature learning and
-divergence come from u and w acting on each other; both go with lr^2, the product of the two, at any
-width. At a small width one learning rate serves both. At a large width every learning rate is too
-large for the logits or too small for the embeddings. Predicted: the best learning rate falls,
-between n^0 and n^-1 while the compromise lasts, and its loss gets worse with width.
+**sp** ($c = 0$). The same variables step by $n \eta$ in $w$ and by $\eta / n$ in $u$. A step moves
+logits by $n \eta$. Above a learning rate that falls as $1/n$ they overshoot, and the loss is large.
+Feature learning and divergence come from $u$ and $w$ acting on each other; both go with $\eta^2$,
+the product of the two, at any width. At a small width one learning rate serves both. At a large
+width every learning rate is too large for the logits or too small for the embeddings. Predicted:
+the best learning rate falls, between $n^0$ and $n^{-1}$ while the compromise lasts, and its loss
+gets worse with width.
 """
 
 import itertools

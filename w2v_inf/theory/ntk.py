@@ -1,25 +1,33 @@
-"""NTK: logits learn, embeddings stay
+r"""NTK: logits learn, embeddings stay
 
-Setting. Under ntp, W1 = g has standard normal entries and W2 = n^-1/2 w. Both have the same
-learning rate. The logit of input i and output o is n^-1/2 <g_i, w_o>. In the model's variables
-u = W1 / sqrt(n), w = sqrt(n) W2, rows of u have length 1, and a step of SGD is
-  w_o += lr sum of G_io u_i,   u_i += (lr / n) sum of G_io w_o,   G = -dL/df.
+**Setting.** Under ntp, $W_1 = \gamma$ has standard normal entries and $W_2 = n^{-1/2} \omega$. Both
+have the same learning rate. The logit of input $i$ and output $o$ is
+$n^{-1/2} \langle \gamma_i, \omega_o \rangle$. In the model's variables $u = W_1 / \sqrt{n}$,
+$w = \sqrt{n}\, W_2$, rows of $u$ have length 1. With $G = -\partial L / \partial f$ a step of SGD
+is
+    w_o \leftarrow w_o + \eta \sum_i G_{io} u_i, \qquad
+      u_i \leftarrow u_i + \frac{\eta}{n} \sum_o G_{io} w_o.
 
-From w(0) = 0. w is of order one, so u moves by 1/n. <u_i, u_j> = delta_ij + O(n^-1/2), so
-f_io = s_i z_io + O(n^-1/2). Here z_io is the sum of G_io, and s_i is the factor that weight decay
-leaves of row i. This is the NTK limit, a table of V x V logits.
+**From $w(0) = 0$.** $w$ is of order one, so $u$ moves by $1/n$. Since
+$\langle u_i, u_j \rangle = \delta_{ij} + O(n^{-1/2})$,
+    f_{io} = s_i z_{io} + O(n^{-1/2}).
+Here $z_{io}$ is the coefficient of $u_i(0)$ in $w_o$, and $s_i$ is the factor that weight decay
+leaves of row $i$. This is the NTK limit, a table of $V \times V$ logits.
 
-From w(0) ~ N(0, 1). Rows of w have length sqrt(n), so u moves by n^-1/2 relative to its length. Yet
-it moves in V directions w_o(0), exactly those that the logits read: <du_i, w_o> is of order one and
-doubles the kernel. f(0) = <u(0), w(0)> is random and of order one. The limit takes its initial
-logits from the finite network here; otherwise the two would differ by the draw. The remaining
-terms, inner products of independent rows, are n^-1/2.
+**From $w(0) \sim N(0, 1)$.** Rows of $w$ have length $\sqrt{n}$, so $u$ moves by $n^{-1/2}$
+relative to its length. Yet it moves in $V$ directions $w_o(0)$, exactly those that the logits read:
+$\langle du_i, w_o \rangle$ is of order one and doubles the kernel. The initial logits
+$\langle u_i(0), w_o(0) \rangle$ are random and of order one. The limit takes them from the finite
+network here; otherwise the two would differ by the draw. The remaining terms, inner products of
+independent rows, are $n^{-1/2}$.
 
-Weight decay multiplies rows of u by numbers that do not depend on n. Norms change at every width,
-directions do not. So the rotation |u_i / |u_i| - u_i(0) / |u_i(0)|| falls with n. The relative
-movement |u_i - u_i(0)| / |u_i(0)| falls only without weight decay.
+**Weight decay** multiplies rows of $u$ by numbers that do not depend on $n$. Norms change at every
+width, directions do not. So the rotation falls with $n$, and the relative movement falls only
+without weight decay:
+    \text{rotation } \left\lVert \frac{u_i}{|u_i|} - \frac{u_i(0)}{|u_i(0)|} \right\rVert, \qquad
+      \text{movement } \frac{|u_i - u_i(0)|}{|u_i(0)|}.
 
-All exponents hold as n grows at a fixed amount of training. Where rows have rotated by 0.1 and
+All exponents hold as $n$ grows at a fixed amount of training. Where rows have rotated by 0.1 and
 more, slopes have not reached them yet.
 """
 
@@ -34,7 +42,8 @@ from torch.nn.functional import normalize
 from w2v_inf import config as options
 from w2v_inf.config import Config, Finite, Parametrization, StreamConfig, TrainConfig
 from w2v_inf.models.ntk_limit import NtkLimit
-from w2v_inf.reporting.style import ORANGE, PURPLE, Drawing, new_axes
+from w2v_inf.reporting.style import ORANGE, PURPLE, SMALL, TEXT_WIDTH, Drawing, new_axes
+from w2v_inf.reporting.typeset import typeset
 from w2v_inf.theory.data import Text, read_text
 from w2v_inf.theory.exhibit import Exhibit, draw_against_width, measure_grid
 
@@ -115,7 +124,7 @@ def measures(
 
 def show(config: Config) -> Exhibit:
     """Distance to the limit, rotation and movement by width, for each of `CASES`."""
-    figure, panels = new_axes(14.0, 4.4, 3)
+    figure, panels = new_axes(TEXT_WIDTH, 4.4, 3)
     measured = ["predicted slope", "measured", f"at n = {WIDTHS[-1]:,}"]
     rows, text_label = [["w(0)", "weight decay", "quantity", *measured]], ""
     for scale, decay in CASES:
@@ -133,16 +142,16 @@ def show(config: Config) -> Exhibit:
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
         axes.set(title=quantity, ylabel="relative")
         axes.set_ylim(top=axes.get_ylim()[1] * 8)  # room for the legend
-        axes.legend(frameon=False, fontsize=8, loc="upper right")
+        axes.legend(frameon=False, fontsize=SMALL, loc="upper right")
     caption = (
         f"Finite ntp networks and the NTK limit after the same {NUM_BATCHES} steps of CBOW "
         f"({text_label}), {SEEDS} seeds. Legends: slopes with 95 % intervals; wd: weight decay."
     )
     notes = [
-        "Left: all V x V logits, relative to how far the limit's have moved. Middle: distance of "
-        "the embeddings' directions to the initial ones. Right: distance of the embeddings "
+        "First panel: all logits, relative to how far the limit's have moved. Second: distance of "
+        "the embeddings' directions to the initial ones. Third: distance of the embeddings "
         "themselves.",
-        "w(0) = 0 rotates the embeddings by 1/n, a random w(0) by n^-1/2.",
+        typeset("$w(0) = 0$ rotates embeddings by $1/n$, a random $w(0)$ by $n^{-1/2}$."),
         "Weight decay shrinks them alike at every width. With a random w(0) their rotation adds "
         "to the movement at the smallest widths.",
         "After longer training, only wider networks show these slopes.",

@@ -7,10 +7,10 @@ words, which repeat still less.
 
 So on a small text that is read again and again, the limit keeps learning the text. Logits grow, the
 training loss falls, and at some time the loss of held-out text begins to rise. A wide network is
-within n^-1/2 of the limit and does the same. Weight decay takes a share of each row at each update
-and so bounds the logits.
+within $n^{-1/2}$ of the limit and does the same. Weight decay takes a share of each row at each
+update and so bounds the logits.
 
-Predicted: where the held-out loss turns upwards, it turns in the limit and in the wide network
+**Predicted:** where the held-out loss turns upwards, it turns in the limit and in the wide network
 alike. Weight decay delays or flattens the turn; much of it keeps both losses high. Analogies are
 not predicted: they depend on directions, not on losses.
 """
@@ -38,7 +38,7 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.evaluation.analogy import analogy_accuracy, load_questions
 from w2v_inf.models.build import build_model
 from w2v_inf.models.protocol import Model
-from w2v_inf.reporting.style import PURPLE, RED, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import PURPLE, RED, SMALL, TEAL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.runs.folder import corpus_label
 from w2v_inf.stream import Batch, Stream
 from w2v_inf.theory.exhibit import Exhibit
@@ -124,7 +124,7 @@ def learn(config: Config, text: SmallText) -> LearningCurve:
 
 def show(config: Config) -> Exhibit:
     """Analogies and losses by epoch: two models, three weight decays, two small texts."""
-    figure, panels = new_axes(17.0, 4.4, 2 * len(TEXTS))
+    figure, panels = new_axes(TEXT_WIDTH, 4.4, 2 * len(TEXTS))
     columns = ["held-out loss, lowest", "at the end", "training loss at the end"]
     rows = [["text", "", "weight decay", *columns, "analogies at the end (%)"]]
     notes = [
@@ -147,10 +147,10 @@ def show(config: Config) -> Exhibit:
         solved.set(xlabel="epoch", ylabel="analogy accuracy, 3CosAdd (%)")
         solved.set_title(f"{name}: analogies")
         losses.set(xlabel="epoch", ylabel="nats per example", title=f"{name}: loss")
-    panels[0].legend(frameon=False, fontsize=7)
+    panels[0].legend(frameon=False, fontsize=SMALL)
     for label, width in (("held-out", 2.0), ("training", 0.8)):
         panels[1].plot([], [], color="0.3", linewidth=width, label=label)
-    panels[1].legend(frameon=False, fontsize=8)
+    panels[1].legend(frameon=False, fontsize=SMALL)
     notes.append(
         f"A standard error of an accuracy on {TEXTS[0].corpus.name} is about one percentage point."
     )

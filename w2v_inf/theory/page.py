@@ -1,7 +1,10 @@
 """Stage 6: theory.html with the derivation, figure and table of each claim.
 
-The figures are also saved as PNG and SVG. The derivations on the page are the docstrings of the
-modules, so page and code cannot disagree.
+Decisions:
+- The derivations on the page are the docstrings of the modules, so page and code cannot disagree.
+  They are written in a small part of Markdown, with formulas in LaTeX (`reporting.typeset`).
+- A formula that cannot be typeset is an error, never shown as it stands.
+- The figures are also saved as PNG and SVG.
 """
 
 import logging
@@ -83,22 +86,27 @@ def _section(module: ModuleType, show: Callable[[], Exhibit], out: Path) -> dict
 
 
 def _blocks(derivation: str) -> list[tuple[str, str]]:
-    """Paragraphs (p), list items (li) and formulas (pre) of a docstring, in order.
+    """Paragraphs (p), list items (li) and formulas (formula) of a docstring, in order.
 
-    Formulas are indented, items begin with a dash, and an item's other lines are indented too.
+    An item begins with a dash, and its other lines are indented by two. A formula is indented by
+    four, and its other lines by more.
     """
     blocks: list[tuple[str, str]] = []
-    for block in derivation.strip().split("\n\n"):
-        last = ""
-        for line in block.splitlines():
-            tag = "pre" if line.startswith("  ") else "li" if line.startswith("- ") else "p"
-            if last == "li" and tag == "pre":
-                tag = "li"
-            text = line[2:] if tag == "pre" else line.strip()
-            if tag == last and not line.startswith("- "):
-                text = f"{blocks.pop()[1]}\n{text}"
-            else:
-                text = text.removeprefix("- ")
-            blocks.append((tag, text))
-            last = tag
+    last = ""
+    for line in derivation.strip().splitlines():
+        tag = _tag(line)
+        if tag == "more" or tag == last == "p":
+            tag, text = blocks.pop()
+            blocks.append((tag, f"{text}\n{line.strip()}"))
+        elif tag:
+            blocks.append((tag, line.strip().removeprefix("- ")))
+        last = tag
     return blocks
+
+
+def _tag(line: str) -> str:
+    """The block that a line begins; `more` for one that continues the block before."""
+    indent = len(line) - len(line.lstrip())
+    if indent:
+        return "formula" if indent == 4 else "more"
+    return "" if not line else "li" if line.startswith("- ") else "p"

@@ -1,39 +1,54 @@
-"""Which exponents give which limit
+r"""Which exponents give which limit
 
-Setting. W_l = n^-a_l w_l, w_l ~ N(0, n^-2b_l), learning rate lr n^-c (TP4 Definition 3.1).
+**Setting.** $W_l = n^{-a_l} \omega_l$ with $\omega_l \sim N(0, n^{-2 b_l})$, and learning rate
+$\eta n^{-c}$ (TP4, Definition 3.1).
 
-TP4's theorems 3.3, 3.4 and 3.6. For one hidden layer, with r = min(a2 + b2, 2 a2 + c) + c + 2 a1:
-  stable:      a1 + b1 = 0,  a2 + b2 >= 1/2,  r >= 0,  2 a2 + c >= 1,  a2 + b2 + r >= 1
-  nontrivial:  stable, and 2 a2 + c = 1 or a2 + b2 + r = 1
-  then:        kernel regime if r > 0, feature learning if r = 0; embeddings move by n^-r.
+**TP4's theorems** 3.3, 3.4 and 3.6. For one hidden layer, with
+    r = \min(a_2 + b_2, \, 2 a_2 + c)
+      {} + c + 2 a_1,
+training is
+- stable if $a_1 + b_1 = 0$, $a_2 + b_2 \ge 1/2$, $r \ge 0$, $2 a_2 + c \ge 1$ and
+  $a_2 + b_2 + r \ge 1$;
+- nontrivial if it is stable, and $2 a_2 + c = 1$ or $a_2 + b_2 + r = 1$;
+- then in the kernel regime if $r > 0$, feature learning if $r = 0$. Embeddings move by $n^{-r}$.
 
-Our derivation for the linear network (`linear_sizes`). Write p = a1 + b1, q = a2 + b2 and
-k_l = 2 a_l + c. Over standard normal n-vectors g, g', rows of W1^T and W2 are
-  h = A g + B g',   w = C g + D g',   initially A = n^-p, D = n^-q, B = C = 0.
-Up to factors of order one, a gradient step adds n^-k1 (C, D) to (A, B) and n^-k2 (A, B) to (C, D).
-The logit is <h, w> = n (AC + BD) + n^1/2 (AD + BC), the second term by the central limit theorem.
-Sizes as powers of n follow by taking maxima:
-  B ~ n^(-k1-q),   C ~ n^(-k2-p),   A moves by n^(-k1-k2-p),
-  logits move by n^(1-2p-k2) and n^(1-2q-k1).
-With p = 0, B and the movement of A together are n^-r: the same r as in the theorems. The conditions
-are the same but one. The theorem wants q + r >= 1, the linear network only 2q + k1 >= 1. They
-differ where k2 < q, and there stability (k2 >= 1) implies the theorem's condition. So the verdicts
-agree on every linear network with p = 0 (tested on a grid).
+**Our derivation for the linear network** (`linear_sizes`). Write $p = a_1 + b_1$, $q = a_2 + b_2$
+and $k_l = 2 a_l + c$. Over standard normal n-vectors $\gamma, \tilde \gamma$, rows of $W_1^\top$
+and $W_2$ are
+    h = A \gamma + B \tilde \gamma, \qquad
+      w = C \gamma + D \tilde \gamma, \qquad
+      \text{initially } A = n^{-p}, \; D = n^{-q}, \;
+      B = C = 0.
+Up to factors of order one, a gradient step adds $n^{-k_1} (C, D)$ to $(A, B)$ and
+$n^{-k_2} (A, B)$ to $(C, D)$. The logit is
+    \langle h, w \rangle = n\, (A C + B D)
+      {} + n^{1/2} (A D + B C),
+the second term by the central limit theorem. Sizes as powers of $n$ follow by taking maxima:
+    B \sim n^{-k_1 - q}, \qquad
+      C \sim n^{-k_2 - p}, \qquad
+      A \text{ moves by } n^{-k_1 - k_2 - p},
+    \text{logits move by } n^{1 - 2 p - k_2}
+      \text{ and } n^{1 - 2 q - k_1}.
+With $p = 0$, $B$ and the movement of $A$ together are $n^{-r}$: the same $r$ as in the theorems.
+The conditions are the same but one. The theorem wants $q + r \ge 1$, the linear network only
+$2 q + k_1 \ge 1$. They differ where $k_2 < q$, and there stability ($k_2 \ge 1$) implies the
+theorem's condition. So the verdicts agree on every linear network with $p = 0$ (tested on a grid).
 
-The theorems do not cover the linear network:
+**The theorems do not cover the linear network:**
 - Their nonlinearity is tanh or a smooth relu (sigma-gelu). They exclude a linear network, and also
-  w(0) = 0, which is b2 = infinity here.
-- W2(0) . dh can be a sum of n terms without a mean in a linear network (n^1/2). A nonlinearity
-  leaves a mean (n).
-- a1 + b1 = 0 asks for coordinates of h of order one, which a linear network does not see.
-  (W1, W2) -> (n^s W1, n^-s W2), that is (a1, a2) -> (a1 - s, a2 + s), changes no logit.
-  `classify_linear` is invariant under this map. So it also judges word2vec.c's own initialisation:
-  entries of size 1/n in place of n^-1/2 make its limit trivial. (It starts on a saddle, and
-  training takes longer the wider the network is.)
+  $w(0) = 0$, which is $b_2 = \infty$ here.
+- $W_2(0)\, dh$ can be a sum of $n$ terms without a mean in a linear network ($n^{1/2}$). A
+  nonlinearity leaves a mean ($n$).
+- $a_1 + b_1 = 0$ asks for coordinates of $h$ of order one, which a linear network does not see.
+  $(W_1, W_2) \to (n^s W_1, n^{-s} W_2)$, that is $(a_1, a_2) \to (a_1 - s, a_2 + s)$, changes no
+  logit. `classify_linear` is invariant under this map. So it also judges word2vec.c's own
+  initialisation: entries of size $1/n$ in place of $n^{-1/2}$ make its limit trivial. (It starts on
+  a saddle, and training takes longer the wider the network is.)
 
-Symmetry. (a1 + t, a2 + t, b1 - t, b2 - t, c - 2t) changes nothing in any network: mup and mfp are
-one. At c = 0, b1 = -a1, w(0) = 0 two exponents are left. Training is stable where a2 >= 1/2 and
-a1 + a2 >= 0, and nontrivial on the ray a2 = 1/2. muP is the end of the ray, the vertex (-1/2, 1/2).
+**Symmetry.** $(a_1 + t, \, a_2 + t, \, b_1 - t, \, b_2 - t, \, c - 2 t)$ changes nothing in any
+network: mup and mfp are one. At $c = 0$, $b_1 = -a_1$, $w(0) = 0$ two exponents are left. Training
+is stable where $a_2 \ge 1/2$ and $a_1 + a_2 \ge 0$, and nontrivial on the ray $a_2 = 1/2$. muP is
+the end of the ray, the vertex $(-1/2, 1/2)$.
 """
 
 import math
@@ -46,7 +61,8 @@ from matplotlib.colors import ListedColormap
 
 from w2v_inf.config import Parametrization
 from w2v_inf.models.parametrization import ABC
-from w2v_inf.reporting.style import BLUE, Drawing, new_axes
+from w2v_inf.reporting.style import BESIDE, BLUE, Drawing, new_axes
+from w2v_inf.reporting.typeset import typeset
 from w2v_inf.theory.exhibit import Exhibit
 
 ROUNDING = 1e-9
@@ -152,13 +168,13 @@ def show() -> Exhibit:
     figure, (axes,) = new_axes(9.0, 5.2)
     _draw_map(axes)
     caption = (
-        "Regime of every point (a1, a2) by TP4's theorems, with b2 = infinity for w(0) = 0. Only "
-        "the ray a2 = 1/2 from muP to the right trains without blowing up."
+        "Regime of every point of the plane by TP4's theorems, for a zero output layer at first. "
+        "Only the ray from muP to the right trains without blowing up."
     )
     notes = [
         "Only the end of the ray, muP, moves the embeddings.",
-        "The other edge, a1 + a2 = 0, moves them but not the logits.",
-        "mfp has c = -1 and is muP moved along the abc symmetry.",
+        typeset("The other edge, $a_1 + a_2 = 0$, moves them but not the logits."),
+        typeset("mfp has $c = -1$ and is muP moved along the abc symmetry."),
         "The table adds the random initialisations.",
     ]
     return Exhibit(Drawing("regimes", "Regimes", figure, caption), regime_table(), notes)
@@ -173,21 +189,23 @@ def _draw_map(axes: Axes) -> None:
     for regime, size in ((Regime.kernel, 9), (Regime.feature, 90)):
         y, x = np.nonzero(table == list(Regime).index(regime))
         axes.scatter(a1[x], a2[y], size, COLOURS[regime], label=regime.value, zorder=3)
-    axes.text(-0.85, 0.15, "unstable: logits or\nembeddings blow up", ha="center")
+    axes.text(-0.62, 0.15, "unstable: logits or\nembeddings blow up", ha="center")
     axes.text(0.45, 1.05, "trivial: logits do not\nmove in the limit", ha="center")
     for name, x, y in (("muP, mfp", -0.5, 0.5), ("ntp", 0.0, 0.5), ("sp", 0.0, 0.0)):
-        font = {"fontsize": 10, "fontweight": "bold"}
-        axes.annotate(name, (x, y), (-10, -22), textcoords="offset points", **font)
+        font = {"fontsize": 10, "fontweight": "bold", "ha": "right" if x < 0 else "left"}
+        axes.annotate(name, (x, y), (-6, -18), textcoords="offset points", **font)
         axes.plot(x, y, "o", color="white", markeredgecolor="black", markersize=5, zorder=4)
-    axes.set(xlabel="a1", ylabel="a2", title="c = 0, b1 = -a1, w(0) = 0", aspect="equal")
+    axes.set(xlabel="$a_1$", ylabel="$a_2$", title="$c = 0, b_1 = -a_1, w(0) = 0$")
     axes.grid(visible=False)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=BESIDE)
 
 
 def regime_table() -> list[list[str]]:
     """The named parametrizations: exponents, verdict of the theorems, and our sizes."""
-    verdicts = ["r", "theorems", "linear network (ours)"]
-    rows = [["", "a1, b1, a2, b2, c", *verdicts, "embeddings move", "logits move"]]
+    verdicts = [typeset("$r$"), "theorems", "linear network (ours)"]
+    moves = [typeset(f"{part} move by $n$ to the power") for part in ("embeddings", "logits")]
+    symbols = typeset("$a_1, b_1, a_2, b_2, c$")
+    rows = [["", symbols, *verdicts, *moves]]
     for name, exponents in NAMED.items():
         sizes = linear_sizes(exponents)
         inside = abs(exponents[0] + exponents[1]) < ROUNDING
@@ -199,8 +217,8 @@ def regime_table() -> list[list[str]]:
                 f"{richness(exponents):g}" if inside else "",
                 verdict,
                 classify_linear(exponents).value,
-                f"n^{sizes.movement:+g}",
-                f"n^{sizes.logit_movement:+g}",
+                f"{sizes.movement:+g}",
+                f"{sizes.logit_movement:+g}",
             ]
         )
     return rows

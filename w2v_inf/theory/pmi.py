@@ -1,29 +1,36 @@
-"""What the NTK limit learns: shifted PMI
+r"""What the NTK limit learns: shifted PMI
 
-Setting. Skip-gram in the NTK limit, from w(0) = 0 and without weight decay, has one free logit f_io
-per pair (input i, output o). Let N_io be how often the pair occurs among the examples, and N_i the
-sum of N_io over o. Each example of input i draws K negatives, output o with probability
-p(o) ~ count^0.75. A negative that equals the example's own target is skipped.
+**Setting.** Skip-gram in the NTK limit, from $w(0) = 0$ and without weight decay, has one free
+logit $f_{io}$ per pair (input $i$, output $o$). Let $N_{io}$ be how often the pair occurs among the
+examples, and $N_i$ the sum of $N_{io}$ over $o$. Each example of input $i$ draws $K$ negatives,
+output $o$ with probability $p_o \propto \mathrm{count}_o^{0.75}$. A negative that equals the
+example's own target is skipped.
 
-Optimum. So o is a negative of i on average K p(o) (N_i - N_io) times. The expected loss of the pair
-  N_io (-log sigma(f)) + K p(o) (N_i - N_io) (-log sigma(-f))
+**Optimum.** So $o$ is a negative of $i$ on average $K p_o (N_i - N_{io})$ times. The expected loss
+of the pair,
+    -N_{io} \log \sigma(f_{io})
+      {} - K p_o (N_i - N_{io}) \log \sigma(-f_{io}),
 is lowest at
-  f_io = log N_io - log[ K p(o) (N_i - N_io) ].
-Without skipping it would be log N_io / (N_i p(o)) - log K: PMI (with smoothed p) shifted by log K,
-of Levy & Goldberg 2014. Skipping adds -log(1 - N_io / N_i), which matters where one word fills much
-of another's context. Pairs that never occur go to minus infinity.
+    f_{io} = \log N_{io}
+      {} - \log \left[ K p_o (N_i - N_{io}) \right].
+Without skipping it would be $\log \frac{N_{io}}{N_i p_o} - \log K$: PMI (with smoothed $p$) shifted
+by $\log K$, of Levy & Goldberg 2014. Skipping adds $-\log(1 - N_{io} / N_i)$, which matters where
+one word fills much of another's context. Pairs that never occur go to minus infinity.
 
-Rate and noise. Near its optimum a pair approaches it at the rate
-  lr sigma (1 - sigma) (N_io + K p(o)(N_i - N_io)) = lr (1 - sigma) N_io per epoch.
-A constant learning rate leaves noise of variance (lr / 2)(1 + sigma (K - 1) p(o)) if examples are
-independent. (It is lr x variance of the gradient / twice its slope; the bracket comes from
-negatives drawn twice by one example.) A falling learning rate removes this noise. Running text is
-not independent. At V = 20 and lr = 0.05 throughout, pairs with at least 1,000 occurrences per epoch
-lie 0.35 from their optimum after two epochs. With the same examples shuffled it is 0.16, and
-(lr / 2)^1/2 is 0.16.
+**Rate and noise.** Near its optimum a pair approaches it at the rate per epoch
+    \eta\, \sigma (1 - \sigma) \left[ N_{io} + K p_o (N_i - N_{io}) \right]
+      = \eta\, (1 - \sigma) N_{io}, \qquad
+      \sigma = \sigma(f_{io}).
+A constant learning rate leaves noise of variance
+    \frac{\eta}{2} \left[ 1 + \sigma (K - 1) p_o \right]
+if examples are independent. (It is $\eta$ times the variance of the gradient over twice its slope;
+the bracket comes from negatives drawn twice by one example.) A falling learning rate removes this
+noise. Running text is not independent. At $V = 20$ and $\eta = 0.05$ throughout, pairs with at
+least 1,000 occurrences per epoch lie 0.35 from their optimum after two epochs. With the same
+examples shuffled it is 0.16, and $(\eta / 2)^{1/2}$ is 0.16.
 
-Scope. Any network of width V or more has the same optimum, its logits being free too. The path
-there and the embeddings differ.
+**Scope.** Any network of width $V$ or more has the same optimum, its logits being free too. The
+path there and the embeddings differ.
 """
 
 from dataclasses import replace
@@ -37,7 +44,7 @@ from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.models.build import build_model
 from w2v_inf.models.ntk_limit import NtkLimit as NtkTable
 from w2v_inf.reporting.findings import format_mean_std
-from w2v_inf.reporting.style import GREEN, PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import GREEN, PURPLE, SMALL, TEAL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.runs.folder import corpus_label
 from w2v_inf.runs.results import mean_std
 from w2v_inf.stream import Stream, negatives_cdf
@@ -137,7 +144,7 @@ def correlation(history: LogitHistory, epoch: int) -> float:
 def show(config: Config) -> Exhibit:
     """Final logits against shifted PMI; the deviation by epoch for rare and common pairs."""
     histories = [learn(config, seed=seed) for seed in range(SEEDS)]
-    figure, (scatter, falling) = new_axes(10.0, 4.4, 2)
+    figure, (scatter, falling) = new_axes(TEXT_WIDTH, 4.4, 2)
     _draw_scatter(scatter, histories[0])
     columns = ["deviation after epoch 1", f"epoch {EPOCHS // 2}", f"epoch {EPOCHS}"]
     rows = [["pairs per epoch", "number", *columns, f"epoch {EPOCHS}, without skipping"]]
@@ -148,12 +155,12 @@ def show(config: Config) -> Exhibit:
         ylabel="root mean square deviation of logits",
         title="distance to shifted PMI",
     )
-    falling.legend(frameon=False, fontsize=8)
+    falling.legend(frameon=False, fontsize=SMALL)
     options = training_options(config, VOCAB, 0)
     text = f"{corpus_label(options)}, V = {VOCAB}, window {STREAM.window}"
     caption = (
-        f"The NTK limit trained by skip-gram ({text}, K = {STREAM.num_negatives}). Left: pairs "
-        f"with at least {MIN_COUNT} occurrences per epoch, one stream. Right: deviation from the "
+        f"The NTK limit trained by skip-gram ({text}, K = {STREAM.num_negatives}). First: pairs "
+        f"with at least {MIN_COUNT} occurrences per epoch, one stream. Second: deviation from the "
         f"optimum, mean and range over {SEEDS} streams."
     )
     first, last = ([correlation(history, epoch) for history in histories] for epoch in (0, -1))
@@ -197,9 +204,9 @@ def _draw_scatter(axes: Axes, history: LogitHistory) -> None:
         axes.plot(*points, ".", color=colour, markersize=3, rasterized=True)
     ends = [optimum[history.counts >= MIN_COUNT].min(), optimum.max()]
     axes.plot(ends, ends, "k:", linewidth=0.9, label="equal")
-    axes.set(xlabel="log N_io - log[K p(o)(N_i - N_io)]", ylabel="logit")
+    axes.set(xlabel=r"$\log\, N_{io} - \log [K p_o (N_i - N_{io})]$", ylabel="logit")
     axes.set_title(f"logits after {EPOCHS} epochs")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=SMALL)
 
 
 def _format(values: np.ndarray | list[float], digits: int = 3) -> str:

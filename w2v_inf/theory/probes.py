@@ -1,20 +1,21 @@
-"""Pretraining and transfer: what a linear probe finds in frozen embeddings
+r"""Pretraining and transfer: what a linear probe finds in frozen embeddings
 
-Tasks. Both are logistic regressions on embeddings that are no longer trained. The first asks
+**Tasks.** Both are logistic regressions on embeddings that are no longer trained. The first asks
 whether a word is a city, a state, a country or something else. The second asks in which relation a
-pair stands (the sections of questions-words), from the difference b - a of its words.
+pair stands (the sections of questions-words), from the difference $b - a$ of its words.
 
-Prediction. An L2 penalty keeps the probe's weights in the span of its training points. So the probe
-uses nothing of a new word x but the inner products <x, x_j> with the known words x_j.
+**Prediction.** An L2 penalty keeps the probe's weights in the span of its training points. So the
+probe uses nothing of a new word $x$ but the inner products $\langle x, x_j \rangle$ with the known
+words $x_j$.
 - NTK limit: embeddings stay orthogonal, so all of these are 0. Every new word of a fold gets the
-  intercept's answer, and balanced accuracy is 1 / classes, as before training. (It is exactly that
-  if all folds give the same answer.) The same holds for pairs whose words were not seen: pairs that
-  are linked through words stay in one fold.
-- A finite ntp network is O(n^-1/2) from that, as a random initialisation is.
-- muP: embeddings move by order one at every width, and cosines differ from the limit's by n^-1/2.
-  The accuracy converges to the limit's.
+  intercept's answer, and balanced accuracy is one over the number of classes, as before training.
+  (It is exactly that if all folds give the same answer.) The same holds for pairs whose words were
+  not seen: pairs that are linked through words stay in one fold.
+- A finite ntp network is $O(n^{-1/2})$ from that, as a random initialisation is.
+- muP: embeddings move by order one at every width, and cosines differ from the limit's by
+  $n^{-1/2}$. The accuracy converges to the limit's.
 
-That the accuracy rises with width is measured, not derived. A narrow network has to share its n
+That the accuracy rises with width is measured, not derived. A narrow network has to share its $n$
 directions among everything the text teaches.
 """
 
@@ -46,7 +47,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import read_questions
 from w2v_inf.evaluation.similarity import cosine_table
 from w2v_inf.models.protocol import Model
-from w2v_inf.reporting.style import PURPLE, TEAL, Drawing, new_axes
+from w2v_inf.reporting.style import PURPLE, TEAL, TEXT_WIDTH, Drawing, new_axes
 from w2v_inf.runs.folder import corpus_label
 from w2v_inf.theory.data import train_on
 from w2v_inf.theory.exhibit import Estimate, Exhibit
@@ -251,7 +252,7 @@ def show(config: Config) -> Exhibit:
     for name, model, trained in probed_models():
         accuracies[name] = _probe(replace(options, model=model), trained, tasks)
         rows.append([name, *(f"{value:.1f}" for value in accuracies[name])])
-    figure, panels = new_axes(12.0, 4.4, 2)
+    figure, panels = new_axes(TEXT_WIDTH, 4.4, 2)
     by_task = zip(*accuracies.values(), strict=True)
     for axes, task, values, colour in zip(panels, tasks, by_task, (PURPLE, TEAL), strict=True):
         _draw(axes, task, list(accuracies), values, colour)
@@ -262,11 +263,11 @@ def show(config: Config) -> Exhibit:
     )
     notes = [
         f"The probe is a logistic regression with {FOLDS} folds.",
-        f"Left: {len(words.ids)} words of {len(np.unique(words.labels))} classes; intervals over "
-        "words.",
-        f"Right: {len(pairs.ids)} pairs of {pairs.labels.max() + 1} relations by the difference of "
-        "their embeddings. No word of a pair is in training; intervals over groups that share "
-        "words.",
+        f"First panel: {len(words.ids)} words of {len(np.unique(words.labels))} classes; "
+        "intervals over words.",
+        f"Second: {len(pairs.ids)} pairs of {pairs.labels.max() + 1} relations by the "
+        "difference of their embeddings. No word of a pair is in training; intervals over groups "
+        "that share words.",
     ]
     return Exhibit(Drawing("probes", "Linear probes", figure, caption), rows, notes)
 
