@@ -39,6 +39,7 @@ from w2v_inf.config.model import (
 from w2v_inf.config.stages import (
     Embedding,
     EvaluateConfig,
+    ExploreConfig,
     ExportConfig,
     Figure,
     PlotConfig,
@@ -78,6 +79,7 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
     device: Device = Device.auto
     """auto: a GPU if there is one."""

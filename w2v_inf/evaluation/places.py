@@ -66,10 +66,8 @@ def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding
     TP4 Figure 1 shows raw embeddings, so nothing is normalised. Cities come first, each kind in
     alphabetical order. Case is ignored, as in the questions.
     """
-    questions = dict(read_questions())[PLACE_SECTION]
     id_of = vocab.id_of_capitals
-    cities = sorted({word for a, _, c, _ in questions for word in (a, c) if word.upper() in id_of})
-    states = sorted({word for _, b, _, d in questions for word in (b, d) if word.upper() in id_of})
+    cities, states = words_of_section(read_questions(), PLACE_SECTION, vocab)
     words = cities + states
     gram = np.zeros((0, 0))
     if words:
@@ -78,6 +76,19 @@ def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding
         )
         gram = model.gram(ids, ids, embedding).double().cpu().numpy()  # [P, P]
     return Places(words, np.arange(len(words)) >= len(cities), gram)
+
+
+def words_of_section(
+    sections: list[tuple[str, list[list[str]]]], name: str, vocab: Vocabulary
+) -> tuple[list[str], list[str]]:
+    """The words a and c of a section's questions, and b and d; those in the vocabulary, sorted.
+
+    sections: from `read_questions`. Words are in lower case; the vocabulary's case is ignored.
+    """
+    questions, known = dict(sections)[name], vocab.id_of_capitals
+    first = sorted({word for a, _, c, _ in questions for word in (a, c) if word.upper() in known})
+    second = sorted({word for _, b, _, d in questions for word in (b, d) if word.upper() in known})
+    return first, second
 
 
 def pca(gram: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:

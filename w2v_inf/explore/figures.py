@@ -1,0 +1,158 @@
+"""The figures of the page, laid out with Bokeh; static/ holds the script that fills the maps.
+
+Decisions:
+- Maps are empty here. The page's script sets their sources from compact arrays, which are a tenth
+  of Bokeh's own JSON.
+- The wheel and a dragging finger scroll the page: no tool is active until a reader picks it.
+- Kinds of words differ in colour and shape. Colours are those of the report, which colour-blind
+  readers tell apart.
+"""
+
+from typing import Any
+
+import matplotlib.colors
+from bokeh.models import ColumnDataSource, HoverTool, Range1d, TapTool
+from bokeh.plotting import figure
+
+from w2v_inf.reporting.pca import COLOURS, MARKERS
+from w2v_inf.reporting.style import PURPLE, TEAL, style
+from w2v_inf.runs.results import Run, by_model
+
+FONT_SIZE = "12px"
+MAP_HEIGHT, CURVE_HEIGHT = 360, 300
+MAX_LOSSES = 200
+"""Points of a loss curve."""
+SHAPES = {"o": "circle", "^": "triangle"}
+LOOKS = {
+    "first": {"marker": SHAPES[MARKERS[0]], "color": COLOURS[0], "size": 8},
+    "second": {"marker": SHAPES[MARKERS[1]], "color": COLOURS[1], "size": 9},
+    "own": {"marker": "square", "color": TEAL, "size": 8},
+    "neighbours": {"marker": "diamond", "color": PURPLE, "size": 12},
+    "selected": {"marker": "star", "color": "black", "size": 17},
+    "hovered": {"marker": "circle", "fill_color": None, "line_color": "black", "size": 14},
+}
+"""Markers of the words that stand out; `own` are those of the reader's list."""
+GREY = "#8a8a8a"
+DASHES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashdot"}
+
+
+def map_figures(labels: list[str]) -> list[Any]:
+    """An empty map per model; all share the source `dots`, so that a hover is one in all."""
+    dots = ColumnDataSource({"word": []}, name="dots")
+    return [_map_figure(index, label, dots) for index, label in enumerate(labels)]
+
+
+def _map_figure(index: int, label: str, dots: ColumnDataSource) -> Any:
+    plot = figure(
+        name=f"map{index}",
+        height=MAP_HEIGHT,
+        sizing_mode="stretch_width",
+        x_range=Range1d(-1, 1),
+        y_range=Range1d(-1, 1),
+        tools="pan,wheel_zoom,box_zoom,reset",
+        active_drag=None,
+        active_scroll=None,
+        toolbar_location="above",
+        x_axis_label="component 1",
+        y_axis_label="component 2",
+    )
+    x, y = f"x{index}", f"y{index}"
+    for source in (dots,):
+        source.add([], x)
+        source.add([], y)
+    grey = {"size": 5, "color": GREY, "alpha": 0.5, "nonselection_alpha": 0.5}
+    base = plot.scatter(x, y, source=dots, marker="circle", **grey)
+    for name, look in LOOKS.items():
+        source = ColumnDataSource({"x": [], "y": []}, name=f"{name}{index}")
+        plot.scatter("x", "y", source=source, line_color=look.get("line_color", "white"), **{
+            key: value for key, value in look.items() if key != "line_color"
+        })
+    words = ColumnDataSource({"x": [], "y": [], "word": [], "dx": [], "dy": []}, name=f"words{index}")
+    plot.text("x", "y", "word", x_offset="dx", y_offset="dy", source=words,
+        text_font_size=FONT_SIZE, text_baseline="middle", text_color="black",
+        background_fill_color="white", background_fill_alpha=0.75)
+    plot.add_tools(
+        HoverTool(renderers=[base], tooltips=None, point_policy="snap_to_data"),
+        TapTool(renderers=[base]),
+    )
+    _finish(plot)
+    plot.axis.major_label_text_color = None
+    plot.axis.ticker = []
+    plot.toolbar.logo = None
+    return plot
+
+
+def curve_figures(runs: list[Run]) -> list[Any]:
+    """Analogy accuracy and loss by epoch, a line per run; a hover gives values and seeds."""
+    accuracy = _curve_figure("accuracy", "analogies solved (%)")
+    loss = _curve_figure("loss", "loss (nats per example)")
+    models = by_model(runs)
+    for number, (model, seeds) in enumerate(models.items()):
+        look = line_look(style(model, models))
+        for run in seeds:
+            for plot, (epochs, values) in (
+                (accuracy, _accuracies(run)),
+                (loss, _losses(run)),
+            ):
+                count = len(epochs)
+                source = ColumnDataSource({
+                    "epoch": epochs,
+                    "value": values,
+                    "model": [model.label] * count,
+                    "seed": [run.seed] * count,
+                })
+                plot.line("epoch", "value", source=source, name=f"curve{number}", **look)
+    for plot, unit in ((accuracy, "%"), (loss, "nats")):
+        tooltips = [("model", "@model"), ("seed", "@seed"), ("epoch", "@epoch{0.00}")]
+        tooltips.append((plot.name, f"@value{{0.00}} {unit}"))
+        plot.add_tools(HoverTool(tooltips=tooltips, mode="mouse", line_policy="nearest"))
+    return [accuracy, loss]
+
+
+def _curve_figure(name: str, label: str) -> Any:
+    plot = figure(
+        name=name,
+        height=CURVE_HEIGHT,
+        sizing_mode="stretch_width",
+        tools="pan,box_zoom,reset",
+        active_drag=None,
+        toolbar_location="above",
+        x_axis_label="epoch",
+        y_axis_label=label,
+    )
+    _finish(plot)
+    plot.toolbar.logo = None
+    return plot
+
+
+def _accuracies(run: Run) -> tuple[list[float], list[float]]:
+    known = [
+        (line["epoch"], (line["analogy"].get("total") or {}).get("accuracy"))
+        for line in run.evaluations
+    ]
+    kept = [(epoch, value) for epoch, value in known if value is not None]
+    return [epoch for epoch, _ in kept], [value for _, value in kept]
+
+
+def _losses(run: Run) -> tuple[list[float], list[float]]:
+    every = -(-len(run.progress) // MAX_LOSSES) or 1
+    lines = run.progress[::every]
+    return [line["epoch"] for line in lines], [line["loss"] for line in lines]
+
+
+def line_look(look: dict[str, Any]) -> dict[str, Any]:
+    """A line's look in matplotlib as Bokeh says it."""
+    return {
+        "line_color": matplotlib.colors.to_hex(look["color"]),
+        "line_dash": DASHES[look["linestyle"]],
+        "line_width": 1.25 * look["linewidth"],
+    }
+
+
+def _finish(plot: Any) -> None:
+    """Texts of at least 12 pixels, no frame, a pale grid."""
+    plot.axis.axis_label_text_font_size = FONT_SIZE
+    plot.axis.axis_label_text_font_style = "normal"
+    plot.axis.major_label_text_font_size = FONT_SIZE
+    plot.outline_line_color = "#bbb"
+    plot.grid.grid_line_color = "#e8e8e8"

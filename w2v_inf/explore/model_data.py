@@ -1,0 +1,214 @@
+"""What the page holds of one run: its map, neighbours, factor, and its groups by epoch."""
+
+import base64
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from w2v_inf.config import Config, Embedding
+from w2v_inf.corpus.vocabulary import Vocabulary
+from w2v_inf.evaluation.group_history import GROUPS, GroupHistory
+from w2v_inf.explore.cosines import (
+    Factor,
+    Neighbours,
+    cosine_matrix,
+    encode,
+    factorise,
+    measure,
+    nearest,
+    round_factor,
+    shared_cosine,
+)
+from w2v_inf.explore.groups import group_maps, map_of_factor, sample_map, silhouette
+from w2v_inf.models.protocol import Model
+from w2v_inf.reporting.pca import NARROW
+from w2v_inf.runs.folder import GROUP_HISTORY
+from w2v_inf.runs.results import Run
+from w2v_inf.runs.weights import open_run
+
+MIN_GROUP = 4
+"""Words of a group that a map needs."""
+
+
+class GroupWords:
+    """The words of one group that the page shows: ids into its words, [P]."""
+
+    def __init__(self, name: str, shown: list[str]) -> None:
+        start = GroupHistory.start(Vocabulary(shown, np.zeros(len(shown), np.int64)))
+        id_of = {word: i for i, word in enumerate(shown)}
+        self.name, self.kinds = name, GROUPS[name].kinds
+        self.words, self.is_second = start.words[name], start.is_second[name]
+        self.ids = [id_of[word] for word in self.words]
+        self.num_shown = len(self.ids) if len(self.ids) >= MIN_GROUP else 0
+
+    def as_json(self, maps: "list[GroupMaps]") -> dict[str, Any]:
+        """For the page's script, with the maps of every model."""
+        return {
+            "name": self.name,
+            "kinds": self.kinds,
+            "ids": self.ids,
+            "second": self.is_second.astype(int).tolist(),
+            "models": [own.as_json() for own in maps],
+        }
+
+
+@dataclass
+class GroupMaps:
+    """The maps of a group in one model, E epochs; after the last epoch alone without a history."""
+
+    epochs: list[int]
+    maps: np.ndarray
+    """Coordinates, [E, P, 2]."""
+    silhouettes: list[float | None]
+
+    @property
+    def separation(self) -> str:
+        """The silhouette at the first epoch and at the last."""
+        texts = ["–" if s is None else f"{s:.2f}" for s in self.silhouettes]
+        return texts[0] if len(texts) == 1 else f"{texts[0]} → {texts[-1]}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For the page's script."""
+        rounded = [None if s is None else round(s, 3) for s in self.silhouettes]
+        return {"epochs": self.epochs, "xy": _pack_floats(self.maps), "silhouettes": rounded}
+
+
+@dataclass
+class ModelData:
+    """One model of the page."""
+
+    label: str
+    seed: int
+    xy: np.ndarray
+    """The map of all words, [N, 2]."""
+    about_map: str
+    """A line under the map of all words."""
+    tie: float | None = None
+    """The one cosine of all pairs, if all tie."""
+    neighbours: Neighbours | None = None
+    factor: Factor | None = None
+    groups: dict[str, GroupMaps] = field(default_factory=dict)
+    no_history: str = ""
+    """Why there is no slider for this model; empty if there is one."""
+
+    @property
+    def about_analogies(self) -> str:
+        """How well the factor answers, in a sentence."""
+        if self.factor is None:
+            return f"{self.label}: all pairs of words have the cosine {self.tie:.2f}; no answer."
+        factor, asked = self.factor, ""
+        if factor.num_questions:
+            share = 100 * factor.num_agreed / factor.num_questions
+            asked = (
+                f"; its first answer is the exact one in {share:.1f} % of "
+                f"{factor.num_questions:,} standard questions"
+            )
+        rank = factor.levels.shape[1]
+        error = f"cosines to ± {factor.rms_error:.4f} (root mean square)"
+        return f"{self.label}: rank {rank}, {error}{asked}."
+
+    def as_json(self) -> dict[str, Any]:
+        """For the page's script."""
+        content: dict[str, Any] = {
+            "label": self.label,
+            "seed": self.seed,
+            "xy": _pack_floats(self.xy),
+            "about": self.about_map,
+            "tie": self.tie,
+        }
+        if self.factor and self.neighbours:
+            ids, cosines = self.neighbours.ids, self.neighbours.cosines
+            content |= {
+                "num_neighbours": ids.shape[1],
+                "neighbours": _pack(ids.astype("<u2").tobytes()),
+                "cosines": _pack(cosines.astype("<i2").tobytes()),
+                "steps": _pack_floats(self.factor.steps),
+                "factor": base64.b64encode(encode(self.factor.levels)).decode("ascii"),
+            }
+        return content
+
+
+def describe_model(
+    run: Run,
+    words: list[str],
+    groups: list[GroupWords],
+    questions: np.ndarray,
+    max_bytes: int,
+    config: Config,
+) -> ModelData:
+    """Open the run and compute what the page shows of it.
+
+    Args:
+      words: the shown words, [N], all in the run's vocabulary.
+      questions: ids into `words` of standard analogy questions, [Q, 4].
+      max_bytes: of the code of the factor.
+    """
+    model, vocab = open_run(run.folder, config)
+    embedding = run.config.evaluate.embedding
+    ids = np.array([vocab.id_of[word] for word in words], np.int64)
+    cosines = cosine_matrix(model, ids, embedding)
+    tie = shared_cosine(cosines)
+    if tie is None:
+        data = _learned(run, cosines, questions, max_bytes)
+    else:
+        about = f"every pair of words has the cosine {tie:.2f}: {SAMPLE}"
+        data = ModelData(run.model.label, run.seed, sample_map(len(words)), about, tie)
+    history = _history(run, data)
+    for group in groups:
+        if group.num_shown:
+            data.groups[group.name] = _maps_of_group(group, history, model, vocab, embedding)
+    return data
+
+
+SAMPLE = f"two coordinates of an untrained network of width {NARROW}, drawn at random"
+
+
+def _learned(run: Run, cosines: np.ndarray, questions: np.ndarray, max_bytes: int) -> ModelData:
+    """The data of a model whose cosines differ."""
+    full = factorise(cosines)
+    xy, shares = map_of_factor(full)
+    percents = " and ".join(f"{100 * share:.0f} %" for share in shares)
+    data = ModelData(run.model.label, run.seed, xy, f"the components have {percents} of the variance")
+    data.neighbours = nearest(cosines)
+    data.factor = round_factor(full, data.neighbours, max_bytes)
+    measure(data.factor, cosines, questions)
+    return data
+
+
+def _history(run: Run, data: ModelData) -> GroupHistory | None:
+    path = run.folder / GROUP_HISTORY
+    if path.exists():
+        return GroupHistory.load(path)
+    data.no_history = f"{run.folder.name} has no {GROUP_HISTORY}, so only its end is shown"
+    return None
+
+
+def _maps_of_group(
+    group: GroupWords,
+    history: GroupHistory | None,
+    model: Model,
+    vocab: Vocabulary,
+    embedding: Embedding,
+) -> GroupMaps:
+    if history is None:
+        history = GroupHistory({group.name: group.words}, {}, grams={group.name: []})
+        history.add(0, model, vocab, embedding)
+    row_of = {word: row for row, word in enumerate(history.words[group.name])}
+    rows = [row_of[word] for word in group.words]
+    grams = [gram[np.ix_(rows, rows)] for gram in history.grams[group.name]]
+    if all(shared_cosine(gram) is not None for gram in grams):
+        maps = np.repeat(sample_map(len(rows))[None], len(grams), axis=0)
+    else:
+        maps = group_maps(grams)
+    silhouettes = [silhouette(xy, group.is_second) for xy in maps]
+    return GroupMaps(history.epochs, maps, silhouettes)
+
+
+def _pack(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content)).decode("ascii")
+
+
+def _pack_floats(array: np.ndarray) -> str:
+    return _pack(np.ascontiguousarray(array, "<f4").tobytes())
