@@ -34,11 +34,11 @@ class Group(NamedTuple):
 
 
 GROUPS = {
-    "states and cities": Group(PLACE_SECTION, ("city", "state")),
-    "countries and capitals": Group("capital-common-countries", ("capital", "country")),
+    "states and cities": Group(PLACE_SECTION, ("cities", "states")),
+    "countries and capitals": Group("capital-common-countries", ("capitals", "countries")),
     "gender pairs": Group("family", ("male", "female")),
-    "inflections of nouns": Group("gram8-plural", ("singular", "plural")),
-    "inflections of verbs": Group("gram7-past-tense", ("participle", "past tense")),
+    "inflections of nouns": Group("gram8-plural", ("singulars", "plurals")),
+    "inflections of verbs": Group("gram7-past-tense", ("participles", "past tenses")),
 }
 
 

@@ -60,7 +60,7 @@ def _map_figure(index: int, label: str, dots: ColumnDataSource) -> Any:
     for source in (dots,):
         source.add([], x)
         source.add([], y)
-    grey = {"size": 5, "color": GREY, "alpha": 0.5, "nonselection_alpha": 0.5}
+    grey = {"size": 4, "color": GREY, "alpha": 0.4, "nonselection_alpha": 0.4}
     base = plot.scatter(x, y, source=dots, marker="circle", **grey)
     for name, look in LOOKS.items():
         source = ColumnDataSource({"x": [], "y": []}, name=f"{name}{index}")

@@ -90,8 +90,8 @@ class ModelData:
     neighbours: Neighbours | None = None
     factor: Factor | None = None
     groups: dict[str, GroupMaps] = field(default_factory=dict)
-    no_history: str = ""
-    """Why there is no slider for this model; empty if there is one."""
+    has_history: bool = False
+    """Whether the run has stored its groups after each epoch."""
 
     @property
     def about_analogies(self) -> str:
@@ -155,7 +155,9 @@ def describe_model(
     else:
         about = f"every pair of words has the cosine {tie:.2f}: {SAMPLE}"
         data = ModelData(run.model.label, run.seed, sample_map(len(words)), about, tie)
-    history = _history(run, data)
+    path = run.folder / GROUP_HISTORY
+    data.has_history = path.exists()
+    history = GroupHistory.load(path) if data.has_history else None
     for group in groups:
         if group.num_shown:
             data.groups[group.name] = _maps_of_group(group, history, model, vocab, embedding)
@@ -175,14 +177,6 @@ def _learned(run: Run, cosines: np.ndarray, questions: np.ndarray, max_bytes: in
     data.factor = round_factor(full, data.neighbours, max_bytes)
     measure(data.factor, cosines, questions)
     return data
-
-
-def _history(run: Run, data: ModelData) -> GroupHistory | None:
-    path = run.folder / GROUP_HISTORY
-    if path.exists():
-        return GroupHistory.load(path)
-    data.no_history = f"{run.folder.name} has no {GROUP_HISTORY}, so only its end is shown"
-    return None
 
 
 def _maps_of_group(

@@ -30,7 +30,7 @@ from w2v_inf.explore.model_data import GroupWords, ModelData, describe_model
 from w2v_inf.reporting.findings import Table
 from w2v_inf.reporting.html import write_page
 from w2v_inf.reporting.style import style
-from w2v_inf.runs.folder import VOCABULARY
+from w2v_inf.runs.folder import GROUP_HISTORY, VOCABULARY
 from w2v_inf.runs.results import (
     Run,
     by_model,
@@ -172,8 +172,14 @@ def _static(name: str) -> str:
 
 
 def _missing_notes(missing: list[str], models: list[ModelData]) -> list[str]:
-    """A line for groups without words, and one for each run without a history."""
-    notes = [f"No slider for {m.label}: {m.no_history}." for m in models if m.no_history]
+    """A line for runs without a history, and one for groups without words."""
+    without = [model.label for model in models if not model.has_history]
+    notes = []
+    if without:
+        notes.append(
+            f"No slider for {', '.join(without)}: the run folder has no {GROUP_HISTORY}, "
+            "which w2v-inf train writes after each epoch."
+        )
     if missing:
         notes.append(f"Left out, for lack of words in these vocabularies: {', '.join(missing)}.")
     return notes

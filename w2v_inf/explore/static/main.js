@@ -4,7 +4,7 @@ const byId = (id) => document.getElementById(id);
 const NO_MOTION = matchMedia("(prefers-reduced-motion: reduce)");
 const MOVE_MS = 400, SUGGESTIONS = 12;
 let data, words, maps, curves;
-const state = { selected: [], hovered: [], own: [], group: null, alone: false, epoch: 0 };
+const state = { selected: null, hovered: null, own: [], group: null, alone: false, epoch: 0 };
 
 async function start() {
   data = JSON.parse(byId("data").textContent);
@@ -15,8 +15,9 @@ async function start() {
   curves = ["accuracy", "loss"].map((name) => document_.get_model_by_name(name));
   listen();
   fillGroups();
-  showView();
-  select(words.find(data.first));
+  state.selected = words.find(data.first);
+  await showView();
+  select(state.selected);
   for (const control of document.querySelectorAll("main fieldset")) control.disabled = false;
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
@@ -48,7 +49,6 @@ function run(source) {
 }
 
 function listen() {
-  maps.dots.properties.inspected;
   maps.dots.connect(maps.dots.inspect, () => hover(maps.dots.inspected.indices));
   maps.dots.selected.properties.indices.change.connect(() => {
     const [row] = maps.dots.selected.indices;
@@ -112,23 +112,36 @@ function say(id, text) {
 }
 
 function select(id) {
-  state.selected = [id];
+  state.selected = id;
   byId("word").value = data.words[id];
-  const lists = data.models.map((model) => neighboursOf(model, id));
-  const empty = data.models.map((model) => `every word ties at ${model.tie?.toFixed(2)}: none is nearest`);
-  const common = sharedIds(lists).size;
-  byId("neighbours").replaceChildren(
-    listTable(`Nearest to “${data.words[id]}”, by cosine`, data.models, lists, empty, { words: data.words, onWord: select }));
-  const away = state.alone && !maps.rowOf.has(id) ? " It is not in the group on the maps." : "";
+  const common = sharedIds(neighbourLists(id)).size;
+  const away = maps.rowOf.has(id) ? "" : " It is not in the group on the maps.";
   say("found", `“${data.words[id]}”: ${common} neighbours are in two or more lists.${away}`);
-  mark();
+  showFocus();
 }
 
 function hover(rows) {
-  const hovered = rows.slice(0, 1).map((row) => maps.ids[row]);
-  if (hovered[0] === state.hovered[0]) return;
+  const hovered = rows.length ? maps.ids[rows[0]] : null;
+  if (hovered === state.hovered) return;
   state.hovered = hovered;
-  say("hovered", hovered.length ? data.words[hovered[0]] : "–");
+  say("hovered", hovered === null ? "–" : data.words[hovered]);
+  showFocus();
+}
+
+// The word whose neighbours are shown: the one under the pointer, or else the selected one.
+function focus() {
+  return state.hovered ?? state.selected;
+}
+
+function neighbourLists(id) {
+  return data.models.map((model) => neighboursOf(model, id));
+}
+
+function showFocus() {
+  const id = focus();
+  const empty = data.models.map((model) => `every word ties at ${model.tie?.toFixed(2)}: none is nearest`);
+  byId("neighbours").replaceChildren(listTable(`Nearest to “${data.words[id]}”, by cosine`, data.models,
+    neighbourLists(id), empty, { words: data.words, onWord: select }));
   mark();
 }
 
@@ -240,10 +253,10 @@ function mark() {
     first: group ? group.ids.filter((_, row) => !second[row]) : [],
     second: group ? group.ids.filter((_, row) => second[row]) : [],
     own: state.own,
-    selected: state.selected,
-    hovered: state.hovered,
+    selected: [state.selected],
+    hovered: state.hovered === null ? [] : [state.hovered],
   };
-  const neighbours = data.models.map((model) => state.selected.flatMap((id) => neighboursOf(model, id).map((n) => n.id)));
+  const neighbours = neighbourLists(focus()).map((list) => list.map(({ id }) => id));
   const labelled = group && state.alone ? [...kinds.second, ...kinds.first] : [];
   maps.mark(kinds, neighbours, labelled);
 }
