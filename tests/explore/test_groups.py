@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import silhouette_score
 
 from w2v_inf.evaluation.places import pca
 from w2v_inf.explore.groups import group_maps, map_of_factor, sample_map, silhouette
@@ -61,7 +62,7 @@ def test_a_sample_is_always_the_same() -> None:
 
 def test_separation_of_two_kinds() -> None:
     apart = np.where(IS_SECOND[:, None], 5.0, 0.0) + sample_map(12)
-    found = silhouette(apart, IS_SECOND)
-    assert found is not None and found > 0.9
-    assert silhouette(apart, np.arange(12) >= 11) is None
-    assert silhouette(np.zeros((12, 2)), IS_SECOND) is None
+    found = silhouette(apart @ apart.T, IS_SECOND)
+    assert found == pytest.approx(silhouette_score(apart, IS_SECOND)) and found > 0.9
+    assert silhouette(apart @ apart.T, np.arange(12) >= 11) is None
+    assert silhouette(np.eye(12), IS_SECOND) == pytest.approx(0)  # all as far apart as any

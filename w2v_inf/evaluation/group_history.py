@@ -132,4 +132,3 @@ class GroupHistory:
                 raise ValueError("its arrays do not fit together")
             if len(grams) != len(self.epochs):
                 raise ValueError("its epochs do not fit together")
-

@@ -155,16 +155,21 @@ def separation(gram: np.ndarray, is_state: np.ndarray) -> dict[str, float | None
         result["baseline"] = 100 * float(sizes.max()) / num_places
     if sizes.min() >= 1 and num_places >= 3:
         coordinates, _ = pca(gram)
-        squares = np.diagonal(gram)
-        distances = np.sqrt((squares[:, None] + squares - gram - gram.T).clip(min=0))  # [P, P]
-        np.fill_diagonal(distances, 0)
         result["silhouette"] = float(silhouette_score(coordinates, is_state))
         result["silhouette_full"] = float(
-            silhouette_score(distances, is_state, metric="precomputed")
+            silhouette_score(distances(gram), is_state, metric="precomputed")
         )
         if sizes.min() >= NUM_FOLDS:
             result["linear_accuracy"] = _linear_accuracy(coordinates, is_state)
     return result
+
+
+def distances(gram: np.ndarray) -> np.ndarray:
+    """Distances of points known by their inner products, [P, P]."""
+    squares = np.diagonal(gram)
+    table = np.sqrt((squares[:, None] + squares - gram - gram.T).clip(min=0))
+    np.fill_diagonal(table, 0)
+    return table
 
 
 def _linear_accuracy(coordinates: np.ndarray, is_state: np.ndarray) -> float:

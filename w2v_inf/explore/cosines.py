@@ -26,7 +26,8 @@ from w2v_inf.models.protocol import Model
 
 NUM_NEIGHBOURS = 10
 ROWS_AT_ONCE = 1000
-MAX_RANK = 640
+MAX_NUMBERS = 3_200_000
+"""N x r of the factor before rounding: rank 640 at 5,000 words."""
 NUM_ITERATIONS = 3
 UNITS = (1e-5, 3e-5, 6e-5, 8e-5, 1e-4, 1.2e-4, 1.4e-4, 1.7e-4, 2.5e-4, 5e-4)
 JUDGED_WORDS = 1000
@@ -97,13 +98,16 @@ def nearest(cosines: np.ndarray) -> Neighbours:
     return Neighbours(best.indices.numpy().astype(np.uint16), rounded.numpy().astype(np.int16))
 
 
-def factorise(cosines: np.ndarray, max_rank: int = MAX_RANK) -> np.ndarray:
+def factorise(cosines: np.ndarray, max_rank: int | None = None) -> np.ndarray:
     """The factor of rank `max_rank` at most, columns by falling variance, [N, r] float32.
+
+    max_rank: None for as much as `MAX_NUMBERS` allow.
 
     Subspace iteration from a seeded start, then Nystroem's formula, which is exact on the subspace.
     Cost: 2 N^2 r FLOP per iteration.
     """
-    table, rank = torch.from_numpy(cosines), min(max_rank, len(cosines))
+    table = torch.from_numpy(cosines)
+    rank = min(max_rank or MAX_NUMBERS // len(cosines), len(cosines))
     generator = torch.Generator().manual_seed(0)
     basis = torch.randn(len(cosines), rank, generator=generator)
     for _ in range(NUM_ITERATIONS):

@@ -36,13 +36,16 @@ GREY = "#8a8a8a"
 DASHES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashdot"}
 
 
-def map_figures(labels: list[str]) -> list[Any]:
-    """An empty map per model; all share the source `dots`, so that a hover is one in all."""
+def map_figures(axes: list[str]) -> list[Any]:
+    """An empty map per model; `axes` name what an axis of each is.
+
+    All share the source `dots`, so that a hover is one in all.
+    """
     dots = ColumnDataSource({"word": []}, name="dots")
-    return [_map_figure(index, label, dots) for index, label in enumerate(labels)]
+    return [_map_figure(index, axis, dots) for index, axis in enumerate(axes)]
 
 
-def _map_figure(index: int, label: str, dots: ColumnDataSource) -> Any:
+def _map_figure(index: int, axis: str, dots: ColumnDataSource) -> Any:
     plot = figure(
         name=f"map{index}",
         height=MAP_HEIGHT,
@@ -53,24 +56,39 @@ def _map_figure(index: int, label: str, dots: ColumnDataSource) -> Any:
         active_drag=None,
         active_scroll=None,
         toolbar_location="above",
-        x_axis_label="component 1",
-        y_axis_label="component 2",
+        x_axis_label=f"{axis} 1",
+        y_axis_label=f"{axis} 2",
     )
     x, y = f"x{index}", f"y{index}"
-    for source in (dots,):
-        source.add([], x)
-        source.add([], y)
+    dots.add([], x)
+    dots.add([], y)
     grey = {"size": 4, "color": GREY, "alpha": 0.4, "nonselection_alpha": 0.4}
     base = plot.scatter(x, y, source=dots, marker="circle", **grey)
     for name, look in LOOKS.items():
         source = ColumnDataSource({"x": [], "y": []}, name=f"{name}{index}")
-        plot.scatter("x", "y", source=source, line_color=look.get("line_color", "white"), **{
-            key: value for key, value in look.items() if key != "line_color"
-        })
-    words = ColumnDataSource({"x": [], "y": [], "word": [], "dx": [], "dy": []}, name=f"words{index}")
-    plot.text("x", "y", "word", x_offset="dx", y_offset="dy", source=words,
-        text_font_size=FONT_SIZE, text_baseline="middle", text_color="black",
-        background_fill_color="white", background_fill_alpha=0.75)
+        plot.scatter(
+            "x",
+            "y",
+            source=source,
+            line_color=look.get("line_color", "white"),
+            **{key: value for key, value in look.items() if key != "line_color"},
+        )
+    words = ColumnDataSource(
+        {"x": [], "y": [], "word": [], "dx": [], "dy": []}, name=f"words{index}"
+    )
+    plot.text(
+        "x",
+        "y",
+        "word",
+        x_offset="dx",
+        y_offset="dy",
+        source=words,
+        text_font_size=FONT_SIZE,
+        text_baseline="middle",
+        text_color="black",
+        background_fill_color="white",
+        background_fill_alpha=0.75,
+    )
     plot.add_tools(
         HoverTool(renderers=[base], tooltips=None, point_policy="snap_to_data"),
         TapTool(renderers=[base]),
@@ -78,38 +96,42 @@ def _map_figure(index: int, label: str, dots: ColumnDataSource) -> Any:
     _finish(plot)
     plot.axis.major_label_text_color = None
     plot.axis.ticker = []
-    plot.toolbar.logo = None
     return plot
 
 
 def curve_figures(runs: list[Run]) -> list[Any]:
-    """Analogy accuracy and loss by epoch, a line per run; a hover gives values and seeds."""
-    accuracy = _curve_figure("accuracy", "analogies solved (%)")
-    loss = _curve_figure("loss", "loss (nats per example)")
-    models = by_model(runs)
-    for number, (model, seeds) in enumerate(models.items()):
-        look = line_look(style(model, models))
-        for run in seeds:
-            for plot, (epochs, values) in (
-                (accuracy, _accuracies(run)),
-                (loss, _losses(run)),
-            ):
-                count = len(epochs)
-                source = ColumnDataSource({
-                    "epoch": epochs,
-                    "value": values,
-                    "model": [model.label] * count,
-                    "seed": [run.seed] * count,
-                })
-                plot.line("epoch", "value", source=source, name=f"curve{number}", **look)
-    for plot, unit in ((accuracy, "%"), (loss, "nats")):
-        tooltips = [("model", "@model"), ("seed", "@seed"), ("epoch", "@epoch{0.00}")]
-        tooltips.append((plot.name, f"@value{{0.00}} {unit}"))
-        plot.add_tools(HoverTool(tooltips=tooltips, mode="mouse", line_policy="nearest"))
-    return [accuracy, loss]
+    """Analogy accuracy and loss by epoch, a line per run; a hover gives values and seeds.
+
+    Without any question in the vocabulary, there is no figure of accuracy.
+    """
+    curves = [
+        ("accuracy", "analogies solved (%)", "%", _accuracies),
+        ("loss", "loss (nats per example)", "nats", _losses),
+    ]
+    plots = []
+    for name, label, unit, read in curves:
+        plot = _curve_figure(name, label, unit)
+        models = by_model(runs)
+        for number, (model, seeds) in enumerate(models.items()):
+            look = line_look(style(model, models))
+            for run in seeds:
+                points = read(run)
+                source = ColumnDataSource(
+                    {
+                        "epoch": [epoch for epoch, _ in points],
+                        "value": [value for _, value in points],
+                        "model": [model.label] * len(points),
+                        "seed": [run.seed] * len(points),
+                    }
+                )
+                if points:
+                    plot.line("epoch", "value", source=source, name=f"curve{number}", **look)
+        if plot.renderers:
+            plots.append(plot)
+    return plots
 
 
-def _curve_figure(name: str, label: str) -> Any:
+def _curve_figure(name: str, label: str, unit: str) -> Any:
     plot = figure(
         name=name,
         height=CURVE_HEIGHT,
@@ -120,24 +142,25 @@ def _curve_figure(name: str, label: str) -> Any:
         x_axis_label="epoch",
         y_axis_label=label,
     )
+    tooltips = [("model", "@model"), ("seed", "@seed"), ("epoch", "@epoch{0.00}")]
+    tooltips.append((name, f"@value{{0.00}} {unit}"))
+    plot.add_tools(HoverTool(tooltips=tooltips, mode="mouse", line_policy="nearest"))
     _finish(plot)
-    plot.toolbar.logo = None
     return plot
 
 
-def _accuracies(run: Run) -> tuple[list[float], list[float]]:
+def _accuracies(run: Run) -> list[tuple[float, float]]:
+    """Epochs with their percentages, where a question was seen."""
     known = [
         (line["epoch"], (line["analogy"].get("total") or {}).get("accuracy"))
         for line in run.evaluations
     ]
-    kept = [(epoch, value) for epoch, value in known if value is not None]
-    return [epoch for epoch, _ in kept], [value for _, value in kept]
+    return [(epoch, value) for epoch, value in known if value is not None]
 
 
-def _losses(run: Run) -> tuple[list[float], list[float]]:
+def _losses(run: Run) -> list[tuple[float, float]]:
     every = -(-len(run.progress) // MAX_LOSSES) or 1
-    lines = run.progress[::every]
-    return [line["epoch"] for line in lines], [line["loss"] for line in lines]
+    return [(line["epoch"], line["loss"]) for line in run.progress[::every]]
 
 
 def line_look(look: dict[str, Any]) -> dict[str, Any]:
@@ -150,9 +173,10 @@ def line_look(look: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finish(plot: Any) -> None:
-    """Texts of at least 12 pixels, no frame, a pale grid."""
+    """Texts of at least 12 pixels, a pale frame and grid, no logo."""
     plot.axis.axis_label_text_font_size = FONT_SIZE
     plot.axis.axis_label_text_font_style = "normal"
     plot.axis.major_label_text_font_size = FONT_SIZE
     plot.outline_line_color = "#bbb"
+    plot.toolbar.logo = None
     plot.grid.grid_line_color = "#e8e8e8"

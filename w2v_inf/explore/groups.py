@@ -6,9 +6,11 @@ Decisions:
 - A group's axes are those of its last epoch, at every epoch. With H the centring, G_e the inner
   products after epoch e, v and l an eigenvector and eigenvalue of H G_E H, the coordinates are
   H G_e H v / sqrt(l). At e = E this is the PCA. A point is thus its inner product with one fixed
-  sum of words, so it moves as the embeddings move. PCA of each epoch by itself could turn, swap its
-  axes and jump. Rotating the embeddings of each epoch onto the last (Procrustes) would show a
-  pattern at the beginning, when all words are orthogonal and any pattern is as near as any other.
+  sum of words, so it moves as the embeddings move. Before training that is next to nothing: the
+  product of a word with itself, 1 / l of its last place.
+- PCA of each epoch by itself could turn, swap its axes and jump. Rotating the embeddings of each
+  epoch onto the last (Procrustes) would show a pattern at the beginning, when all words are
+  orthogonal and any pattern is as near as any other.
 - Where all words are orthogonal, as in the NTK limit, a map is arbitrary. It shows a seeded sample
   of an untrained network of finite width instead, as the PCA figure of the report does.
 """
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from w2v_inf.evaluation.places import pca
+from w2v_inf.evaluation.places import distances, pca
 from w2v_inf.reporting.pca import NARROW, SAMPLE_SEED
 
 
@@ -60,10 +62,14 @@ def _centred(gram: np.ndarray) -> np.ndarray:
     return without_rows - without_rows.mean(axis=1, keepdims=True)
 
 
-def silhouette(coordinates: np.ndarray, is_second: np.ndarray) -> float | None:
-    """How far apart the two kinds are on a map, -1 to 1; None with fewer than two of a kind."""
+def silhouette(gram: np.ndarray, is_second: np.ndarray) -> float | None:
+    """How far apart the two kinds are in the full space, -1 to 1; None with fewer than two of one.
+
+    gram: inner products, [P, P]. Not on the map: its axes, chosen at the end, would tell two kinds
+    apart in words that are orthogonal.
+    """
     from sklearn.metrics import silhouette_score  # takes a second
 
-    if min(is_second.sum(), (~is_second).sum()) < 2 or not np.ptp(coordinates):
+    if min(is_second.sum(), (~is_second).sum()) < 2:
         return None
-    return float(silhouette_score(coordinates, is_second))
+    return float(silhouette_score(distances(gram), is_second, metric="precomputed"))

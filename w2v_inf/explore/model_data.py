@@ -66,12 +66,13 @@ class GroupMaps:
     @property
     def separation(self) -> str:
         """The silhouette at the first epoch and at the last."""
-        texts = ["–" if s is None else f"{s:.2f}" for s in self.silhouettes]
+        # 0.0 is added because -0.001 would be written -0.00.
+        texts = ["–" if s is None else f"{round(s, 2) + 0.0:.2f}" for s in self.silhouettes]
         return texts[0] if len(texts) == 1 else f"{texts[0]} → {texts[-1]}"
 
     def as_json(self) -> dict[str, Any]:
         """For the page's script."""
-        rounded = [None if s is None else round(s, 3) for s in self.silhouettes]
+        rounded = [None if s is None else round(s, 2) + 0.0 for s in self.silhouettes]
         return {"epochs": self.epochs, "xy": _pack_floats(self.maps), "silhouettes": rounded}
 
 
@@ -92,6 +93,11 @@ class ModelData:
     groups: dict[str, GroupMaps] = field(default_factory=dict)
     has_history: bool = False
     """Whether the run has stored its groups after each epoch."""
+
+    @property
+    def axis(self) -> str:
+        """What an axis of its maps is."""
+        return "component" if self.tie is None else "coordinate"
 
     @property
     def about_analogies(self) -> str:
@@ -153,7 +159,7 @@ def describe_model(
     if tie is None:
         data = _learned(run, cosines, questions, max_bytes)
     else:
-        about = f"every pair of words has the cosine {tie:.2f}: {SAMPLE}"
+        about = f"Every pair of words has the cosine {tie:.2f}: {SAMPLE}."
         data = ModelData(run.model.label, run.seed, sample_map(len(words)), about, tie)
     path = run.folder / GROUP_HISTORY
     data.has_history = path.exists()
@@ -172,11 +178,29 @@ def _learned(run: Run, cosines: np.ndarray, questions: np.ndarray, max_bytes: in
     full = factorise(cosines)
     xy, shares = map_of_factor(full)
     percents = " and ".join(f"{100 * share:.0f} %" for share in shares)
-    data = ModelData(run.model.label, run.seed, xy, f"the components have {percents} of the variance")
+    about = f"The components have {percents} of the variance."
+    data = ModelData(run.model.label, run.seed, xy, about)
     data.neighbours = nearest(cosines)
     data.factor = round_factor(full, data.neighbours, max_bytes)
     measure(data.factor, cosines, questions)
     return data
+
+
+def align(models: list[ModelData]) -> None:
+    """Give equal directions equal signs: those of the last model. Signs of PCA mean nothing.
+
+    Maps of models whose words all tie stay as they are.
+    """
+    learned = [model for model in models if model.tie is None]
+    for model in learned[:-1]:
+        model.xy = model.xy * _signs(model.xy, learned[-1].xy)
+        for name, own in model.groups.items():
+            own.maps = own.maps * _signs(own.maps[-1], learned[-1].groups[name].maps[-1])
+
+
+def _signs(xy: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """The sign of each column by which it points as the same column of `reference`; [2]."""
+    return np.where((xy * reference).sum(axis=0) < 0, -1.0, 1.0)
 
 
 def _maps_of_group(
@@ -196,7 +220,7 @@ def _maps_of_group(
         maps = np.repeat(sample_map(len(rows))[None], len(grams), axis=0)
     else:
         maps = group_maps(grams)
-    silhouettes = [silhouette(xy, group.is_second) for xy in maps]
+    silhouettes = [silhouette(gram.astype(np.float64), group.is_second) for gram in grams]
     return GroupMaps(history.epochs, maps, silhouettes)
 
 

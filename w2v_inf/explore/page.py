@@ -26,7 +26,7 @@ from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
 from w2v_inf.evaluation.group_history import GROUPS
 from w2v_inf.explore.choose import choose_runs, choose_words, notes_on
-from w2v_inf.explore.model_data import GroupWords, ModelData, describe_model
+from w2v_inf.explore.model_data import GroupWords, ModelData, align, describe_model
 from w2v_inf.reporting.findings import Table
 from w2v_inf.reporting.html import write_page
 from w2v_inf.reporting.style import style
@@ -96,9 +96,8 @@ def write_explorer(runs: list[Run], path: Path, config: Config) -> Path:
     groups = [GroupWords(name, words.shown) for name in GROUPS]
     questions = load_questions(_vocabulary(words.shown)).ids.numpy()
     budget = FACTOR_BYTES // max(1, sum(run.model.kind != "ntk_limit" for run in chosen))
-    models = [
-        describe_model(run, words.shown, groups, questions, budget, config) for run in chosen
-    ]
+    models = [describe_model(run, words.shown, groups, questions, budget, config) for run in chosen]
+    align(models)
     related = [run for run in runs if run.group in {own.group for own in chosen}]
     _write(path, chosen, related, words.shown, groups, models, notes_on(chosen, words))
     return path
@@ -123,8 +122,7 @@ def _write(
 
     from w2v_inf.explore.figures import LOOKS, curve_figures, map_figures
 
-    labels = [model.label for model in models]
-    maps, curves = map_figures(labels), curve_figures(related)
+    maps, curves = map_figures([model.axis for model in models]), curve_figures(related)
     script, divs = components((*maps, *curves), wrap_script=False)
     shown_groups = [group for group in groups if group.num_shown]
     data = {
@@ -149,7 +147,7 @@ def _write(
         curve_models=_curve_models(related),
         results=_result_table(related),
         map_divs=[Markup(div) for div in divs[: len(maps)]],
-        curve_divs=[Markup(div) for div in divs[len(maps) :]],
+        curves=[(p.name, Markup(div)) for p, div in zip(curves, divs[len(maps) :], strict=True)],
         figures=Markup(script.replace("</", "<\\/")),
         bokeh=pack(_bokeh_script(Resources)),
         data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
@@ -188,8 +186,7 @@ def _missing_notes(missing: list[str], models: list[ModelData]) -> list[str]:
 def _separation_table(groups: list[GroupWords], models: list[ModelData]) -> Table:
     """A row per group: its silhouette on each model's map, before training and at the end."""
     rows = [
-        [group.name, *(model.groups[group.name].separation for model in models)]
-        for group in groups
+        [group.name, *(model.groups[group.name].separation for model in models)] for group in groups
     ]
     return [["group", *(model.label for model in models)], *rows]
 

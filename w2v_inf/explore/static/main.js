@@ -12,7 +12,7 @@ async function start() {
   const [all, document_] = await Promise.all([unpackMaps(), drawFigures()]);
   data.models.forEach((model, m) => Object.assign(model, all[m]));
   maps = new Maps(data.models.map((_, m) => document_.get_model_by_name(`map${m}`)), data);
-  curves = ["accuracy", "loss"].map((name) => document_.get_model_by_name(name));
+  curves = [...document.querySelectorAll(".curve .plot")].map((box) => document_.get_model_by_name(box.dataset.plot));
   listen();
   fillGroups();
   state.selected = words.find(data.first);
@@ -21,6 +21,7 @@ async function start() {
   for (const control of document.querySelectorAll("main fieldset")) control.disabled = false;
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
+  document.querySelector("[data-analogy]")?.click();
 }
 
 async function unpackMaps() {
@@ -231,7 +232,7 @@ function describeView() {
   const isAlone = state.alone && state.group !== null;
   data.models.forEach((model, m) => {
     const own = isAlone ? state.group.models[m] : null;
-    say(`about${m}`, own ? aboutGroup(own) : model.about);
+    say(`about${m}`, own ? aboutGroup(own, model) : model.about);
   });
   if (!isAlone) {
     say("epoch-now", "The slider moves a group: tick “the group alone”.");
@@ -242,9 +243,11 @@ function describeView() {
   say("epoch-now", longest.epochs.length < 2 ? "No slider: no run has stored its epochs." : `epoch ${now} of ${last}${now ? "" : ", before training"}`);
 }
 
-function aboutGroup(own) {
+function aboutGroup(own, model) {
   const value = own.silhouettes[Math.min(state.epoch, own.silhouettes.length - 1)];
-  return value === null ? "separation of the two kinds: not defined" : `separation of the two kinds (silhouette): ${value.toFixed(2)}`;
+  const apart = `Separation of the two kinds in the full space (silhouette): ${value === null ? "not defined" : value.toFixed(2)}.`;
+  if (model.tie !== null) return `${apart} ${model.about}`;
+  return own.epochs.length > 1 ? apart : `${apart} The end of the training only.`;
 }
 
 function mark() {
