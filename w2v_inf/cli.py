@@ -84,7 +84,7 @@ STAGES = {
     "explore": Stage(
         "explore.page",
         "explore",
-        "Write explore.html, a page to play with: maps, neighbours, analogies (plot.runs=[FOLDER]).",
+        "Write explore.html: maps, neighbours and analogies to play with (plot.runs=[FOLDER]).",
     ),
     "export": Stage(
         "export",

@@ -176,7 +176,8 @@ def spread(opened: Opened, m: int) -> float:
     """The extent of the words of a map along its first axis."""
     return opened.page.evaluate(
         """(m) => {
-          const dots = Bokeh.documents[0].get_model_by_name(`map${m}`).renderers[0].data_source.data;
+          const plot = Bokeh.documents[0].get_model_by_name(`map${m}`);
+          const dots = plot.renderers[0].data_source.data;
           return Math.max(...dots[`x${m}`]) - Math.min(...dots[`x${m}`]);
         }""",
         m,

@@ -32,7 +32,20 @@ LOOKS = {
     "hovered": {"marker": "circle", "fill_color": None, "line_color": "black", "size": 14},
 }
 """Markers of the words that stand out; `own` are those of the reader's list."""
-GREY = "#8a8a8a"
+LABEL: dict[str, Any] = {
+    "text_font_size": FONT_SIZE,
+    "text_baseline": "middle",
+    "text_color": "black",
+    "background_fill_color": "white",
+    "background_fill_alpha": 0.75,
+}
+DOT: dict[str, Any] = {
+    "size": 4,
+    "fill_color": "#8a8a8a",
+    "fill_alpha": 0.5,
+    "nonselection_fill_alpha": 0.5,
+    "line_color": None,  # thousands of outlines would double the time of drawing
+}
 DASHES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashdot"}
 
 
@@ -50,8 +63,8 @@ def _map_figure(index: int, axis: str, dots: ColumnDataSource) -> Any:
         name=f"map{index}",
         height=MAP_HEIGHT,
         sizing_mode="stretch_width",
-        x_range=Range1d(-1, 1),
-        y_range=Range1d(-1, 1),
+        x_range=Range1d(start=-1, end=1),
+        y_range=Range1d(start=-1, end=1),
         tools="pan,wheel_zoom,box_zoom,reset",
         active_drag=None,
         active_scroll=None,
@@ -62,8 +75,7 @@ def _map_figure(index: int, axis: str, dots: ColumnDataSource) -> Any:
     x, y = f"x{index}", f"y{index}"
     dots.add([], x)
     dots.add([], y)
-    grey = {"size": 4, "color": GREY, "alpha": 0.4, "nonselection_alpha": 0.4}
-    base = plot.scatter(x, y, source=dots, marker="circle", **grey)
+    base = plot.scatter(x, y, source=dots, marker="circle", **DOT)
     for name, look in LOOKS.items():
         source = ColumnDataSource({"x": [], "y": []}, name=f"{name}{index}")
         plot.scatter(
@@ -76,19 +88,7 @@ def _map_figure(index: int, axis: str, dots: ColumnDataSource) -> Any:
     words = ColumnDataSource(
         {"x": [], "y": [], "word": [], "dx": [], "dy": []}, name=f"words{index}"
     )
-    plot.text(
-        "x",
-        "y",
-        "word",
-        x_offset="dx",
-        y_offset="dy",
-        source=words,
-        text_font_size=FONT_SIZE,
-        text_baseline="middle",
-        text_color="black",
-        background_fill_color="white",
-        background_fill_alpha=0.75,
-    )
+    plot.text("x", "y", "word", x_offset="dx", y_offset="dy", source=words, **LABEL)
     plot.add_tools(
         HoverTool(renderers=[base], tooltips=None, point_policy="snap_to_data"),
         TapTool(renderers=[base]),

@@ -53,7 +53,9 @@ function listen() {
   maps.dots.connect(maps.dots.inspect, () => hover(maps.dots.inspected.indices));
   maps.dots.selected.properties.indices.change.connect(() => {
     const [row] = maps.dots.selected.indices;
-    if (row !== undefined) select(maps.ids[row]);
+    if (row === undefined) return;
+    select(maps.ids[row]);
+    maps.dots.selected.indices = []; // our own marker shows it
   });
   for (const plot of maps.plots) {
     for (const range of [plot.x_range, plot.y_range]) range.change.connect(soon(mark));
