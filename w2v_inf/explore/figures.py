@@ -20,7 +20,7 @@ from w2v_inf.runs.results import Run, by_model
 
 FONT_SIZE = "12px"
 MAP_HEIGHT, CURVE_HEIGHT = 360, 300
-MAX_LOSSES = 200
+MAX_LOSSES = 100
 """Points of a loss curve."""
 SHAPES = {"o": "circle", "^": "triangle"}
 LOOKS = {
@@ -108,30 +108,31 @@ def curve_figures(runs: list[Run]) -> list[Any]:
         ("accuracy", "analogies solved (%)", "%", _accuracies),
         ("loss", "loss (nats per example)", "nats", _losses),
     ]
-    plots = []
+    plots, models = [], by_model(runs)
     for name, label, unit, read in curves:
-        plot = _curve_figure(name, label, unit)
-        models = by_model(runs)
+        plot = _curve_figure(name, label)
         for number, (model, seeds) in enumerate(models.items()):
-            look = line_look(style(model, models))
+            look = line_look(style(model, models)) | {"name": f"curve{number}"}
             for run in seeds:
                 points = read(run)
-                source = ColumnDataSource(
-                    {
-                        "epoch": [epoch for epoch, _ in points],
-                        "value": [value for _, value in points],
-                        "model": [model.label] * len(points),
-                        "seed": [run.seed] * len(points),
-                    }
-                )
                 if points:
-                    plot.line("epoch", "value", source=source, name=f"curve{number}", **look)
+                    epochs, values = zip(*points, strict=True)
+                    line = plot.line(list(epochs), list(values), **look)
+                    plot.add_tools(_hover(line, name, unit, run))
         if plot.renderers:
             plots.append(plot)
     return plots
 
 
-def _curve_figure(name: str, label: str, unit: str) -> Any:
+def _hover(line: Any, name: str, unit: str, run: Run) -> HoverTool:
+    """What a hover over a line says. One tool per line, since each says other constants."""
+    constants = [("model", run.model.label), ("seed", str(run.seed))]
+    varying = [("epoch", "@x{0.00}"), (name, f"@y{{0.00}} {unit}")]
+    nearest = {"mode": "mouse", "line_policy": "nearest", "visible": False}
+    return HoverTool(renderers=[line], tooltips=[*constants, *varying], **nearest)
+
+
+def _curve_figure(name: str, label: str) -> Any:
     plot = figure(
         name=name,
         height=CURVE_HEIGHT,
@@ -142,9 +143,6 @@ def _curve_figure(name: str, label: str, unit: str) -> Any:
         x_axis_label="epoch",
         y_axis_label=label,
     )
-    tooltips = [("model", "@model"), ("seed", "@seed"), ("epoch", "@epoch{0.00}")]
-    tooltips.append((name, f"@value{{0.00}} {unit}"))
-    plot.add_tools(HoverTool(tooltips=tooltips, mode="mouse", line_policy="nearest"))
     _finish(plot)
     return plot
 
@@ -155,12 +153,12 @@ def _accuracies(run: Run) -> list[tuple[float, float]]:
         (line["epoch"], (line["analogy"].get("total") or {}).get("accuracy"))
         for line in run.evaluations
     ]
-    return [(epoch, value) for epoch, value in known if value is not None]
+    return [(epoch, round(value, 3)) for epoch, value in known if value is not None]
 
 
 def _losses(run: Run) -> list[tuple[float, float]]:
     every = -(-len(run.progress) // MAX_LOSSES) or 1
-    return [(line["epoch"], line["loss"]) for line in run.progress[::every]]
+    return [(round(line["epoch"], 3), round(line["loss"], 4)) for line in run.progress[::every]]
 
 
 def line_look(look: dict[str, Any]) -> dict[str, Any]:

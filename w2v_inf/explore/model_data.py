@@ -32,16 +32,25 @@ MIN_GROUP = 4
 """Words of a group that a map needs."""
 
 
+@dataclass
 class GroupWords:
-    """The words of one group that the page shows: ids into its words, [P]."""
+    """The words of one group that the page shows."""
 
-    def __init__(self, name: str, shown: list[str]) -> None:
-        start = GroupHistory.start(Vocabulary(shown, np.zeros(len(shown), np.int64)))
-        id_of = {word: i for i, word in enumerate(shown)}
-        self.name, self.kinds = name, GROUPS[name].kinds
-        self.words, self.is_second = start.words[name], start.is_second[name]
-        self.ids = [id_of[word] for word in self.words]
-        self.num_shown = len(self.ids) if len(self.ids) >= MIN_GROUP else 0
+    name: str
+    words: list[str]
+    is_second: np.ndarray
+    """Which words are of the second kind, [P] bool."""
+    ids: list[int]
+    """Ids into the shown words, [P]."""
+
+    @property
+    def kinds(self) -> tuple[str, str]:
+        return GROUPS[self.name].kinds
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it has words enough for a map."""
+        return len(self.ids) >= MIN_GROUP
 
     def as_json(self, maps: "list[GroupMaps]") -> dict[str, Any]:
         """For the page's script, with the maps of every model."""
@@ -52,6 +61,16 @@ class GroupWords:
             "second": self.is_second.astype(int).tolist(),
             "models": [own.as_json() for own in maps],
         }
+
+
+def group_words(shown: list[str]) -> list[GroupWords]:
+    """The words of every group among the `shown` ones."""
+    found = GroupHistory.start(Vocabulary(shown, np.zeros(len(shown), np.int64)))
+    id_of = {word: i for i, word in enumerate(shown)}
+    return [
+        GroupWords(name, words, found.is_second[name], [id_of[word] for word in words])
+        for name, words in found.words.items()
+    ]
 
 
 @dataclass
@@ -165,7 +184,7 @@ def describe_model(
     data.has_history = path.exists()
     history = GroupHistory.load(path) if data.has_history else None
     for group in groups:
-        if group.num_shown:
+        if group.is_shown:
             data.groups[group.name] = _maps_of_group(group, history, model, vocab, embedding)
     return data
 

@@ -24,9 +24,8 @@ from w2v_inf.config import Config
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
-from w2v_inf.evaluation.group_history import GROUPS
 from w2v_inf.explore.choose import choose_runs, choose_words, notes_on
-from w2v_inf.explore.model_data import GroupWords, ModelData, align, describe_model
+from w2v_inf.explore.model_data import GroupWords, ModelData, align, describe_model, group_words
 from w2v_inf.reporting.findings import Table
 from w2v_inf.reporting.html import write_page
 from w2v_inf.reporting.style import style
@@ -43,8 +42,8 @@ from w2v_inf.runs.weights import load_vocabulary
 
 log = logging.getLogger(__name__)
 PAGE = "explore.html"
-FACTOR_BYTES = 2_700_000
-"""Of the factors of all models together, before base64: a third more in the page."""
+FACTOR_BYTES, OTHER_BYTES = 3_100_000, 210_000
+"""Of all models together, before base64, which adds a third; and what each model has besides."""
 SCRIPTS = ("codec.js", "words.js", "maps.js", "tables.js", "main.js")
 EXAMPLES = (
     ("man", "king", "woman"),
@@ -93,9 +92,10 @@ def write_explorer(runs: list[Run], path: Path, config: Config) -> Path:
     chosen = choose_runs(runs)
     vocabularies = [load_vocabulary(run.folder / VOCABULARY) for run in chosen]
     words = choose_words(vocabularies, config.explore.words)
-    groups = [GroupWords(name, words.shown) for name in GROUPS]
+    groups = group_words(words.shown)
     questions = load_questions(_vocabulary(words.shown)).ids.numpy()
-    budget = FACTOR_BYTES // max(1, sum(run.model.kind != "ntk_limit" for run in chosen))
+    num_learned = max(1, sum(run.model.kind != "ntk_limit" for run in chosen))
+    budget = FACTOR_BYTES // num_learned - OTHER_BYTES
     models = [describe_model(run, words.shown, groups, questions, budget, config) for run in chosen]
     align(models)
     related = [run for run in runs if run.group in {own.group for own in chosen}]
@@ -124,14 +124,14 @@ def _write(
 
     maps, curves = map_figures([model.axis for model in models]), curve_figures(related)
     script, divs = components((*maps, *curves), wrap_script=False)
-    shown_groups = [group for group in groups if group.num_shown]
+    shown_groups = [group for group in groups if group.is_shown]
     data = {
         "words": words,
         "models": [model.as_json() for model in models],
         "groups": [group.as_json([m.groups[group.name] for m in models]) for group in shown_groups],
         "first": next((w for w in FIRST_WORDS if w in words), words[0]),
     }
-    missing = [group.name for group in groups if not group.num_shown]
+    missing = [group.name for group in groups if not group.is_shown]
     write_page(
         path,
         "explore",
