@@ -81,6 +81,11 @@ STAGES = {
         "report",
         "Write report.html, one page on finished runs (plot.runs=[FOLDER]).",
     ),
+    "explore": Stage(
+        "explore.page",
+        "explore",
+        "Write explore.html: maps, neighbours and analogies to play with (plot.runs=[FOLDER]).",
+    ),
     "export": Stage(
         "export.stage",
         "export",

@@ -40,6 +40,7 @@ from w2v_inf.corpus.load import open_corpus, select_vocabulary
 from w2v_inf.corpus.prepare import prepare
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.limit_distance import add_limit_distance
+from w2v_inf.explore.page import PAGE, check_bokeh, write_explorer
 from w2v_inf.models.cpu.threads import num_cores
 from w2v_inf.models.device import free_bytes, pick_device
 from w2v_inf.models.memory_check import GIB, OVERHEAD_BYTES, model_bytes, rank_of
@@ -142,9 +143,26 @@ def reproduce(config: Config) -> Path:
     plot(stage)
     for runs in group_runs(find_runs(folders)).values():
         print(f"\n{format_table(runs)}")
+    explore_each(jobs, config, out)
     print("\nReport:", end=" ")
     stage.plot.out = str(out)
     return report(stage)
+
+
+def explore_each(jobs: list[Job], config: Config, out: Path) -> None:
+    """Write explore.html beside the report, for further corpora explore-CORPUS.html.
+
+    Without Bokeh, which is optional, one line says so.
+    """
+    try:
+        check_bokeh()
+    except UserError as error:
+        log.warning("no %s: %s", PAGE, error)
+        return
+    for number, corpus in enumerate(dict.fromkeys(corpus_folder(job.config) for job in jobs)):
+        folders = [job.folder for job in jobs if corpus_folder(job.config) == corpus]
+        name = PAGE if number == 0 else f"explore-{corpus}.html"
+        print("\nExplore:", write_explorer(find_runs(folders), out / name, config))
 
 
 def report_folder(jobs: list[Job]) -> Path:

@@ -38,7 +38,7 @@ MODELS = [
     ["model=ntk_limit", "model.output_init_scale=1"],
 ]
 TIMES = {"elapsed_s", "words_per_s", "rss_bytes"}
-Outcome = tuple[bytes, list[dict[str, Any]], list[Any], list[str]]
+Outcome = tuple[bytes, bytes, list[dict[str, Any]], list[Any], list[str]]
 
 
 class Killed(BaseException):
@@ -83,7 +83,8 @@ def outcome(folder: Path) -> Outcome:
     summary = Summary.load(folder)
     numbers = [summary.evaluation, summary.loss_nats, summary.steps, summary.examples]
     names = sorted(path.name for path in folder.iterdir())
-    return (folder / "model.safetensors").read_bytes(), lines, numbers, names
+    model, groups = ((folder / n).read_bytes() for n in ("model.safetensors", "groups.npz"))
+    return model, groups, lines, numbers, names
 
 
 def steps_of(folder: Path) -> list[int]:

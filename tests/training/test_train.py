@@ -44,6 +44,7 @@ MODELS = [
 FILES = [
     "config.yaml",
     "environment.json",
+    "groups.npz",
     "metrics.jsonl",
     "model.safetensors",
     "places.npz",

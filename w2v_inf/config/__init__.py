@@ -41,6 +41,7 @@ from w2v_inf.config.stages import (
     BaselineConfig,
     Embedding,
     EvaluateConfig,
+    ExploreConfig,
     ExportConfig,
     Figure,
     PlotConfig,
@@ -81,6 +82,7 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
     device: Device = Device.auto
     """auto: a GPU if there is one."""

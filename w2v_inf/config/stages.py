@@ -104,7 +104,7 @@ class BaselineConfig:
 
 @dataclass
 class PlotConfig:
-    """Figures (`w2v-inf plot`) and the report (`w2v-inf report`)."""
+    """Figures (`w2v-inf plot`), the report (`w2v-inf report`) and `w2v-inf explore`."""
 
     figure: Figure = Figure.all
     """Accuracy by epoch, by section, loss, PCA of cities and states, accuracy by width; transfer:
@@ -113,6 +113,17 @@ class PlotConfig:
     """Run folders, or folders that hold some; empty: run_dir."""
     out: str = path_option()
     """Folder for the figures; empty: figures/ beside the runs."""
+
+
+@dataclass
+class ExploreConfig:
+    """The page to play with (`w2v-inf explore`); plot.runs and plot.out name runs and folder."""
+
+    words: int = 5000
+    """Words on the page: those of the groups, and the commonest of the others."""
+
+    def __post_init__(self) -> None:
+        check_range("explore.words", self.words, 10, 20_000)
 
 
 @dataclass

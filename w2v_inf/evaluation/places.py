@@ -66,10 +66,8 @@ def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding
     TP4 Figure 1 shows raw embeddings, so nothing is normalised. Cities come first, each kind in
     alphabetical order. Case is ignored, as in the questions.
     """
-    questions = dict(read_questions())[PLACE_SECTION]
     id_of = vocab.id_of_capitals
-    cities = sorted({word for a, _, c, _ in questions for word in (a, c) if word.upper() in id_of})
-    states = sorted({word for _, b, _, d in questions for word in (b, d) if word.upper() in id_of})
+    cities, states = words_of_section(read_questions(), PLACE_SECTION, vocab)
     words = cities + states
     gram = np.zeros((0, 0))
     if words:
@@ -78,6 +76,19 @@ def place_gram(model: Model, vocab: Vocabulary, embedding: Embedding = Embedding
         )
         gram = model.gram(ids, ids, embedding).double().cpu().numpy()  # [P, P]
     return Places(words, np.arange(len(words)) >= len(cities), gram)
+
+
+def words_of_section(
+    sections: list[tuple[str, list[list[str]]]], name: str, vocab: Vocabulary
+) -> tuple[list[str], list[str]]:
+    """The words a and c of a section's questions, and b and d; those in the vocabulary, sorted.
+
+    sections: from `read_questions`. Words are in lower case; the vocabulary's case is ignored.
+    """
+    questions, known = dict(sections)[name], vocab.id_of_capitals
+    first = sorted({word for a, _, c, _ in questions for word in (a, c) if word.upper() in known})
+    second = sorted({word for _, b, _, d in questions for word in (b, d) if word.upper() in known})
+    return first, second
 
 
 def pca(gram: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -144,16 +155,21 @@ def separation(gram: np.ndarray, is_state: np.ndarray) -> dict[str, float | None
         result["baseline"] = 100 * float(sizes.max()) / num_places
     if sizes.min() >= 1 and num_places >= 3:
         coordinates, _ = pca(gram)
-        squares = np.diagonal(gram)
-        distances = np.sqrt((squares[:, None] + squares - gram - gram.T).clip(min=0))  # [P, P]
-        np.fill_diagonal(distances, 0)
         result["silhouette"] = float(silhouette_score(coordinates, is_state))
         result["silhouette_full"] = float(
-            silhouette_score(distances, is_state, metric="precomputed")
+            silhouette_score(distances(gram), is_state, metric="precomputed")
         )
         if sizes.min() >= NUM_FOLDS:
             result["linear_accuracy"] = _linear_accuracy(coordinates, is_state)
     return result
+
+
+def distances(gram: np.ndarray) -> np.ndarray:
+    """Distances of points known by their inner products, [P, P]."""
+    squares = np.diagonal(gram)
+    table = np.sqrt((squares[:, None] + squares - gram - gram.T).clip(min=0))
+    np.fill_diagonal(table, 0)
+    return table
 
 
 def _linear_accuracy(coordinates: np.ndarray, is_state: np.ndarray) -> float:

@@ -5,6 +5,7 @@
 | config.yaml, environment.json, vocab.tsv | at the start | options, machine, the word of each row |
 | metrics.jsonl | during training | progress and evaluations |
 | checkpoint-* | during training | see `training/checkpoint.py` |
+| groups.npz | after each epoch | see `evaluation/group_history.py` |
 | model.safetensors, places.npz | at the end | the tensors, the data of the PCA figure |
 | summary.json | last | see `Summary`; a folder without this file is not a finished run |
 """
@@ -40,6 +41,7 @@ from w2v_inf.system_errors import system_error
 
 SUMMARY, CONFIG, METRICS = "summary.json", "config.yaml", "metrics.jsonl"
 STATE, PLACES, VOCABULARY = "model.safetensors", "places.npz", "vocab.tsv"
+GROUP_HISTORY = "groups.npz"
 NOT_TRAINED = ("train.resume", "train.log", "model.pair_table_gib")
 """Options of the trained groups that do not change the result."""
 NAMED = (

@@ -95,7 +95,7 @@ def load_state(folder: Path, model: Model) -> None:
         ) from error
 
 
-def _load_vocabulary(path: Path) -> Vocabulary:
+def load_vocabulary(path: Path) -> Vocabulary:
     """The words of a run. Their file is that of an encoded corpus, which could be made again."""
     read_text(path)  # says why a file cannot be read
     try:
@@ -110,7 +110,7 @@ def open_run(folder: Path, machine: Config) -> tuple[Model, Vocabulary]:
     Summary.load(folder)  # refuses an unfinished run
     config = compose.read(folder / CONFIG)
     config.device = machine.device
-    vocab = _load_vocabulary(folder / VOCABULARY)
+    vocab = load_vocabulary(folder / VOCABULARY)
     model = build_model(config, len(vocab), loading=True)
     load_state(folder, model)
     return model, vocab

@@ -16,6 +16,7 @@ from w2v_inf.corpus.load import EncodedCorpus
 from w2v_inf.corpus.prepare import load_corpus
 from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.evaluation.finite_check import check_not_diverged
+from w2v_inf.evaluation.group_history import GroupHistory
 from w2v_inf.evaluation.places import place_gram
 from w2v_inf.evaluation.similarity import evaluate_model, load_sets
 from w2v_inf.files import write_json
@@ -27,6 +28,7 @@ from w2v_inf.models.memory_check import GIB, model_bytes
 from w2v_inf.models.protocol import Model
 from w2v_inf.runs.environment import environment, peak_rss_bytes, reset_peak_rss
 from w2v_inf.runs.folder import (
+    GROUP_HISTORY,
     METRICS,
     PLACES,
     STATE,
@@ -133,6 +135,7 @@ def train_model(
     log.info("%s: %s", folder, ", ".join(facts))
 
     sets, embedding = load_sets(vocab, config.evaluate), config.evaluate.embedding
+    history = start_history(folder, vocab, state)
     event_file = EventFile(folder) if config.train.log is Log.tensorboard else None
     evaluation = {}
     with logging_redirect_tqdm(), Progress(folder, stream, state, event_file) as progress:
@@ -140,6 +143,8 @@ def train_model(
             check_not_diverged(model, stream, "before the first step")
             evaluation = evaluate_model(model, vocab, sets, embedding)
             log_evaluation(evaluation, progress, 0, model)
+            history.add(0, model, vocab, embedding)
+            history.save(folder / GROUP_HISTORY)
             progress.resume()
             model.prepare(stream, lambda: bool(interruption.number))
             progress.pause()
@@ -164,6 +169,8 @@ def train_model(
             check_not_diverged(model, stream, f"after epoch {epoch + 1}")
             evaluation = evaluate_model(model, vocab, sets, embedding)
             log_evaluation(evaluation, progress, epoch + 1, model)
+            history.add(epoch + 1, model, vocab, embedding)
+            history.save(folder / GROUP_HISTORY)
 
     save_model(folder / STATE, model)
     place_gram(model, vocab, embedding).save(folder / PLACES)
@@ -256,6 +263,15 @@ def _find_checkpoint(
     advice = "discard its checkpoints with train.resume=never"
     check_same_run(folder, config, corpus_checksum, trained_on, advice)
     return found
+
+
+def start_history(folder: Path, vocab: Vocabulary, state: TrainState) -> GroupHistory:
+    """The groups' history up to the state of a checkpoint; empty for a new run."""
+    history = GroupHistory.start(vocab)
+    if state.steps:
+        path = folder / GROUP_HISTORY
+        return distributed.broadcast(lambda: history.resume(path, state.epoch))
+    return history
 
 
 def save_and_stop(

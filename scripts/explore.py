@@ -1,0 +1,6 @@
+"""The same as `w2v-inf explore`."""
+
+from w2v_inf.cli import run_stage
+
+if __name__ == "__main__":
+    run_stage("explore")
