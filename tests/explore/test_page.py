@@ -224,12 +224,24 @@ def test_it_fits_the_screen_in_readable_type(width: int, browser: Any, path: Pat
     window.page.close()
 
 
+NUM_COLOURS = """(i) => {
+  const image = document.querySelectorAll("img.printed")[i];
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  return new Set(new Uint32Array(pixels.buffer)).size;
+}"""
+
+
 def test_paper_gets_pictures_of_every_figure(browser: Any, path: Path) -> None:
     window = Opened(browser, path)
-    window.page.emulate_media(media="print")
     window.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    window.page.emulate_media(media="print")
     pictures = window.page.locator("img.printed")
     assert pictures.count() == 5 and all(picture.is_visible() for picture in pictures.all())
+    assert all(window.page.evaluate(NUM_COLOURS, i) > 10 for i in range(5))  # none is blank
     window.page.close()
 
 
