@@ -1,4 +1,4 @@
-"""A page of headless Chromium, for tests of what a reader sees; conftest.py shares the fixture."""
+"""Headless Chromium, for tests of what a reader sees; conftest.py shares the fixtures."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,25 +9,30 @@ import pytest
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture
-def browser_page() -> Iterator[Any]:
-    """A Playwright page. Errors on its console and requests that leave the machine fail the test.
-
-    Skips without Playwright or Chromium.
-    """
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Playwright's Chromium. Skips without Playwright or Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         pytest.skip("needs a chromium on the PATH")
-    faults: list[str] = []
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("console", lambda line: line.type == "error" and faults.append(line.text))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: faults.append(request.url) if _leaves(request) else None)
-        yield page
-        browser.close()
+        # Root, as in containers, may not use Chromium's sandbox.
+        opened = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def browser_page(browser: Any) -> Iterator[Any]:
+    """A page; errors on its console and requests that leave the machine fail the test."""
+    faults: list[str] = []
+    page = browser.new_page()
+    page.on("console", lambda line: line.type == "error" and faults.append(line.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda request: faults.append(request.url) if _leaves(request) else None)
+    yield page
+    page.close()
     assert faults == []
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from browser import browser_page  # noqa: F401  (a fixture for every test)
+from browser import browser, browser_page  # noqa: F401  (fixtures for every test)
 
 # cuBLAS is deterministic only with this setting; otherwise torch refuses its products.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -19,8 +19,6 @@ from w2v_inf.explore import page as stage
 from w2v_inf.explore.page import explore
 from w2v_inf.training.train import train
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 MODELS = ("model=ntk_limit", "model.width=5", "model=mup_limit")
 needs_bokeh = pytest.mark.skipif(
     find_spec("bokeh") is None, reason="the extra `explore` is not installed"
@@ -40,18 +38,6 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
 @pytest.fixture(scope="module")
 def path(options: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return explore(options(f"plot.out={tmp_path_factory.mktemp('page')}"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip(f"no browser on this machine (looked for {', '.join(BROWSERS)})")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        # Root, as in containers, may not use Chromium's sandbox.
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 class Opened:
