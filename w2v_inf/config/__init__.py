@@ -41,6 +41,8 @@ from w2v_inf.config.stages import (
     EvaluateConfig,
     ExportConfig,
     Figure,
+    Images,
+    MamlConfig,
     PlotConfig,
     Profile,
     ReproduceConfig,
@@ -79,6 +81,7 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
+    maml: MamlConfig = field(default_factory=MamlConfig)
     device: Device = Device.auto
     """auto: a GPU if there is one."""
     num_threads: int | None = None
