@@ -113,7 +113,7 @@ def outer_step(
 ) -> None:
     """One step of first-order MAML in place, with one inner step; clips all gradients together."""
     gradients = outer_gradients(network, tasks, inner_lr, 1)
-    norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
+    norm = math.hypot(*(float(torch.linalg.vector_norm(gradient)) for gradient in gradients))
     factor = meta_lr * min(1.0, max_norm / max(norm, 1e-300))
     for weights, gradient in zip((network.u, network.v, network.b), gradients, strict=True):
         weights.sub_(gradient, alpha=factor)
