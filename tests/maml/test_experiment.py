@@ -14,11 +14,12 @@ from w2v_inf.maml.experiment import (
     LIMIT,
     TUNED,
     Cell,
+    Result,
     compare,
     estimate,
+    hyperparameters,
     num_updates,
     train,
-    tuned,
 )
 from w2v_inf.maml.tasks import ImageSets, planted
 
@@ -51,8 +52,9 @@ def test_the_best_validation_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_width_takes_the_row_at_or_below_it() -> None:
     rows = {1: 2, 2: 2, 7: 2, 8: 8, 31: 8, 32: 32, 300: 128, 512: 512, 8192: 512}
-    assert all(tuned(width) == TUNED[row] for width, row in rows.items())
-    assert tuned(None) == TUNED[512] and tuned(32).meta_lr == 0.4 and tuned(2).beta == 2
+    assert all(hyperparameters(width, None) == TUNED[row] for width, row in rows.items())
+    assert hyperparameters(None, None) == TUNED[512] and TUNED[32].meta_lr == 0.4
+    assert hyperparameters(32, 3.0) == TUNED[32]._replace(beta=3.0)
 
 
 def test_the_number_of_updates_depends_on_the_images() -> None:
@@ -60,6 +62,19 @@ def test_the_number_of_updates_depends_on_the_images() -> None:
     assert num_updates(config_of(), planted()) == 1000
     assert num_updates(config_of(), ImageSets("Omniglot", images, images, images)) == 10_000
     assert num_updates(config_of("maml.updates=7"), planted()) == 7
+
+
+def test_the_best_validation_chooses_beta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though another one would have had the best test."""
+
+    def result(cell: Cell, *rest) -> Result:
+        return Result(90.0 - (cell.beta or 0), 10.0 + (cell.beta or 0))
+
+    monkeypatch.setattr(experiment, "run_cell", result)
+    table = compare(small("maml.betas=[1,4,2]"), planted(), tmp_path / "maml.json")
+    assert table["width 4"] == table[LIMIT] == [86.0, 86.0]
+    assert table["ReLU GP"] == [90.0, 90.0]
+    assert compare(small(), planted(), tmp_path / "maml.json")[LIMIT] == [90.0, 90.0]
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,8 @@ def test_the_figure_shows_every_learner() -> None:
         ("maml.updates=0", "maml.updates must be from 1 to 10,000,000, or null"),
         ("maml.seeds=1", "maml.seeds must be from 2 to 1,000, got 1"),
         ("maml.tasks=0", "maml.tasks must be from 1 to 1,000,000, got 0"),
+        ("maml.betas=[-1]", "maml.betas must be a list of numbers from 0 to 1,000, got [-1.0]"),
+        ("maml.betas=[nan]", "maml.betas must be a list of numbers"),
         ("maml.widths=[4,0]", "maml.widths must be from 1 to 1,000,000, got 0"),
         ("maml.widths=[4,4]", "maml.widths must be different widths, got [4, 4]"),
         ("maml.path=/nowhere", "maml.path: /nowhere must hold images_background_small1.zip"),

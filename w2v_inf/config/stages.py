@@ -118,6 +118,9 @@ class MamlConfig:
     """Outer steps. null: 10,000 as the paper takes, 1,000 for planted images."""
     tasks: int = 3200
     """Tasks of each validation and of the test."""
+    betas: list[float] = field(default_factory=list)
+    """Multipliers of the hidden bias to train with; the best validation decides. Empty: the
+    authors' choice for each width."""
 
     def __post_init__(self) -> None:
         for width in self.widths:
@@ -127,3 +130,5 @@ class MamlConfig:
         check_range("maml.seeds", self.seeds, 2, 1000)
         check_range("maml.updates", self.updates, 1, 10_000_000, "the default")
         check_range("maml.tasks", self.tasks, 1, 1_000_000)
+        are_valid = all(0 <= beta <= 1000 for beta in self.betas)
+        check("maml.betas", self.betas, are_valid, "a list of numbers from 0 to 1,000")

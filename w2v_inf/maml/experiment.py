@@ -6,8 +6,9 @@ clipping at 0.5. The weights of the best validation are tested with 20 inner ste
 Decisions:
 - The authors tuned each width. A width takes the row of the largest tabulated width up to it, and
   width 1 that of 2. The limit takes the last row.
-- A cell is one learner with one seed. Its result and all that it depends on are stored when it
-  ends, so that an interrupted comparison goes on where it stopped.
+- `maml.betas` tunes beta again, for other images or fewer updates. Only validations decide.
+- A cell is one training, or one kernel, with one seed. Its result and all that it depends on are
+  stored when it ends, so that an interrupted comparison goes on where it stopped.
 """
 
 import logging
@@ -54,19 +55,20 @@ TUNED = {
 """By the width from which a row holds."""
 
 
-def tuned(width: int | None) -> Hyperparameters:
-    """The hyperparameters of a width, or of the limit if it is None."""
-    if width is None:
-        return TUNED[max(TUNED)]
-    return TUNED[max((w for w in TUNED if w <= width), default=min(TUNED))]
+def hyperparameters(width: int | None, beta: float | None) -> Hyperparameters:
+    """Those of a width, or of the limit if it is None; `beta` replaces the authors' if given."""
+    row = max((w for w in TUNED if width is None or w <= width), default=min(TUNED))
+    return TUNED[row] if beta is None else TUNED[row]._replace(beta=beta)
 
 
 class Cell(NamedTuple):
-    """One learner with one seed; `width` is None for the limit and kernels."""
+    """One training or kernel; `width` is None for the limit and kernels."""
 
     learner: str
     width: int | None
     seed: int
+    beta: float | None = None
+    """In place of the authors'."""
 
 
 class Result(NamedTuple):
@@ -95,21 +97,25 @@ def compare(config: Config, sets: ImageSets, store: Path) -> Table:
     table: Table = {learner: [] for learner in learners}
     for seed in range(config.seed, config.seed + config.maml.seeds):
         for learner, width in learners.items():
-            result = _get(Cell(learner, width, seed), config, sets, store)
-            table[learner].append(result["test"])
+            betas = [] if learner in KERNELS else config.maml.betas
+            cells = (Cell(learner, width, seed, beta) for beta in betas or [None])
+            results = [_get(cell, config, sets, store) for cell in cells]
+            best = max(results, key=lambda result: result["validation"] or 0)
+            table[learner].append(best["test"])
     return table
 
 
 def _get(cell: Cell, config: Config, sets: ImageSets, store: Path) -> dict[str, Any]:
     """The stored result of a cell, with all that it depends on; computed if it is not there."""
     is_kernel = cell.learner in KERNELS
+    chosen = None if is_kernel else hyperparameters(cell.width, cell.beta)._asdict()
     wanted = {
         **cell._asdict(),
         "images": sets.name,
         "digest": sets.digest,
         "tasks": config.maml.tasks,
         "updates": None if is_kernel else num_updates(config, sets),
-        "hyperparameters": None if is_kernel else tuned(cell.width)._asdict(),
+        "hyperparameters": chosen,
     }
     for stored in _read_store(store):
         if all(stored.get(key, store) == value for key, value in wanted.items()):
@@ -117,7 +123,9 @@ def _get(cell: Cell, config: Config, sets: ImageSets, store: Path) -> dict[str, 
     start = time.perf_counter()
     result = run_cell(cell, config, sets)
     seconds = time.perf_counter() - start
-    log.info("%s, seed %d: %.2f %%, %.0f s", cell.learner, cell.seed, result.test, seconds)
+    beta = "" if cell.beta is None else f", beta {cell.beta:g}"
+    name = f"{cell.learner}{beta}, seed {cell.seed}"
+    log.info("%s: %.2f %%, %.0f s", name, result.test, seconds)
     new = wanted | result._asdict() | {"seconds": round(seconds, 1)}
     write_json(store, {"cells": [*_read_store(store), new]})
     return new
@@ -127,7 +135,7 @@ def _read_store(path: Path) -> list[dict[str, Any]]:
     """Raises: UserError if the file is damaged."""
     if not path.exists():
         return []
-    cells = read_json(path).get("cells")
+    cells: Any = read_json(path).get("cells")
     is_whole = isinstance(cells, list) and all(
         isinstance(cell, dict) and isinstance(cell.get("test"), float) for cell in cells
     )
@@ -150,7 +158,7 @@ def train(cell: Cell, config: Config, sets: ImageSets) -> tuple[Network, float]:
 
     The seed gives the tasks, which are the same for every learner, and the initialisation.
     """
-    meta_lr, sigma1, sigma2, beta = tuned(cell.width)
+    meta_lr, sigma1, sigma2, beta = hyperparameters(cell.width, cell.beta)
     network = init_limit(sets.train.shape[2], NUM_CLASSES, sigma1, sigma2, beta=beta)
     if cell.width is not None:
         network = sample(network, cell.width, _generator(cell.seed, 2))

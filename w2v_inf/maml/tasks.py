@@ -62,7 +62,7 @@ class ImageSets:
         digest = hashlib.sha256()
         for images in (self.train, self.validation, self.test):
             digest.update(str(tuple(images.shape)).encode())
-            digest.update(images.contiguous().numpy())
+            digest.update(images.numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
