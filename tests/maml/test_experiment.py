@@ -128,5 +128,19 @@ def test_a_damaged_store_is_one_line(tmp_path: Path, content: str, message: str)
 def test_weights_that_are_not_finite_are_one_line() -> None:
     sets = planted()
     broken = ImageSets("planted", sets.train * torch.nan, sets.validation, sets.test)
-    with pytest.raises(UserError, match="weights are not finite after 100 updates"):
+    with pytest.raises(UserError, match="weights are not finite after 100 updates: lower maml.be"):
         train(Cell(LIMIT, None, 0), small(), broken)
+
+
+def test_a_training_that_diverges_later_keeps_its_best_validation(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def diverging(network, tasks, *rest) -> None:
+        network.b += torch.inf if len(updates) == 150 else 1.0
+        updates.append(None)
+
+    updates: list[None] = []
+    monkeypatch.setattr(experiment, "outer_step", diverging)
+    best, percent = train(Cell(LIMIT, None, 0), small(), planted())
+    assert best.b.eq(100.0).all() and percent > 0 and len(updates) == 200
+    assert "muP limit: weights are not finite after 200 updates" in caplog.text

@@ -34,6 +34,7 @@ INNER_LR, MAX_NORM = 0.4, 0.5
 TEST_STEPS = 20
 UPDATES_PER_VALIDATION = 100
 LIMIT = "muP limit"
+MEND = "lower maml.betas, or check the images"
 
 
 class Hyperparameters(NamedTuple):
@@ -100,7 +101,7 @@ def compare(config: Config, sets: ImageSets, store: Path) -> Table:
             betas = [] if learner in KERNELS else config.maml.betas
             cells = (Cell(learner, width, seed, beta) for beta in betas or [None])
             results = [_get(cell, config, sets, store) for cell in cells]
-            best = max(results, key=lambda result: result["validation"] or 0)
+            best = max(results, key=lambda result: result.get("validation") or 0)
             table[learner].append(best["test"])
     return table
 
@@ -156,7 +157,9 @@ def run_cell(cell: Cell, config: Config, sets: ImageSets) -> Result:
 def train(cell: Cell, config: Config, sets: ImageSets) -> tuple[Network, float]:
     """The weights of the best validation, and its percentage.
 
-    The seed gives the tasks, which are the same for every learner, and the initialisation.
+    The seed gives the tasks, which are the same for every learner, and the initialisation. A
+    training that diverges ends early.
+    Raises: UserError if it diverges before the first validation.
     """
     meta_lr, sigma1, sigma2, beta = hyperparameters(cell.width, cell.beta)
     network = init_limit(sets.train.shape[2], NUM_CLASSES, sigma1, sigma2, beta=beta)
@@ -171,7 +174,10 @@ def train(cell: Cell, config: Config, sets: ImageSets) -> tuple[Network, float]:
         if update % UPDATES_PER_VALIDATION and update != updates:
             continue
         if not all(bool(w.isfinite().all()) for w in (network.u, network.v, network.b)):
-            raise UserError(f"maml: weights are not finite after {update:,} updates: check images")
+            if most < 0:
+                raise UserError(f"maml: weights are not finite after {update:,} updates: {MEND}")
+            log.warning("%s: weights are not finite after %s updates", cell.learner, f"{update:,}")
+            break
         right = num_right(network, validation, INNER_LR, 1)
         log.debug("update %s: %.2f %%", f"{update:,}", _percent(right, validation))
         if right > most:
