@@ -62,7 +62,7 @@ def test_the_figure_shows_every_learner() -> None:
         ("maml.betas=[nan]", "maml.betas must be a list of numbers"),
         ("maml.widths=[4,0]", "maml.widths must be from 1 to 1,000,000, got 0"),
         ("maml.widths=[4,4]", "maml.widths must be different widths, got [4, 4]"),
-        ("maml.path=/nowhere", "maml.path: /nowhere must hold images_background_small1.zip"),
+        ("maml.path=/nowhere", "maml.path: /nowhere must hold images_background.zip, images_eval"),
         ("maml.images=mnist", "maml.images"),
     ],
 )

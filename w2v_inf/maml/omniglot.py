@@ -71,7 +71,8 @@ def load_images(config: Config) -> ImageSets:
     if images is Images.planted:
         return planted()
     if images is Images.auto and path:
-        images = Images.omniglot if _holds(folder, WHOLE) else Images.small
+        is_small = not _holds(folder, WHOLE) and any(_find(folder, name) for name in SMALL)
+        images = Images.small if is_small else Images.omniglot
     if images is Images.small:
         return small(folder, can_download=not path)
     try:

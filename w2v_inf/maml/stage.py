@@ -58,6 +58,7 @@ def draw(table: Table, widths: list[int], title: str) -> Figure:
         errors = np.stack([means - lows, highs - means])
         axes.errorbar(n, means, errors, color=PURPLE, marker="o", capsize=3, label="finite width")
         axes.set_xscale("log", base=2)
+        axes.set_xticks(n, [f"{width:,.0f}" for width in n])
     axes.set(xlabel="width n", ylabel="accuracy (%)", title=title)
     axes.legend(frameon=False)
     return figure
