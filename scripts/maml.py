@@ -1,6 +1,6 @@
-"""First-order MAML at finite widths, in the muP limit and with a kernel (docs/maml.md)."""
+"""The same as `w2v-inf maml`."""
 
-from w2v_inf.maml.command import main
+from w2v_inf.cli import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("maml")

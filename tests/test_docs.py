@@ -49,13 +49,12 @@ WITHOUT_COMMANDS = {
 NOT_RUN = (
     *("make setup", "make test", "make check", "make help"),
     *("pip install ", "pre-commit install", "source .venv"),
-    "make maml",
 )
-"""Commands that install, that run the tests themselves, or that list the others.
-
-tests/maml runs scripts/maml.py, which takes no options of the stages.
-"""
+"""Commands that install, that run the tests themselves, or that list the others."""
 RUN = ("w2v-inf ", "torchrun ", "make ", "tr ")
+SMALL_MAML = """maml.images=planted maml.path= maml.updates=2 maml.tasks=10 maml.seeds=2
+maml.widths=[4]""".split()
+"""In place of Omniglot, which the tests do not have."""
 FEW_POINTS = ["model.width=4,8", "train.lr=0.01,0.02", "train.epochs=1"]
 """In place of the many points that experiment=figure-transfer gives."""
 
@@ -106,6 +105,8 @@ class Workspace:
         """Run a stage in this process, as `w2v-inf STAGE OPTIONS`."""
         if stage == "train" and "experiment=figure-transfer" in options:
             options = [*options, *FEW_POINTS]
+        if stage == "maml":
+            options = [*options, *SMALL_MAML]
         where = [f"runs_dir={self.folder}/runs", f"data_dir={self.folder}/data"]
         if stage != "reproduce":  # whose runs have one thread each
             where.append("num_threads=1")

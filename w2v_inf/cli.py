@@ -106,6 +106,11 @@ STAGES = {
         "theory",
         "Measure the theory's predictions and write theory.html.",
     ),
+    "maml": Stage(
+        "maml.stage",
+        "maml",
+        "First-order MAML at finite widths, in the muP limit and with kernels.",
+    ),
 }
 USAGE = "usage: w2v-inf STAGE OPTIONS (all options of a stage: w2v-inf STAGE --help)"
 FLAGS = """-m --multirun -r --run -c --cfg -p --package -i --info -cp --config-path -cn

@@ -44,7 +44,7 @@ from w2v_inf.overrides import as_typed, escape, quote
 
 ZERO_WAS_DEFAULT = ("model.rank", "model.tolerance", "model.pair_table_gib", "num_threads")
 """Saved options of old runs in which 0 stands for null."""
-NOT_SAVED = ("export", "baseline", "plot", "reproduce")
+NOT_SAVED = ("export", "baseline", "maml", "plot", "reproduce")
 """Groups of later stages, which say nothing of a run."""
 SCHEMA = "w2v_inf_schema"
 """Where the schemas lie in Hydra's store, which a caller may use for his own."""

@@ -44,6 +44,8 @@ from w2v_inf.config.stages import (
     ExploreConfig,
     ExportConfig,
     Figure,
+    Images,
+    MamlConfig,
     PlotConfig,
     Profile,
     ReproduceConfig,
@@ -84,6 +86,7 @@ class Config:
     plot: PlotConfig = field(default_factory=PlotConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
+    maml: MamlConfig = field(default_factory=MamlConfig)
     device: Device = Device.auto
     """auto: a GPU if there is one."""
     num_threads: int | None = None

@@ -21,6 +21,9 @@ Figure = StrEnum(
         "transfer": "transfer",
     },
 )
+Images = StrEnum(
+    "Images", {"auto": "auto", "omniglot": "omniglot", "small": "small", "planted": "planted"}
+)
 Profile = StrEnum(
     "Profile", {"auto": "auto", "smoke": "smoke", "laptop": "laptop", "paper": "paper"}
 )
@@ -146,3 +149,36 @@ class ReproduceConfig:
         check("reproduce.minutes", self.minutes, self.minutes > 0, "above 0")
         check_range("reproduce.seeds", self.seeds, 1, 100)
         check_finite("reproduce", self)
+
+
+@dataclass
+class MamlConfig:
+    """First-order MAML at infinite width (`w2v-inf maml`, make maml)."""
+
+    images: Images = Images.auto
+    """omniglot: all characters; small: its small background sets and one-shot runs; planted:
+    generated classes; auto: what is in maml.path, or the first of these that can be had."""
+    path: str = path_option()
+    """Folder of Omniglot's zips, or of what they hold; empty: they are downloaded to data_dir."""
+    widths: list[int] = field(default_factory=lambda: [2, 8, 32, 128, 512])
+    """Widths of the finite networks."""
+    seeds: int = 3
+    """Seeds of each learner, from `seed` on; at least 2, for intervals."""
+    updates: int | None = None
+    """Outer steps. null: 10,000 as the paper takes, 1,000 for planted images."""
+    tasks: int = 3200
+    """Tasks of each validation and of the test."""
+    betas: list[float] = field(default_factory=list)
+    """Multipliers of the hidden bias to train with; the best validation decides. Empty: the
+    authors' choice for each width."""
+
+    def __post_init__(self) -> None:
+        for width in self.widths:
+            check_range("maml.widths", width, 1, 1_000_000)
+        is_set = len({*self.widths}) == len(self.widths)
+        check("maml.widths", self.widths, is_set, "different widths")
+        check_range("maml.seeds", self.seeds, 2, 1000)
+        check_range("maml.updates", self.updates, 1, 10_000_000, "the default")
+        check_range("maml.tasks", self.tasks, 1, 1_000_000)
+        are_valid = all(0 <= beta <= 1000 for beta in self.betas)
+        check("maml.betas", self.betas, are_valid, "a list of numbers from 0 to 1,000")

@@ -47,6 +47,7 @@ def download(
     attempts: int = 5,
     pause_s: float = 1.0,
     timeout_s: float = 15.0,
+    advice: str = "give a mirror with corpus.url or a local zip with corpus.path",
 ) -> Path:
     """Download `url` to `path`, unless that exists; returns `path`.
 
@@ -56,6 +57,7 @@ def download(
       attempts: connections before giving up.
       pause_s: pause before the second attempt, seconds; it doubles each time.
       timeout_s: seconds without a byte after which a connection counts as broken.
+      advice: what the user can do if the file cannot be downloaded.
     Raises: CorpusUnavailable, with the URL, if the file cannot be downloaded or its content is
       wrong; UserError if it cannot be stored.
     """
@@ -68,7 +70,7 @@ def download(
         with _locked_part(path) as part:
             if path.exists():  # another process finished it while we waited for the lock
                 return path
-            _download_checked(url, Path(part.name), part, check, attempts, pause_s, timeout_s)
+            _download_checked(url, part, check, attempts, pause_s, timeout_s, advice)
             os.fsync(part.fileno())
             os.rename(part.name, path)
     except OSError as error:
@@ -102,19 +104,19 @@ def _locked_part(path: Path) -> Iterator[BinaryIO]:
 
 def _download_checked(
     url: str,
-    part_path: Path,
     part: BinaryIO,
     check: Callable[[Path], None],
     attempts: int,
     pause_s: float,
     timeout_s: float,
+    advice: str,
 ) -> None:
     """Download all of it and check it; a resumed part gets a second chance from the start."""
     resumed = part.seek(0, os.SEEK_END) > 0
     while True:
-        _download_rest(url, part, attempts, pause_s, timeout_s)
+        _download_rest(url, part, attempts, pause_s, timeout_s, advice)
         try:
-            return check(part_path)
+            return check(Path(part.name))
         except UserError as error:
             part.truncate(0)
             if not resumed:
@@ -126,11 +128,10 @@ def _download_checked(
 
 
 def _download_rest(
-    url: str, part: BinaryIO, attempts: int, pause_s: float, timeout_s: float
+    url: str, part: BinaryIO, attempts: int, pause_s: float, timeout_s: float, advice: str
 ) -> None:
     """Append the missing bytes, with retries."""
     reached, reason = False, ""
-    advice = "give a mirror with corpus.url or a local zip with corpus.path"
     for attempt in range(1, attempts + 1):
         have = part.seek(0, os.SEEK_END)
         try:

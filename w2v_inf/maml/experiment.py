@@ -1,171 +1,204 @@
-"""The comparison of MAML at finite widths, in the limit and with a kernel: training, table, figure.
+"""The comparison of MAML at finite widths, in the limit and with kernels: training and results.
 
-TP4 Section 7: 5-way 1-shot tasks, 32 tasks per update, inner learning rate 0.4, clipping at 0.5,
-meta learning rate 0.1, s1 = 1, s2 = 1/32. The weights of the best validation are tested
-with 20 inner steps. All widths take these values, while the authors tuned them for each width.
+TP4 Section 7 and its Table 4: 5-way 1-shot tasks, 32 tasks per update, inner learning rate 0.4,
+clipping at 0.5. The weights of the best validation are tested with 20 inner steps.
+
+Decisions:
+- The authors tuned each width. A width takes the row of the largest tabulated width up to it, and
+  width 1 that of 2. The limit takes the last row.
+- `maml.betas` tunes beta again, for other images or fewer updates. Only validations decide.
+- A cell is one training, or one kernel, with one seed. Its result and all that it depends on are
+  stored when it ends, so that an interrupted comparison goes on where it stopped.
 """
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from w2v_inf.errors import UserError, check_range
-from w2v_inf.files import write_json
-from w2v_inf.maml.network import (
-    Network,
-    Tasks,
-    init_limit,
-    kernel_right,
-    num_right,
-    outer_step,
-    sample,
-)
-from w2v_inf.maml.tasks import ImageSets, draw_tasks
-from w2v_inf.reporting.style import PURPLE, new_axes, save
+from w2v_inf.config import Config
+from w2v_inf.errors import UserError
+from w2v_inf.files import read_json, write_json
+from w2v_inf.maml.kernels import KERNELS, kernel_right
+from w2v_inf.maml.network import Network, init_limit, num_right, outer_step, sample
+from w2v_inf.maml.tasks import ImageSets, Tasks, draw_tasks
 from w2v_inf.theory.exhibit import Estimate, estimate_mean
 
 log = logging.getLogger(__name__)
 
 NUM_CLASSES, TASKS_PER_UPDATE = 5, 32
-INNER_LR, META_LR, MAX_NORM = 0.4, 0.1, 0.5
-SCALES = (1.0, 1 / 32)
+INNER_LR, MAX_NORM = 0.4, 0.5
 TEST_STEPS = 20
+UPDATES_PER_VALIDATION = 100
+LIMIT = "muP limit"
+MEND = "lower maml.betas, or check the images"
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a user chooses."""
+class Hyperparameters(NamedTuple):
+    """What the authors tuned; alpha is 1 everywhere."""
 
-    updates: int = 1000
-    """Outer steps. The paper takes 10,000."""
-    widths: tuple[int, ...] = (2, 8, 32, 128, 512)
-    seeds: int = 3
-    """At least 2, for intervals."""
-    num_validations: int = 10
-    """Validations during training. The paper takes 100."""
-    num_tasks: int = 3200
-    """Tasks of each validation and of the test."""
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("updates", 1, 10**7),
-            ("seeds", 2, 1000),
-            ("num_validations", 1, self.updates),
-            ("num_tasks", 1, 10**6),
-        ):
-            check_range(f"maml: {name}", getattr(self, name), low, high)
-        for width in self.widths:
-            check_range("maml: widths", width, 1, 10**6)
-        if len({*self.widths}) < len(self.widths):
-            raise UserError(f"maml: widths must differ, got {list(self.widths)}")
+    meta_lr: float
+    sigma1: float
+    sigma2: float
+    beta: float
 
 
-class Accuracy(NamedTuple):
-    """Percent of query images classified rightly, by seed; `width` is None for the limit."""
+TUNED = {
+    2: Hyperparameters(0.05, 0.5, 0.5, 2),
+    8: Hyperparameters(0.1, 0.5, 0.25, 1),
+    32: Hyperparameters(0.4, 1, 0.125, 0.5),
+    128: Hyperparameters(0.1, 1, 0.125, 1),
+    512: Hyperparameters(0.1, 1, 1 / 32, 1),
+}
+"""By the width from which a row holds."""
 
-    name: str
+
+def hyperparameters(width: int | None, beta: float | None) -> Hyperparameters:
+    """Those of a width, or of the limit if it is None; `beta` replaces the authors' if given."""
+    row = max((w for w in TUNED if width is None or w <= width), default=min(TUNED))
+    return TUNED[row] if beta is None else TUNED[row]._replace(beta=beta)
+
+
+class Cell(NamedTuple):
+    """One training or kernel; `width` is None for the limit and kernels."""
+
+    learner: str
     width: int | None
-    percent: list[float]
+    seed: int
+    beta: float | None = None
+    """In place of the authors'."""
 
 
-def compare(sets: ImageSets, options: Options) -> list[Accuracy]:
-    """Train each width and the limit, and ask the kernel: on the same tasks for each seed."""
-    table = [Accuracy("linear kernel", None, [])]
-    table += [Accuracy(f"width {n:,}", n, []) for n in options.widths]
-    table.append(Accuracy("muP limit", None, []))
-    for seed in range(options.seeds):
-        test = _draw(sets.test, options.num_tasks, seed, 1)
-        for accuracy in table:
-            start = time.perf_counter()
-            if accuracy.name == "linear kernel":
-                right = kernel_right(test)
-            else:
-                best = train(sets, options, accuracy.width, seed)
-                right = num_right(best, test, INNER_LR, TEST_STEPS)
-            accuracy.percent.append(100 * right / test.query[..., 0].numel())
-            line = f"{accuracy.name}, seed {seed}: {accuracy.percent[-1]:.2f} %"
-            log.info("%s, %.0f s", line, time.perf_counter() - start)
+class Result(NamedTuple):
+    """Percent of query images classified rightly: in the test, and in the best validation."""
+
+    test: float
+    validation: float | None
+
+
+Table = dict[str, list[float]]
+"""Test accuracy in percent by learner, for each seed."""
+
+
+def num_updates(config: Config, sets: ImageSets) -> int:
+    """Outer steps of each training."""
+    return config.maml.updates or (1000 if sets.name == "planted" else 10_000)
+
+
+def compare(config: Config, sets: ImageSets, store: Path) -> Table:
+    """The results of all learners and seeds, on the same tasks for each seed.
+
+    Those that `store`, a JSON file, has are taken from there, and the others are added to it.
+    """
+    widths = {f"width {n:,}": n for n in config.maml.widths}
+    learners: dict[str, int | None] = dict.fromkeys(KERNELS) | widths | {LIMIT: None}
+    table: Table = {learner: [] for learner in learners}
+    for seed in range(config.seed, config.seed + config.maml.seeds):
+        for learner, width in learners.items():
+            betas = [] if learner in KERNELS else config.maml.betas
+            cells = (Cell(learner, width, seed, beta) for beta in betas or [None])
+            results = [_get(cell, config, sets, store) for cell in cells]
+            best = max(results, key=lambda result: result.get("validation") or 0)
+            table[learner].append(best["test"])
     return table
 
 
-def train(sets: ImageSets, options: Options, width: int | None, seed: int) -> Network:
-    """Train a network, or the limit if `width` is None; returns the weights of the best validation.
+def _get(cell: Cell, config: Config, sets: ImageSets, store: Path) -> dict[str, Any]:
+    """The stored result of a cell, with all that it depends on; computed if it is not there."""
+    is_kernel = cell.learner in KERNELS
+    chosen = None if is_kernel else hyperparameters(cell.width, cell.beta)._asdict()
+    wanted = {
+        **cell._asdict(),
+        "images": sets.name,
+        "digest": sets.digest,
+        "tasks": config.maml.tasks,
+        "updates": None if is_kernel else num_updates(config, sets),
+        "hyperparameters": chosen,
+    }
+    for stored in _read_store(store):
+        if all(stored.get(key, store) == value for key, value in wanted.items()):
+            return stored
+    start = time.perf_counter()
+    result = run_cell(cell, config, sets)
+    seconds = time.perf_counter() - start
+    beta = "" if cell.beta is None else f", beta {cell.beta:g}"
+    name = f"{cell.learner}{beta}, seed {cell.seed}"
+    log.info("%s: %.2f %%, %.0f s", name, result.test, seconds)
+    new = wanted | result._asdict() | {"seconds": round(seconds, 1)}
+    write_json(store, {"cells": [*_read_store(store), new]})
+    return new
 
-    The seed gives the tasks, which are the same for every width, and the initialisation.
+
+def _read_store(path: Path) -> list[dict[str, Any]]:
+    """Raises: UserError if the file is damaged."""
+    if not path.exists():
+        return []
+    cells: Any = read_json(path).get("cells")
+    is_whole = isinstance(cells, list) and all(
+        isinstance(cell, dict) and isinstance(cell.get("test"), float) for cell in cells
+    )
+    if not is_whole:
+        raise UserError(f"{path} must hold results of w2v-inf maml: move it, or change plot.out")
+    return cells
+
+
+def run_cell(cell: Cell, config: Config, sets: ImageSets) -> Result:
+    """Train the learner, unless it is a kernel, and test it."""
+    test = _draw(sets.test, config.maml.tasks, cell.seed, 1)
+    if cell.learner in KERNELS:
+        return Result(_percent(kernel_right(KERNELS[cell.learner], test), test), None)
+    network, validation = train(cell, config, sets)
+    return Result(_percent(num_right(network, test, INNER_LR, TEST_STEPS), test), validation)
+
+
+def train(cell: Cell, config: Config, sets: ImageSets) -> tuple[Network, float]:
+    """The weights of the best validation, and its percentage.
+
+    The seed gives the tasks, which are the same for every learner, and the initialisation. A
+    training that diverges ends early.
+    Raises: UserError if it diverges before the first validation.
     """
-    network = init_limit(sets.train.shape[2], NUM_CLASSES, SCALES)
-    if width is not None:
-        network = sample(network, width, torch.Generator().manual_seed(1000 * seed + 2))
-    validation = _draw(sets.validation, options.num_tasks, seed, 3)
-    generator = torch.Generator().manual_seed(1000 * seed + 4)
-    most, best = -1, network
-    for update in range(1, options.updates + 1):
+    meta_lr, sigma1, sigma2, beta = hyperparameters(cell.width, cell.beta)
+    network = init_limit(sets.train.shape[2], NUM_CLASSES, sigma1, sigma2, beta=beta)
+    if cell.width is not None:
+        network = sample(network, cell.width, _generator(cell.seed, 2))
+    validation = _draw(sets.validation, config.maml.tasks, cell.seed, 3)
+    generator = _generator(cell.seed, 4)
+    most, best, updates = -1, network, num_updates(config, sets)
+    for update in range(1, updates + 1):
         tasks = draw_tasks(sets.train, TASKS_PER_UPDATE, NUM_CLASSES, generator)
-        outer_step(network, tasks, INNER_LR, META_LR, MAX_NORM)
-        if update * options.num_validations // options.updates == (
-            (update - 1) * options.num_validations // options.updates
-        ):
+        outer_step(network, tasks, INNER_LR, meta_lr, MAX_NORM)
+        if update % UPDATES_PER_VALIDATION and update != updates:
             continue
         if not all(bool(w.isfinite().all()) for w in (network.u, network.v, network.b)):
-            raise UserError(f"maml: weights are not finite after {update:,} updates: check images")
+            if most < 0:
+                raise UserError(f"maml: weights are not finite after {update:,} updates: {MEND}")
+            log.warning("%s: weights are not finite after %s updates", cell.learner, f"{update:,}")
+            break
         right = num_right(network, validation, INNER_LR, 1)
-        log.info("update %s: %.2f %%", f"{update:,}", 100 * right / (5 * options.num_tasks))
+        log.debug("update %s: %.2f %%", f"{update:,}", _percent(right, validation))
         if right > most:
             most, best = right, network.copy()
-    return best
+    return best, _percent(most, validation)
 
 
-def _draw(images: torch.Tensor, num_tasks: int, seed: int, use: int) -> Tasks:
-    """Tasks by seed and use."""
-    generator = torch.Generator().manual_seed(1000 * seed + use)
-    return draw_tasks(images, num_tasks, NUM_CLASSES, generator)
+def _draw(classes: torch.Tensor, num_tasks: int, seed: int, use: int) -> Tasks:
+    return draw_tasks(classes, num_tasks, NUM_CLASSES, _generator(seed, use))
 
 
-def estimate(accuracy: Accuracy) -> Estimate:
+def _generator(seed: int, use: int) -> torch.Generator:
+    """Random numbers by seed and use."""
+    [state] = np.random.SeedSequence((seed, use)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def _percent(right: int, tasks: Tasks) -> float:
+    return 100 * right / tasks.query.numel()
+
+
+def estimate(percent: list[float]) -> Estimate:
     """Mean over seeds, and its 95 % interval."""
-    return estimate_mean(np.array(accuracy.percent))
-
-
-def format_table(table: Sequence[Accuracy]) -> str:
-    """One line per learner."""
-    rows = [f"{a.name:<15} {estimate(a):.2f}" for a in table]
-    return "\n".join([f"{'':<15} accuracy, % [95 % interval]", *rows])
-
-
-def write(table: Sequence[Accuracy], sets: ImageSets, options: Options, folder: Path) -> list[Path]:
-    """Write maml.json, maml.png and maml.svg; returns their paths."""
-    by_name = {accuracy.name: accuracy.percent for accuracy in table}
-    content = {"images": sets.name, "options": vars(options), "percent_by_seed": by_name}
-    write_json(folder / "maml.json", content)
-    return [folder / "maml.json", *_draw_figure(table, sets, options, folder)]
-
-
-def _draw_figure(
-    table: Sequence[Accuracy], sets: ImageSets, options: Options, folder: Path
-) -> list[Path]:
-    figure, (axes,) = new_axes()
-    looks = {"muP limit": ("black", "--"), "linear kernel": ("0.45", ":")}
-    for accuracy in table:
-        if accuracy.width is None:
-            mean, low, high = estimate(accuracy)
-            colour, line = looks[accuracy.name]
-            axes.axhline(mean, color=colour, linestyle=line, label=accuracy.name)
-            axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
-    finite = [(a.width, *estimate(a)) for a in table if a.width is not None]
-    if finite:
-        widths, means, lows, highs = np.array(sorted(finite)).T
-        errors = np.stack([means - lows, highs - means])
-        axes.errorbar(
-            widths, means, errors, color=PURPLE, marker="o", capsize=3, label="finite width"
-        )
-        axes.set_xscale("log", base=2)
-    title = f"First-order MAML, {sets.name}, 5-way 1-shot, {options.updates:,} updates"
-    axes.set(xlabel="width n", ylabel="accuracy (%)", title=title)
-    axes.legend(frameon=False)
-    return save(figure, folder, "maml")
+    return estimate_mean(np.array(percent))
