@@ -26,7 +26,7 @@ def test_home_is_expanded_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_text_option_is_a_path_or_known_to_be_none() -> None:
     """A new option that holds a path must be declared with `path_option`."""
-    others = {"name", "url", "snapshot"}
+    others = {"name", "url", "snapshot", "push"}
     default = Config(corpus=TextFile(path="x"))
     nodes = [default, *(corpus for corpus in CORPORA if corpus is not TextFile)]
     groups = [getattr(default, f.name) for f in dataclasses.fields(default)]

@@ -18,7 +18,7 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.evaluation.finite_check import check_not_diverged
 from w2v_inf.evaluation.group_history import GroupHistory
 from w2v_inf.evaluation.places import place_gram
-from w2v_inf.evaluation.similarity import evaluate_model, load_sets
+from w2v_inf.evaluation.similarity import EvaluationSets, evaluate_model, load_sets
 from w2v_inf.files import write_json
 from w2v_inf.models.build import build_model
 from w2v_inf.models.cpu import threads
@@ -86,6 +86,7 @@ def _train(config: Config) -> Path:
     stream = build_stream(config, corpus, vocab)
     check_batch_memory(stream)
     check_examples(stream)  # before there is a run folder
+    sets = load_sets(vocab, config.evaluate)  # likewise: it refuses files of the user
     model = build_model(config, len(vocab))
     with (
         distributed.folder_to_write(folder) as folder,
@@ -95,7 +96,7 @@ def _train(config: Config) -> Path:
         # Again, now that nobody else can: another process may have trained it meanwhile.
         if distributed.broadcast(lambda: _is_trained(folder, config, checksum)):
             return run_folder(config)
-        return train_model(model, stream, folder, config, corpus, vocab, interruption)
+        return train_model(model, stream, folder, config, corpus, vocab, sets, interruption)
 
 
 def _is_trained(folder: Path, config: Config, checksum: str) -> bool:
@@ -115,6 +116,7 @@ def train_model(
     config: Config,
     corpus: EncodedCorpus,
     vocab: Vocabulary,
+    sets: EvaluationSets,
     interruption: Interruption,
 ) -> Path:
     """Train `model` from its initialisation or from the folder's last checkpoint.
@@ -134,7 +136,7 @@ def train_model(
     facts = (model_label(config.model), f"V={len(vocab):,}", config.stream.architecture.value, size)
     log.info("%s: %s", folder, ", ".join(facts))
 
-    sets, embedding = load_sets(vocab, config.evaluate), config.evaluate.embedding
+    embedding = config.evaluate.embedding
     history = start_history(folder, vocab, state)
     event_file = EventFile(folder) if config.train.log is Log.tensorboard else None
     evaluation = {}
