@@ -7,15 +7,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 
 from w2v_inf.errors import UserError
-from w2v_inf.system_errors import system_error
+from w2v_inf.system_errors import raise_if_refused, system_error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -128,3 +129,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged (no JSON object): train the run again")
     return value
+
+
+@contextmanager
+def reading_arrays(path: Path, advice: str) -> Iterator[Any]:
+    """The arrays of an .npz file by name, for a block that takes and checks them.
+
+    Raises: UserError that ends with `advice` for a missing or damaged file, or if the block raises.
+    """
+    try:
+        # Opened here, because numpy leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+    # On damaged bytes, zipfile and numpy raise a dozen kinds, some without a message.
+    except Exception as error:
+        raise_if_refused(path, error)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is missing or damaged ({reason}): {advice}") from error

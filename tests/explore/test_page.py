@@ -117,13 +117,14 @@ def test_a_hover_shows_neighbours_and_a_click_selects(opened: Opened) -> None:
 
 
 POSITION_OF = """([word, m]) => {
-  const plot = Bokeh.documents[0].get_model_by_name(`map${m}`), view = Bokeh.index.get_by_id(plot.id);
+  const plot = Bokeh.documents[0].get_model_by_name(`map${m}`);
+  const view = Bokeh.index.get_by_id(plot.id), { x_range: across, y_range: up } = plot;
   const dots = plot.renderers[0].data_source.data, row = dots.word.indexOf(word);
   const box = view.el.getBoundingClientRect(), frame = view.frame.bbox;
-  const x = box.x + frame.left + (dots[`x${m}`][row] - plot.x_range.start) / (plot.x_range.end - plot.x_range.start) * frame.width;
-  const y = box.y + frame.top + (plot.y_range.end - dots[`y${m}`][row]) / (plot.y_range.end - plot.y_range.start) * frame.height;
-  return [x, y];
-}"""  # noqa: E501
+  const right = (dots[`x${m}`][row] - across.start) / (across.end - across.start);
+  const down = (up.end - dots[`y${m}`][row]) / (up.end - up.start);
+  return [box.x + frame.left + right * frame.width, box.y + frame.top + down * frame.height];
+}"""
 MARKED = """([name, m]) => {
   const plot = Bokeh.documents[0].get_model_by_name(`map${m}`);
   return plot.renderers.find((r) => r.data_source.name === `${name}${m}`).data_source.data.x.length;

@@ -6,7 +6,7 @@ Decisions (V words, R question words, Q questions, M right answers at most, widt
 - A hit needs a score strictly above that of every other allowed word. Embeddings that never moved
   have nothing but ties and thus no hit. "First of the best" would reward the vocabulary's order.
 - A question may have several right answers (BATS). Any of them is a hit if it beats every word that
-  is none.
+  is no right answer.
 - Case is ignored, as in gensim's `evaluate_word_analogies`. A question word is the commonest word
   that is equal in capitals. Other forms of a, b and c are excluded, and other forms of the answer
   count as the answer.
@@ -186,7 +186,7 @@ def analogy_hits(
     first_form: Tensor | None = None,
     num_searched: int | None = None,
 ) -> dict[str, Tensor]:
-    """For which questions a : b :: c : d a right answer d scores above all words that are none.
+    """For which questions a : b :: c : d a right answer d scores above all that are none.
 
     With G the cosines (0 for a word of length 0) and P = max(0, (1 + G) / 2):
       3cosadd: G[b] - G[a] + G[c]           (Mikolov et al. 2013)

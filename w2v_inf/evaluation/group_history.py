@@ -20,9 +20,8 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import read_questions
 from w2v_inf.evaluation.places import PLACE_SECTION, words_of_section
-from w2v_inf.files import write_atomically
+from w2v_inf.files import reading_arrays, write_atomically
 from w2v_inf.models.protocol import Model
-from w2v_inf.system_errors import raise_if_refused
 
 
 class Group(NamedTuple):
@@ -104,24 +103,16 @@ class GroupHistory:
     @classmethod
     def load(cls, path: Path) -> "GroupHistory":
         """Read what `save` wrote. Raises: UserError if it is missing or damaged."""
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                names = [key.removesuffix("/words") for key in arrays if key.endswith("/words")]
-                history = cls(
-                    {name: arrays[f"{name}/words"].tolist() for name in names},
-                    {name: arrays[f"{name}/is_second"] for name in names},
-                    arrays["epochs"].tolist(),
-                    {name: [*arrays[f"{name}/grams"]] for name in names},
-                )
-                history._check()
-                return history
-        # On damaged bytes, zipfile and numpy raise a dozen kinds, some without a message.
-        except Exception as error:
-            raise_if_refused(path, error)
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"{path} is missing or damaged ({reason}): delete it, or train the run again"
-            ) from error
+        with reading_arrays(path, "delete it, or train the run again") as arrays:
+            names = [key.removesuffix("/words") for key in arrays if key.endswith("/words")]
+            history = cls(
+                {name: arrays[f"{name}/words"].tolist() for name in names},
+                {name: arrays[f"{name}/is_second"] for name in names},
+                arrays["epochs"].tolist(),
+                {name: [*arrays[f"{name}/grams"]] for name in names},
+            )
+            history._check()
+        return history
 
     def _check(self) -> None:
         """Raises: ValueError if the arrays do not fit together."""

@@ -8,11 +8,9 @@ import torch
 
 from w2v_inf.config import Embedding
 from w2v_inf.corpus.vocabulary import Vocabulary
-from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import read_questions
-from w2v_inf.files import write_atomically
+from w2v_inf.files import reading_arrays, write_atomically
 from w2v_inf.models.protocol import Model
-from w2v_inf.system_errors import raise_if_refused
 
 PLACE_SECTION = "city-in-state"
 NUM_FOLDS = 5
@@ -38,10 +36,8 @@ class Places:
     @classmethod
     def load(cls, path: Path) -> "Places":
         """Read what `save` wrote. Raises: UserError if it is missing or damaged."""
-        try:
-            # Opened here, because numpy leaves a damaged file open.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                words, is_state, gram = (arrays[name] for name in ("words", "is_state", "gram"))
+        with reading_arrays(path, "train the run again") as arrays:
+            words, is_state, gram = (arrays[name] for name in ("words", "is_state", "gram"))
             num_places = len(words)
             if (
                 is_state.shape != (num_places,)
@@ -49,14 +45,7 @@ class Places:
                 or gram.shape != (num_places, num_places)
             ):
                 raise ValueError("its arrays do not fit together")
-            return cls(words.tolist(), is_state, gram)
-        # On damaged bytes, zipfile and numpy raise a dozen kinds, some without a message.
-        except Exception as error:
-            raise_if_refused(path, error)
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"{path} is missing or damaged ({reason}): train the run again"
-            ) from error
+        return cls(words.tolist(), is_state, gram)
 
 
 @torch.no_grad()
@@ -105,7 +94,7 @@ def pca(gram: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarr
     Cost: O(P^3).
     """
     coordinates, ratio = np.zeros((len(gram), num_components)), np.zeros(num_components)
-    values, vectors = np.linalg.eigh(_centre(gram))
+    values, vectors = np.linalg.eigh(centre(gram))
     values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
     # Centring makes one eigenvalue 0; its rounding error is no component.
     values[values <= len(gram) * np.finfo(np.float64).eps * np.abs(gram).max(initial=0)] = 0
@@ -118,8 +107,8 @@ def pca(gram: np.ndarray, num_components: int = 2) -> tuple[np.ndarray, np.ndarr
     return coordinates, ratio
 
 
-def _centre(gram: np.ndarray) -> np.ndarray:
-    """H gram H, symmetrised; also for no points."""
+def centre(gram: np.ndarray) -> np.ndarray:
+    """Inner products of the points less their mean: H gram H, symmetrised; also for no points."""
     if len(gram) == 0:
         return gram
     centred = gram - gram.mean(axis=0) - gram.mean(axis=1)[:, None] + gram.mean()

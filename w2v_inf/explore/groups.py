@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from w2v_inf.evaluation.places import distances, pca
+from w2v_inf.evaluation.places import centre, distances, pca
 from w2v_inf.reporting.pca import NARROW, SAMPLE_SEED
 
 
@@ -53,13 +53,8 @@ def group_maps(grams: Sequence[np.ndarray]) -> np.ndarray:
     last, _ = pca(grams[-1].astype(np.float64))  # [P, 2]; its columns are v sqrt(l)
     values = np.square(last).sum(axis=0)  # l
     weights = np.divide(last, values, out=np.zeros_like(last), where=values > 0)  # v / sqrt(l)
-    maps = [_centred(gram.astype(np.float64)) @ weights for gram in grams]
+    maps = [centre(gram.astype(np.float64)) @ weights for gram in grams]
     return np.stack(maps)
-
-
-def _centred(gram: np.ndarray) -> np.ndarray:
-    without_rows = gram - gram.mean(axis=0)
-    return without_rows - without_rows.mean(axis=1, keepdims=True)
 
 
 def silhouette(gram: np.ndarray, is_second: np.ndarray) -> float | None:

@@ -147,8 +147,8 @@ class ModelData:
             ids, cosines = self.neighbours.ids, self.neighbours.cosines
             content |= {
                 "num_neighbours": ids.shape[1],
-                "neighbours": _pack(ids.astype("<u2").tobytes()),
-                "cosines": _pack(cosines.astype("<i2").tobytes()),
+                "neighbours": pack(ids.astype("<u2").tobytes()),
+                "cosines": pack(cosines.astype("<i2").tobytes()),
                 "steps": _pack_floats(self.factor.steps),
                 "factor": base64.b64encode(encode(self.factor.levels)).decode("ascii"),
             }
@@ -243,9 +243,10 @@ def _maps_of_group(
     return GroupMaps(history.epochs, maps, silhouettes)
 
 
-def _pack(content: bytes) -> str:
-    return base64.b64encode(zlib.compress(content)).decode("ascii")
+def pack(content: bytes) -> str:
+    """Deflated and in base64, as `bytesOf` in codec.js reads it."""
+    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
 
 def _pack_floats(array: np.ndarray) -> str:
-    return _pack(np.ascontiguousarray(array, "<f4").tobytes())
+    return pack(np.ascontiguousarray(array, "<f4").tobytes())

@@ -8,10 +8,8 @@ Decisions:
 - One run is open at a time: tables of limits are large.
 """
 
-import base64
 import json
 import logging
-import zlib
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +23,14 @@ from w2v_inf.corpus.vocabulary import Vocabulary
 from w2v_inf.errors import UserError
 from w2v_inf.evaluation.analogy import load_questions
 from w2v_inf.explore.choose import choose_runs, choose_words, notes_on
-from w2v_inf.explore.model_data import GroupWords, ModelData, align, describe_model, group_words
+from w2v_inf.explore.model_data import (
+    GroupWords,
+    ModelData,
+    align,
+    describe_model,
+    group_words,
+    pack,
+)
 from w2v_inf.reporting.findings import Table
 from w2v_inf.reporting.html import write_page
 from w2v_inf.reporting.style import style
@@ -44,7 +49,7 @@ log = logging.getLogger(__name__)
 PAGE = "explore.html"
 FACTOR_BYTES, OTHER_BYTES = 3_100_000, 210_000
 """Of all models together, before base64, which adds a third; and what each model has besides."""
-SCRIPTS = ("codec.js", "words.js", "maps.js", "tables.js", "main.js")
+SCRIPTS = ("codec.js", "words.js", "maps.js", "tables.js", "print.js", "main.js")
 EXAMPLES = (
     ("man", "king", "woman"),
     ("france", "paris", "italy"),
@@ -154,11 +159,6 @@ def _write(
         css=Markup(_static("page.css")),
         script=Markup("\n".join(_static(name) for name in SCRIPTS)),
     )
-
-
-def pack(content: bytes) -> str:
-    """Deflated and in base64, as `bytesOf` in codec.js reads it."""
-    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
 
 def _bokeh_script(resources: Any) -> bytes:

@@ -17,7 +17,8 @@ async function arrayOf(Type, text) {
 async function factorOf(model, numWords) {
   const bytes = await arrayOf(Uint8Array, model.factor);
   const steps = await arrayOf(Float32Array, model.steps);
-  const rank = steps.length, half = rank * numWords;
+  const rank = steps.length,
+    half = rank * numWords;
   const table = new Float32Array(half);
   for (let column = 0, at = 0; column < rank; column++) {
     for (let row = 0; row < numWords; row++, at++) {

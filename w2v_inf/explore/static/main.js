@@ -2,7 +2,8 @@
 
 const byId = (id) => document.getElementById(id);
 const NO_MOTION = matchMedia("(prefers-reduced-motion: reduce)");
-const MOVE_MS = 400, SUGGESTIONS = 12;
+const MOVE_MS = 400,
+  SUGGESTIONS = 12;
 let data, words, maps, curves;
 const state = { selected: null, hovered: null, own: [], group: null, alone: false, epoch: 0 };
 
@@ -11,8 +12,13 @@ async function start() {
   words = new Words(data.words);
   const [all, document_] = await Promise.all([unpackMaps(), drawFigures()]);
   data.models.forEach((model, m) => Object.assign(model, all[m]));
-  maps = new Maps(data.models.map((_, m) => document_.get_model_by_name(`map${m}`)), data);
-  curves = [...document.querySelectorAll(".curve .plot")].map((box) => document_.get_model_by_name(box.dataset.plot));
+  maps = new Maps(
+    data.models.map((_, m) => document_.get_model_by_name(`map${m}`)),
+    data,
+  );
+  curves = [...document.querySelectorAll(".curve .plot")].map((box) =>
+    document_.get_model_by_name(box.dataset.plot),
+  );
   listen();
   fillGroups();
   state.selected = words.find(data.first);
@@ -25,11 +31,13 @@ async function start() {
 }
 
 async function unpackMaps() {
-  return Promise.all(data.models.map(async (model) => ({
-    points: await arrayOf(Float32Array, model.xy),
-    neighbourIds: model.neighbours && await arrayOf(Uint16Array, model.neighbours),
-    neighbourCosines: model.cosines && await arrayOf(Int16Array, model.cosines),
-  })));
+  return Promise.all(
+    data.models.map(async (model) => ({
+      points: await arrayOf(Float32Array, model.xy),
+      neighbourIds: model.neighbours && (await arrayOf(Uint16Array, model.neighbours)),
+      neighbourCosines: model.cosines && (await arrayOf(Int16Array, model.cosines)),
+    })),
+  );
 }
 
 // Bokeh's script and its figures; returns Bokeh's document once all is drawn.
@@ -61,17 +69,32 @@ function listen() {
     for (const range of [plot.x_range, plot.y_range]) range.change.connect(soon(mark));
     plot.properties.inner_width.change.connect(soon(mark));
   }
-  byId("search").addEventListener("submit", (event) => { event.preventDefault(); search(); });
-  byId("analogy").addEventListener("submit", (event) => { event.preventDefault(); analogy(); });
-  byId("own").addEventListener("submit", (event) => { event.preventDefault(); colourOwn(); });
+  byId("search").addEventListener("submit", (event) => {
+    event.preventDefault();
+    search();
+  });
+  byId("analogy").addEventListener("submit", (event) => {
+    event.preventDefault();
+    analogy();
+  });
+  byId("own").addEventListener("submit", (event) => {
+    event.preventDefault();
+    colourOwn();
+  });
   for (const input of document.querySelectorAll("input[list]")) {
     input.addEventListener("input", () => suggest(input.value));
   }
   for (const button of document.querySelectorAll("[data-analogy]")) {
     button.addEventListener("click", () => ask(button.dataset.analogy.split(" ")));
   }
-  byId("group").addEventListener("change", () => { state.group = chosenGroup(); showView(); });
-  byId("alone").addEventListener("change", () => { state.alone = byId("alone").checked; showView(); });
+  byId("group").addEventListener("change", () => {
+    state.group = chosenGroup();
+    showView();
+  });
+  byId("alone").addEventListener("change", () => {
+    state.alone = byId("alone").checked;
+    showView();
+  });
   byId("epoch").addEventListener("input", () => showEpoch(Number(byId("epoch").value)));
   byId("play").addEventListener("click", play);
   for (const box of document.querySelectorAll("[data-curve]")) {
@@ -87,19 +110,25 @@ function soon(act) {
   return () => {
     if (isDue) return;
     isDue = true;
-    requestAnimationFrame(() => { isDue = false; act(); });
+    requestAnimationFrame(() => {
+      isDue = false;
+      act();
+    });
   };
 }
 
 // Words ---------------------------------------------------------------------------------------
 
 function suggest(text) {
-  const options = words.startingWith(text, SUGGESTIONS).map((word) => element("option", { value: word }));
+  const options = words
+    .startingWith(text, SUGGESTIONS)
+    .map((word) => element("option", { value: word }));
   byId("suggestions").replaceChildren(...options);
 }
 
 function search() {
-  const text = byId("word").value, id = words.find(text);
+  const text = byId("word").value,
+    id = words.find(text);
   if (id === null) say("found", notHere(text));
   else select(id);
 }
@@ -107,7 +136,8 @@ function search() {
 function notHere(text) {
   if (!text.trim()) return "Type a word.";
   const near = words.nearestSpellings(text, 3).join(", ");
-  return `“${text.trim()}” is not among the ${data.words.length.toLocaleString("en")} words of this page. Nearest spelling: ${near}.`;
+  const count = data.words.length.toLocaleString("en");
+  return `“${text.trim()}” is not among the ${count} words of this page. Nearest spelling: ${near}.`;
 }
 
 function say(id, text) {
@@ -142,14 +172,22 @@ function neighbourLists(id) {
 
 function showFocus() {
   const id = focus();
-  const empty = data.models.map((model) => `every word ties at ${model.tie?.toFixed(2)}: none is nearest`);
-  byId("neighbours").replaceChildren(listTable(`Nearest to “${data.words[id]}”, by cosine`, data.models,
-    neighbourLists(id), empty, { words: data.words, onWord: select }));
+  const empty = data.models.map(
+    (model) => `every word ties at ${model.tie?.toFixed(2)}: none is nearest`,
+  );
+  byId("neighbours").replaceChildren(
+    listTable(`Nearest to “${data.words[id]}”, by cosine`, data.models, neighbourLists(id), empty, {
+      words: data.words,
+      onWord: select,
+    }),
+  );
   mark();
 }
 
 function colourOwn() {
-  const texts = byId("own-words").value.split(/[\s,;]+/).filter(Boolean);
+  const texts = byId("own-words")
+    .value.split(/[\s,;]+/)
+    .filter(Boolean);
   const ids = texts.map((text) => words.find(text));
   state.own = [...new Set(ids.filter((id) => id !== null))];
   const unknown = texts.filter((_, i) => ids[i] === null);
@@ -183,7 +221,11 @@ async function showView() {
   slider.disabled = byId("play").disabled = numEpochs < 2;
   state.epoch = numEpochs - 1;
   if (isAlone) maps.show(group.ids, pointsAt(state.epoch), group.points);
-  else maps.show(data.words.map((_, id) => id), data.models.map((model) => model.points));
+  else
+    maps.show(
+      data.words.map((_, id) => id),
+      data.models.map((model) => model.points),
+    );
   describeView();
   mark();
 }
@@ -197,7 +239,8 @@ function legend(group) {
 
 // Coordinates of the group at an entry of its history; a model without one stays at its end.
 function pointsAt(entry) {
-  const group = state.group, size = 2 * group.ids.length;
+  const group = state.group,
+    size = 2 * group.ids.length;
   return group.points.map((points, m) => {
     const at = Math.min(entry, group.models[m].epochs.length - 1);
     return points.subarray(at * size, (at + 1) * size);
@@ -205,11 +248,17 @@ function pointsAt(entry) {
 }
 
 function showEpoch(entry) {
-  const from = maps.xy, to = pointsAt(entry);
+  const from = maps.xy,
+    to = pointsAt(entry);
   state.epoch = entry;
   describeView();
-  if (NO_MOTION.matches) { maps.move(to); mark(); return; }
-  const began = performance.now(), target = entry;
+  if (NO_MOTION.matches) {
+    maps.move(to);
+    mark();
+    return;
+  }
+  const began = performance.now(),
+    target = entry;
   const step = (now) => {
     if (state.epoch !== target || maps.ids !== state.group?.ids) return;
     const share = Math.min(1, Math.max(0, (now - began) / MOVE_MS));
@@ -221,7 +270,8 @@ function showEpoch(entry) {
 }
 
 async function play() {
-  const slider = byId("epoch"), last = Number(slider.max);
+  const slider = byId("epoch"),
+    last = Number(slider.max);
   for (let entry = 0; entry <= last; entry++) {
     slider.value = String(entry);
     showEpoch(entry);
@@ -240,20 +290,29 @@ function describeView() {
     say("epoch-now", "The slider moves a group: tick “the group alone”.");
     return;
   }
-  const longest = state.group.models.reduce((one, other) => (other.epochs.length > one.epochs.length ? other : one));
+  const longest = state.group.models.reduce((one, other) =>
+    other.epochs.length > one.epochs.length ? other : one,
+  );
   const [now, last] = [longest.epochs[state.epoch], longest.epochs.at(-1)];
-  say("epoch-now", longest.epochs.length < 2 ? "No slider: no run has stored its epochs." : `epoch ${now} of ${last}${now ? "" : ", before training"}`);
+  say(
+    "epoch-now",
+    longest.epochs.length < 2
+      ? "No slider: no run has stored its epochs."
+      : `epoch ${now} of ${last}${now ? "" : ", before training"}`,
+  );
 }
 
 function aboutGroup(own, model) {
   const value = own.silhouettes[Math.min(state.epoch, own.silhouettes.length - 1)];
-  const apart = `Separation of the two kinds in the full space (silhouette): ${value === null ? "not defined" : value.toFixed(2)}.`;
+  const size = value === null ? "not defined" : value.toFixed(2);
+  const apart = `Separation of the two kinds in the full space (silhouette): ${size}.`;
   if (model.tie !== null) return `${apart} ${model.about}`;
   return own.epochs.length > 1 ? apart : `${apart} The end of the training only.`;
 }
 
 function mark() {
-  const group = state.group, second = group ? group.second : [];
+  const group = state.group,
+    second = group ? group.second : [];
   const kinds = {
     first: group ? group.ids.filter((_, row) => !second[row]) : [],
     second: group ? group.ids.filter((_, row) => second[row]) : [],
@@ -269,7 +328,9 @@ function mark() {
 // Analogies -----------------------------------------------------------------------------------
 
 function ask(three) {
-  three.forEach((word, i) => { byId("abc"[i]).value = word; });
+  three.forEach((word, i) => {
+    byId("abc"[i]).value = word;
+  });
   analogy();
 }
 
@@ -288,42 +349,36 @@ async function analogy() {
     if (model.tie === null) model.decoded ??= await factorOf(model, data.words.length);
     lists.push(model.tie === null ? answersTo(model, ids, 5) : []);
   }
-  const empty = data.models.map((model) => `no answer: every word ties at ${model.tie?.toFixed(2)}`);
+  const empty = data.models.map(
+    (model) => `no answer: every word ties at ${model.tie?.toFixed(2)}`,
+  );
   const question = `${texts[0]} : ${texts[1]} :: ${texts[2]} : ?`;
   byId("answers").replaceChildren(
-    listTable(`${question} (3CosAdd score)`, data.models, lists, empty, { words: data.words, onWord: select }));
-  const firsts = data.models.map((model, m) => `${model.label}: ${lists[m].length ? data.words[lists[m][0].id] : "no answer"}`);
+    listTable(`${question} (3CosAdd score)`, data.models, lists, empty, {
+      words: data.words,
+      onWord: select,
+    }),
+  );
+  const firsts = data.models.map(
+    (model, m) => `${model.label}: ${lists[m].length ? data.words[lists[m][0].id] : "no answer"}`,
+  );
   say("answered", `${question} ${firsts.join("; ")}.`);
 }
 
-// Curves and printing -------------------------------------------------------------------------
+// Curves --------------------------------------------------------------------------------------
 
 function toggleCurve(number, isVisible) {
   for (const plot of curves) {
-    for (const renderer of plot.renderers) if (renderer.name === `curve${number}`) renderer.visible = isVisible;
+    for (const renderer of plot.renderers)
+      if (renderer.name === `curve${number}`) renderer.visible = isVisible;
   }
-}
-
-// Bokeh's canvases keep the size of the screen; paper gets pictures that shrink, and all texts.
-function readyForPaper() {
-  for (const details of document.querySelectorAll("details:not([open])")) {
-    details.open = true;
-    details.dataset.closed = "";
-  }
-  for (const plot of [...maps.plots, ...curves]) {
-    const view = Bokeh.index.get_by_id(plot.id), box = document.querySelector(`[data-plot="${plot.name}"]`);
-    const image = element("img", { class: "printed", alt: box.getAttribute("aria-label"), src: view.export("png").canvas.toDataURL() });
-    box.append(image);
-  }
-}
-
-function backToScreen() {
-  for (const details of document.querySelectorAll("details[data-closed]")) details.open = false;
-  for (const image of document.querySelectorAll(".printed")) image.remove();
 }
 
 start().catch((error) => {
   byId("trouble").hidden = false;
-  say("trouble", `This page could not start (${error.message}). It needs a browser of 2023 or newer.`);
+  say(
+    "trouble",
+    `This page could not start (${error.message}). It needs a browser of 2023 or newer.`,
+  );
   throw error;
 });

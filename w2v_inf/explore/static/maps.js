@@ -1,6 +1,8 @@
 // The maps: fills the sources of Bokeh's figures and places labels that touch no other.
 
-const FONT = "12px sans-serif", LINE = 15, MAX_LABELLED = 120;
+const FONT = "12px sans-serif",
+  LINE = 15,
+  MAX_LABELLED = 120;
 const measure = document.createElement("canvas").getContext("2d");
 measure.font = FONT;
 
@@ -10,7 +12,10 @@ class Maps {
     this.data = data;
     this.dots = plots[0].renderers[0].data_source;
     this.sources = plots.map((plot) =>
-      Object.fromEntries(plot.renderers.slice(1).map((r) => [r.data_source.name.replace(/\d+$/, ""), r.data_source])));
+      Object.fromEntries(
+        plot.renderers.slice(1).map((r) => [r.data_source.name.replace(/\d+$/, ""), r.data_source]),
+      ),
+    );
     this.xy = [];
   }
 
@@ -39,31 +44,47 @@ class Maps {
       for (const [name, ids] of Object.entries({ ...kinds, neighbours: neighbours[m] })) {
         this.sources[m][name].data = this.points(m, ids);
       }
-      const order = [...kinds.hovered, ...kinds.selected, ...neighbours[m], ...kinds.own, ...labelled];
+      const order = [
+        ...kinds.hovered,
+        ...kinds.selected,
+        ...neighbours[m],
+        ...kinds.own,
+        ...labelled,
+      ];
       this.label(plot, m, [...new Set(order)]);
     });
   }
 
   points(m, ids) {
     const rows = ids.map((id) => this.rowOf.get(id)).filter((row) => row !== undefined);
-    return { x: rows.map((row) => this.xy[m][2 * row]), y: rows.map((row) => this.xy[m][2 * row + 1]) };
+    return {
+      x: rows.map((row) => this.xy[m][2 * row]),
+      y: rows.map((row) => this.xy[m][2 * row + 1]),
+    };
   }
 
   label(plot, m, ids) {
     const { x_range: xs, y_range: ys } = plot;
-    const width = plot.inner_width, height = plot.inner_height;
-    const found = { x: [], y: [], word: [], dx: [], dy: [] }, taken = [];
+    const width = plot.inner_width,
+      height = plot.inner_height;
+    const found = { x: [], y: [], word: [], dx: [], dy: [] },
+      taken = [];
     for (const id of ids.slice(0, MAX_LABELLED)) {
       const row = this.rowOf.get(id);
       if (row === undefined) continue;
-      const x = this.xy[m][2 * row], y = this.xy[m][2 * row + 1], word = this.data.words[id];
+      const x = this.xy[m][2 * row],
+        y = this.xy[m][2 * row + 1],
+        word = this.data.words[id];
       const left = (width * (x - xs.start)) / (xs.end - xs.start);
       const top = (height * (ys.end - y)) / (ys.end - ys.start);
       const place = freePlace(left, top, measure.measureText(word).width, width, height, taken);
       if (!place) continue;
       taken.push(place.box);
-      found.x.push(x); found.y.push(y); found.word.push(word);
-      found.dx.push(place.dx); found.dy.push(place.dy);
+      found.x.push(x);
+      found.y.push(y);
+      found.word.push(word);
+      found.dx.push(place.dx);
+      found.dy.push(place.dy);
     }
     this.sources[m].words.data = found;
   }
@@ -72,11 +93,18 @@ class Maps {
 // Where a label fits beside its point: right, left, above or below; null if it fits nowhere.
 function freePlace(x, y, size, width, height, taken) {
   const gap = 8;
-  const offsets = [[gap, 0], [-gap - size, 0], [-size / 2, -LINE], [-size / 2, LINE]];
+  const offsets = [
+    [gap, 0],
+    [-gap - size, 0],
+    [-size / 2, -LINE],
+    [-size / 2, LINE],
+  ];
   for (const [dx, dy] of offsets) {
     const box = [x + dx, y + dy - LINE / 2, x + dx + size, y + dy + LINE / 2];
     const inside = box[0] >= 0 && box[1] >= 0 && box[2] <= width && box[3] <= height;
-    const touches = taken.some((t) => box[0] < t[2] && box[2] > t[0] && box[1] < t[3] && box[3] > t[1]);
+    const touches = taken.some(
+      (t) => box[0] < t[2] && box[2] > t[0] && box[1] < t[3] && box[3] > t[1],
+    );
     if (inside && !touches) return { dx, dy, box };
   }
   return null;
@@ -84,8 +112,12 @@ function freePlace(x, y, size, width, height, taken) {
 
 // Set the ranges of a plot so that all points have room.
 function fit(plot, xy) {
-  for (const [axis, first] of [["x_range", 0], ["y_range", 1]]) {
-    let low = Infinity, high = -Infinity;
+  for (const [axis, first] of [
+    ["x_range", 0],
+    ["y_range", 1],
+  ]) {
+    let low = Infinity,
+      high = -Infinity;
     for (let i = first; i < xy.length; i += 2) {
       low = Math.min(low, xy[i]);
       high = Math.max(high, xy[i]);

@@ -14,8 +14,12 @@ function element(tag, attributes = {}, ...children) {
 function listTable(caption, models, lists, empty, { words, onWord }) {
   const shared = sharedIds(lists);
   const numRows = Math.max(1, ...lists.map((list) => list.length));
-  const head = element("tr", {}, element("th", { scope: "col" }, "rank"),
-    ...models.map((model) => element("th", { scope: "col" }, model.label)));
+  const head = element(
+    "tr",
+    {},
+    element("th", { scope: "col" }, "rank"),
+    ...models.map((model) => element("th", { scope: "col" }, model.label)),
+  );
   const body = element("tbody");
   for (let i = 0; i < numRows; i++) {
     const row = element("tr", {}, element("th", { scope: "row" }, String(i + 1)));
@@ -30,10 +34,19 @@ function listTable(caption, models, lists, empty, { words, onWord }) {
 
 function wordCell(entry, shared, words, onWord) {
   if (!entry) return element("td");
-  const word = words[entry.id], isShared = shared.has(entry.id);
-  const button = element("button", { type: "button", class: "word", onclick: () => onWord(entry.id) },
-    isShared ? `◆ ${word}` : word);
-  const cell = element("td", isShared ? { class: "shared" } : {}, button, " ",
-    element("span", { class: "score" }, entry.score.toFixed(2)));
+  const word = words[entry.id],
+    isShared = shared.has(entry.id);
+  const button = element(
+    "button",
+    { type: "button", class: "word", onclick: () => onWord(entry.id) },
+    isShared ? `◆ ${word}` : word,
+  );
+  const cell = element(
+    "td",
+    isShared ? { class: "shared" } : {},
+    button,
+    " ",
+    element("span", { class: "score" }, entry.score.toFixed(2)),
+  );
   return cell;
 }

@@ -17,7 +17,8 @@ class Words {
   }
 
   startingWith(text, limit) {
-    const start = text.trim().toLowerCase(), found = [];
+    const start = text.trim().toLowerCase(),
+      found = [];
     if (!start) return found;
     for (const word of this.words) {
       if (word.toLowerCase().startsWith(start)) found.push(word);
@@ -37,7 +38,8 @@ class Words {
 
 // Levenshtein distance; two exchanged letters count as one change.
 function editDistance(a, b) {
-  let before = [], last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  let before = [],
+    last = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
@@ -55,7 +57,8 @@ function editDistance(a, b) {
 // The nearest words of `id` in a model, best first: [{id, score}]; none where all words tie.
 function neighboursOf(model, id) {
   if (model.tie !== null) return [];
-  const count = model.num_neighbours, start = id * count;
+  const count = model.num_neighbours,
+    start = id * count;
   return Array.from({ length: count }, (_, i) => ({
     id: model.neighbourIds[start + i],
     score: model.neighbourCosines[start + i] / 10000,
